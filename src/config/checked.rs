@@ -1,0 +1,333 @@
+//! Configuration as meant: every name resolved, every default filled in, every value in range.
+//!
+//! The rest of the program sees only these types. They hold no live object: `snapshot/build.rs` turns them into
+//! those. Two equal values mean the same node, which is how a reload recognises that nothing changed.
+
+use std::{
+    collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration,
+};
+
+use crate::net::Address;
+
+/// A name that metrics, logs and the admin API carry around.
+pub type Name = Arc<str>;
+
+/// One whole configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Who this node is.
+    pub node: Node,
+    /// Where the admin API listens.
+    pub admin: Admin,
+    /// How long running requests may finish once the node drains.
+    pub drain: Drain,
+    /// What a caller may send.
+    pub limits: Limits,
+    /// How names are resolved.
+    pub dns: Dns,
+    /// The access log, or none.
+    pub access_log: Option<AccessLog>,
+    /// Services made on first use from a `{host}` template.
+    pub host_services: HostServices,
+    /// In file order; at least one.
+    pub listeners: Vec<Listener>,
+    /// In file order, which breaks ties of precedence.
+    pub routes: Vec<Route>,
+    /// By name.
+    pub services: BTreeMap<Name, Service>,
+}
+
+/// Who this node is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Default: `$NODE_NAME`, else the host's name.
+    pub name: Name,
+    /// Default: `$NODE_ZONE`, else none.
+    pub zone: Option<Name>,
+    /// Worker threads. Default: the CPUs that the cgroup allows.
+    pub workers: NonZeroUsize,
+}
+
+/// Where the admin API listens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// Default `127.0.0.1:9990`.
+    pub listen: Address,
+}
+
+/// How a node stops.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drain {
+    /// Requests still running after this are cut off. Default 30 s.
+    pub timeout: Duration,
+}
+
+/// What a caller may send, over every listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Bytes of a request head (HTTP/1.1) or decoded header list (HTTP/2). Default 64 KiB.
+    pub header_bytes: usize,
+    /// Fields in a head. Default 100.
+    pub header_count: usize,
+    /// From accept to the first byte. Default 10 s.
+    pub first_byte_timeout: Duration,
+    /// From a head's first byte to its last. Default 10 s.
+    pub head_timeout: Duration,
+    /// A connection without a running request is closed after this. Default 10 min.
+    pub idle_timeout: Duration,
+    /// Concurrent HTTP/2 streams of one connection. Default 256.
+    pub max_streams: u32,
+}
+
+/// How names are resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dns {
+    /// Empty: the system's `resolv.conf`. Port 53 where an entry names none.
+    pub servers: Vec<SocketAddr>,
+    /// One query's answer. Default 2 s.
+    pub timeout: Duration,
+    /// A request for a service that has no answer yet waits this long. Default 5 s.
+    pub first_answer_timeout: Duration,
+}
+
+/// The access log: one JSON line per request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    /// Where lines go.
+    pub path: LogPath,
+}
+
+/// Where access log lines go.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LogPath {
+    /// The daemon's standard output.
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// Bounds on services made from `{host}` templates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostServices {
+    /// At most this many at once; a request for one more is refused as `overloaded`. Default 1024.
+    pub max: usize,
+    /// Dropped after this long without a request. Default 10 min.
+    pub idle_timeout: Duration,
+}
+
+/// One listening socket.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Unique.
+    pub name: Name,
+    /// Which way its requests go.
+    pub kind: ListenerKind,
+    /// `ADDRESS:PORT` or `unix:/path` (absolute). No two listeners overlap.
+    pub address: Address,
+}
+
+/// Which way a listener's requests go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// From services of this host.
+    Outgoing,
+    /// From other nodes.
+    Incoming,
+}
+
+/// One rule: which requests, and where they go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Unique.
+    pub name: Name,
+    /// Indices into [`Config::listeners`].
+    pub listeners: Vec<usize>,
+    /// At least one.
+    pub hosts: Vec<HostPattern>,
+    /// Any of these matches. Never empty: a route without `match` has one entry that matches everything.
+    pub matches: Vec<Match>,
+    /// At least one; the weights sum to more than nothing.
+    pub backends: Vec<Backend>,
+    /// The whole request, retries included.
+    pub timeout: Option<Duration>,
+    /// One attempt, up to the response's head.
+    pub attempt_timeout: Option<Duration>,
+}
+
+/// A host that a route serves. Names are lower case, without port or trailing dot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// This host.
+    Exact(String),
+    /// `*.suffix`, kept as `suffix`: one or more labels in front of it.
+    Suffix(String),
+    /// `*`: any host.
+    Any,
+}
+
+/// All of an entry must hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Match {
+    /// Any path when silent.
+    pub path: Option<PathMatch>,
+    /// Upper case tokens, sorted; any method when empty.
+    pub methods: Vec<String>,
+    /// Lower case names, sorted.
+    pub headers: Vec<(String, ValueMatch)>,
+    /// Decoded names, sorted; the first parameter of a name decides.
+    pub query: Vec<(String, ValueMatch)>,
+}
+
+/// A condition on the path (without query), compared as sent: no decoding, no normalisation.
+#[derive(Clone, Debug)]
+pub enum PathMatch {
+    /// The whole path.
+    Exact(String),
+    /// On segment boundaries: `/v2` holds for `/v2` and `/v2/x`, not for `/v20`. No trailing slash, except `/` itself.
+    Prefix(String),
+    /// The whole path must match: the expression is anchored at both ends.
+    Regex(regex::Regex),
+}
+
+/// A condition on a header's or query parameter's value.
+#[derive(Clone, Debug)]
+pub enum ValueMatch {
+    /// This value.
+    Exact(String),
+    /// The whole value must match: the expression is anchored at both ends.
+    Regex(regex::Regex),
+    /// Any value, even an empty one.
+    Present,
+    /// No such header or parameter.
+    Absent,
+}
+
+impl PartialEq for PathMatch {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(a), Self::Exact(b)) | (Self::Prefix(a), Self::Prefix(b)) => a == b,
+            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
+            _ => false,
+        }
+    }
+}
+
+impl PartialEq for ValueMatch {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(a), Self::Exact(b)) => a == b,
+            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
+            (Self::Present, Self::Present) | (Self::Absent, Self::Absent) => true,
+            _ => false,
+        }
+    }
+}
+
+/// One share of a route's requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    /// Where the share goes.
+    pub target: BackendTarget,
+    /// Share of the sum of the weights. Default 1; 0 takes nothing.
+    pub weight: u32,
+}
+
+/// Where a share goes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BackendTarget {
+    /// A configured service: a key of [`Config::services`].
+    Service(Name),
+    /// A service per distinct host, made on first use.
+    PerHost(HostTemplate),
+}
+
+/// `prefix{host}suffix[:port]`: the DNS name that a request's host stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostTemplate {
+    /// In front of the host.
+    pub prefix: String,
+    /// Behind the host.
+    pub suffix: String,
+    /// Fixed; else the authority's port, else 80.
+    pub port: Option<u16>,
+    /// What such a service is like: `[defaults.service]`.
+    pub policy: ServicePolicy,
+}
+
+/// A name, where its endpoints come from, and its policies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Where endpoints come from.
+    pub source: Source,
+    /// How they are spoken to and chosen.
+    pub policy: ServicePolicy,
+}
+
+/// Where endpoints come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// A and AAAA records of `host`, all on one port.
+    Dns {
+        /// Lower case, without trailing dot.
+        host: String,
+        /// Of every endpoint.
+        port: u16,
+    },
+    /// Written in the file; at least one.
+    Fixed(Vec<FixedEndpoint>),
+}
+
+/// An endpoint written in the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FixedEndpoint {
+    /// Unique within its service.
+    pub address: SocketAddr,
+    /// Relative to the other endpoints. Default 1, never 0.
+    pub weight: u32,
+}
+
+/// How a service's endpoints are spoken to and chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServicePolicy {
+    /// Default [`Protocol::Auto`].
+    pub protocol: Protocol,
+    /// Default [`Balancer::LeastRequest`].
+    pub balancer: Balancer,
+    /// TCP handshake. Default 1 s.
+    pub connect_timeout: Duration,
+    /// Connections kept for reuse.
+    pub pool: Pool,
+}
+
+/// What is spoken to endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// gRPC over HTTP/2, the rest over HTTP/1.1.
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Balancer {
+    /// The less loaded of two random endpoints (power of two choices).
+    LeastRequest,
+    /// In turn.
+    RoundRobin,
+}
+
+/// Connections kept for reuse, per endpoint and worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pool {
+    /// Idle HTTP/1.1 connections kept at most. Default 128.
+    pub max_idle: usize,
+    /// An idle connection is closed after this. Default 60 s.
+    pub idle_timeout: Duration,
+    /// A connection takes no new request after this. Default 1 h.
+    pub max_lifetime: Duration,
+    /// Connections at most, idle or not, of either protocol; a request over it waits for one. Default 1024.
+    pub max_connections: usize,
+}

@@ -1,0 +1,39 @@
+//! towpath: a service mesh data plane, one proxy daemon per host.
+//!
+//! Modules stand in the order a request travels. The number is the module's level: a module imports only from
+//! lower levels, and siblings never import each other (`tests/it/architecture.rs` proves it).
+
+/// 10: admin API and explain.
+pub mod admin;
+/// 11: composition root: checked config -> running node -> handles.
+pub mod app;
+/// 3: pure choice of an endpoint: least-request, round-robin.
+pub mod balance;
+/// 1: typed -> checked; problems with positions; schema and reference are generated from it.
+pub mod config;
+/// 4: where a service's endpoints come from: fixed, DNS; the last good answer is kept.
+pub mod discovery;
+/// 0: shutdown as a type: trigger, watcher, deadline.
+pub mod drain;
+/// 0: the one body type; hop-by-hop rules; authorities; HTTP/1.1 framing.
+pub mod http;
+/// 10: signals, drain, readiness.
+pub mod lifecycle;
+/// 0: sockets: addresses, listening, streams, the kernel's view of a peer.
+pub mod net;
+/// 8: one request: phases in order, attempts, deadline, failure table, headers.
+pub mod proxy;
+/// 0: one value that control publishes and workers read.
+pub mod published;
+/// 3: pure matching: host, path, method, header, query, split.
+pub mod router;
+/// 9: one connection: accept, detect, serve HTTP/1.1 and HTTP/2.
+pub mod server;
+/// 6: endpoints + balancer + policies of one name.
+pub mod service;
+/// 7: checked config + previous snapshot -> snapshot; reload.
+pub mod snapshot;
+/// 2: metrics declared once; access log; trace context; towpath's own log.
+pub mod telemetry;
+/// 4: connect, worker-local pools, HTTP/1.1 and HTTP/2 towards endpoints.
+pub mod upstream;

@@ -1,0 +1,1 @@
+//! One binary: the real daemon in process, real sockets.
