@@ -52,7 +52,7 @@ pub struct Node {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
     /// Default `127.0.0.1:9990`.
-    pub listen: Address,
+    pub listen: SocketAddr,
 }
 
 /// How a node stops.
