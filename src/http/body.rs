@@ -1,0 +1,186 @@
+//! The one body type. Requests and responses, both protocols and towpath's own answers all carry a [`Body`].
+//!
+//! A body is read by polling and holds no more than what its source had ready, so back-pressure reaches the sender:
+//! nobody polls, nothing is read.
+
+use std::{
+    error::Error,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+/// A request's or response's content, and its trailers.
+#[derive(Default)]
+pub enum Body {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// One piece, all in memory.
+    Full(Bytes),
+    /// From an HTTP/1.1 endpoint.
+    Http1(hyper::body::Incoming),
+    /// From an HTTP/2 peer, caller or endpoint.
+    Http2(Http2Body),
+    /// From elsewhere: an HTTP/1.1 caller, or a body that is wrapped.
+    Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>),
+}
+
+impl Body {
+    /// A body whose code lives elsewhere.
+    pub fn other(body: impl HttpBody<Data = Bytes, Error = BodyError> + 'static) -> Self {
+        Self::Other(Box::pin(body))
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Empty;
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Self::Http1(body) => {
+                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(BodyError::from_hyper)))
+            }
+            Self::Http2(body) => body.poll_frame(cx),
+            Self::Other(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.0.is_end_stream(),
+            Self::Other(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) if body.0.is_end_stream() => SizeHint::with_exact(0),
+            Self::Http2(_) => SizeHint::default(),
+            Self::Other(body) => body.size_hint(),
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "Body::Empty",
+            Self::Full(_) => "Body::Full",
+            Self::Http1(_) => "Body::Http1",
+            Self::Http2(_) => "Body::Http2",
+            Self::Other(_) => "Body::Other",
+        })
+    }
+}
+
+/// The receiving half of an HTTP/2 stream. Its window opens again as pieces are taken out.
+pub struct Http2Body(h2::RecvStream);
+
+impl Http2Body {
+    /// Reads what `stream` receives.
+    pub fn new(stream: h2::RecvStream) -> Self {
+        Self(stream)
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match ready!(self.0.poll_data(cx)) {
+            Some(Ok(bytes)) => {
+                // Fails only when the stream is gone, which the next poll reports.
+                let _ = self.0.flow_control().release_capacity(bytes.len());
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(BodyError::from_h2(error)))),
+            None => match ready!(self.0.poll_trailers(cx)) {
+                Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                Ok(None) => Poll::Ready(None),
+                Err(error) => Poll::Ready(Some(Err(BodyError::from_h2(error)))),
+            },
+        }
+    }
+}
+
+/// Why a body ended before its end.
+#[derive(Debug)]
+pub enum BodyError {
+    /// The sender broke HTTP's framing. Says how.
+    Malformed(&'static str),
+    /// The sender went away in the middle.
+    Incomplete,
+    /// The sender took too long.
+    Timeout,
+    /// The sender reset the stream, with HTTP/2's reason where it gave one.
+    Reset(Option<h2::Reason>),
+    /// Anything else that the transport reported.
+    Transport(Box<dyn Error + Send + Sync>),
+}
+
+impl BodyError {
+    fn from_hyper(error: hyper::Error) -> Self {
+        if error.is_incomplete_message() { Self::Incomplete } else { Self::Transport(error.into()) }
+    }
+
+    fn from_h2(error: h2::Error) -> Self {
+        match error.reason() {
+            Some(reason) if error.is_reset() => Self::Reset(Some(reason)),
+            _ => Self::Transport(error.into()),
+        }
+    }
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(what) => write!(f, "malformed body: {what}"),
+            Self::Incomplete => f.write_str("the sender closed the connection in the middle of the body"),
+            Self::Timeout => f.write_str("the body did not arrive in time"),
+            Self::Reset(Some(reason)) => write!(f, "the sender reset the stream: {reason}"),
+            Self::Reset(None) => f.write_str("the sender reset the stream"),
+            Self::Transport(error) => write!(f, "body: {error}"),
+        }
+    }
+}
+
+impl Error for BodyError {}
+
+/// Takes the next frame of `body`.
+pub async fn next_frame(body: &mut Body) -> Option<Result<Frame<Bytes>, BodyError>> {
+    std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
+}
+
+/// Trailer fields that would change how the message was framed or routed if they were merged (RFC 9110 6.5.1).
+pub fn remove_forbidden_trailers(trailers: &mut HeaderMap) {
+    use http::header;
+    for name in [
+        header::TRANSFER_ENCODING,
+        header::CONTENT_LENGTH,
+        header::HOST,
+        header::CONNECTION,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::AUTHORIZATION,
+    ] {
+        trailers.remove(name);
+    }
+}

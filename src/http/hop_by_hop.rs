@@ -1,0 +1,107 @@
+//! Fields that concern one connection only, and are therefore not forwarded (RFC 9110 7.6.1).
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{self, CONNECTION, TE},
+};
+
+/// Never forwarded, named in `Connection` or not.
+const ALWAYS: [HeaderName; 6] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Fields that a sender may not have removed by naming them in `Connection`: towpath or the next hop relies on them
+/// ("must not be sent ... for a field that is intended for all recipients", RFC 9110 7.6.1; the trick is known as
+/// hop-by-hop header abuse).
+const PROTECTED: [HeaderName; 7] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::AUTHORIZATION,
+    header::VIA,
+    header::FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+];
+
+/// Removes the hop-by-hop fields of a request or response. `TE: trailers` stays: it says what the far end can take,
+/// and gRPC servers insist on it.
+pub fn remove(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        remove_named_in_connection(headers);
+    }
+    for name in &ALWAYS {
+        // `contains_key` would hash twice; `remove` on an absent key is one probe.
+        headers.remove(name);
+    }
+    if let Some(te) = headers.get(TE) {
+        let trailers = accepts_trailers(te);
+        headers.remove(TE);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+    }
+}
+
+fn remove_named_in_connection(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
+        .filter(|name| name != TE && !PROTECTED.contains(name))
+        .collect();
+    headers.remove(CONNECTION);
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+fn accepts_trailers(te: &HeaderValue) -> bool {
+    te.to_str().is_ok_and(|te| te.split(',').any(|part| part.trim().eq_ignore_ascii_case("trailers")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    fn left(fields: &[(&'static str, &'static str)]) -> Vec<String> {
+        let mut headers = headers(fields);
+        remove(&mut headers);
+        let mut names: Vec<_> = headers.keys().map(ToString::to_string).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn connection_and_what_it_names_is_removed() {
+        assert_eq!(left(&[("connection", "close, X-Secret"), ("x-secret", "1"), ("accept", "*/*")]), ["accept"]);
+        assert!(left(&[("keep-alive", "5"), ("proxy-connection", "x"), ("upgrade", "h2c")]).is_empty());
+    }
+
+    #[test]
+    fn what_the_next_hop_relies_on_cannot_be_named_away() {
+        let fields = [("connection", "host, authorization, content-length"), ("host", "a"), ("authorization", "b")];
+        assert_eq!(left(&fields), ["authorization", "host"]);
+    }
+
+    #[test]
+    fn only_trailers_is_left_of_te() {
+        let mut headers = headers(&[("te", "gzip, Trailers"), ("connection", "te")]);
+        remove(&mut headers);
+        assert_eq!(headers.get(TE).map(HeaderValue::as_bytes), Some(&b"trailers"[..]));
+        assert!(left(&[("te", "gzip")]).is_empty());
+    }
+}

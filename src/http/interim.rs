@@ -1,0 +1,91 @@
+//! Interim (1xx) answers on their way from an endpoint to the caller.
+//!
+//! An endpoint may send any number of them before the final answer, from a task other than the caller's. They wait
+//! here for the caller's connection, which writes them when it can; the final answer does not wait for that.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+};
+
+use http::{HeaderMap, StatusCode};
+
+/// More than this wait for nobody: the rest is dropped, as a recipient may ignore any interim answer.
+const MAX_WAITING: usize = 16;
+
+/// One request's queue of interim answers. Clones share it.
+#[derive(Clone, Default)]
+pub struct Interim(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// Spares the lock in the common case: no interim answers.
+    any: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<(StatusCode, HeaderMap)>,
+    waker: Option<Waker>,
+}
+
+impl Interim {
+    /// Puts an answer in and wakes the connection.
+    pub fn push(&self, status: StatusCode, headers: HeaderMap) {
+        let waker = {
+            let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.waiting.len() == MAX_WAITING {
+                return;
+            }
+            state.waiting.push_back((status, headers));
+            self.0.any.store(true, Ordering::Release);
+            state.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes the next answer out, if one waits.
+    pub fn pop(&self) -> Option<(StatusCode, HeaderMap)> {
+        if !self.0.any.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = state.waiting.pop_front();
+        if next.is_none() {
+            self.0.any.store(false, Ordering::Release);
+        }
+        next
+    }
+
+    /// Whom to wake at the next answer.
+    pub fn wake_with(&self, waker: &Waker) {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            state.waker = Some(waker.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_come_out_in_order_and_the_excess_is_dropped() {
+        let interim = Interim::default();
+        assert!(interim.pop().is_none());
+        for _ in 0..MAX_WAITING + 5 {
+            interim.push(StatusCode::from_u16(103).expect("a status"), HeaderMap::new());
+        }
+        let taken = std::iter::from_fn(|| interim.pop()).count();
+        assert_eq!(taken, MAX_WAITING);
+        assert!(interim.pop().is_none());
+    }
+}

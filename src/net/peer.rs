@@ -1,0 +1,123 @@
+//! The kernel's view of a connection's other end, through `sock_diag(7)`.
+//!
+//! A caller that closes its socket and one that only finishes sending (`shutdown(SHUT_WR)`) look the same on the wire:
+//! a FIN. The first one's request should be dropped at once, the second one waits for its answer. When the caller
+//! is on this host, the kernel can be asked about its socket: one that nobody owns any more has no inode.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
+
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType,
+    netlink::{self, SocketAddrNetlink},
+    recv, sendto, socket_with, sockopt,
+};
+
+/// What became of a peer's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// A process holds it.
+    Open,
+    /// Nobody holds it any more.
+    Gone,
+    /// It is not on this host, or the kernel does not tell.
+    Unknown,
+}
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLM_F_REQUEST: u16 = 1;
+const NLMSG_ERROR: u16 = 2;
+const IPPROTO_TCP: u8 = 6;
+/// `struct nlmsghdr`, then `struct inet_diag_req_v2`.
+const REQUEST_LENGTH: usize = 16 + 56;
+/// Where `idiag_inode` of `struct inet_diag_msg` stands, the netlink header included.
+const INODE_AT: usize = 16 + 4 + 48 + 16;
+
+/// Looks up the socket of the peer at `peer` that is connected to our end at `local`.
+pub fn peer_state(local: SocketAddr, peer: SocketAddr) -> PeerState {
+    match ask(&request(peer, local)) {
+        Ok(Some(0)) => PeerState::Gone,
+        Ok(Some(_)) => PeerState::Open,
+        // No such socket here: on the loopback network that means that it is gone.
+        Ok(None) if peer.ip().to_canonical().is_loopback() => PeerState::Gone,
+        Ok(None) | Err(_) => PeerState::Unknown,
+    }
+}
+
+/// The inode in the kernel's answer; `None` when there is no such socket.
+fn ask(request: &[u8; REQUEST_LENGTH]) -> io::Result<Option<u32>> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
+    // The kernel answers within the call; the limit only guards against one that does not.
+    let limit = Some(std::time::Duration::from_millis(20));
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, limit)?;
+    sendto(&socket, request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+    let mut answer = [0u8; 1024];
+    let (length, _) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
+    inode(&answer[..length])
+}
+
+fn inode(answer: &[u8]) -> io::Result<Option<u32>> {
+    let field = |at: usize| answer.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
+    let kind = answer.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
+    match kind {
+        Some(SOCK_DIAG_BY_FAMILY) => field(INODE_AT).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into()),
+        Some(NLMSG_ERROR) => match field(16).map(u32::cast_signed) {
+            Some(code) if code == -rustix::io::Errno::NOENT.raw_os_error() => Ok(None),
+            Some(code) => Err(io::Error::from_raw_os_error(-code)),
+            None => Err(io::ErrorKind::InvalidData.into()),
+        },
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+fn request(source: SocketAddr, destination: SocketAddr) -> [u8; REQUEST_LENGTH] {
+    let mut bytes = [0u8; REQUEST_LENGTH];
+    let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+    put(0, &u32::try_from(REQUEST_LENGTH).unwrap_or(0).to_ne_bytes());
+    put(4, &SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    put(6, &NLM_F_REQUEST.to_ne_bytes());
+    let family = if source.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    put(16, &[u8::try_from(family.as_raw()).unwrap_or(0), IPPROTO_TCP]);
+    put(20, &u32::MAX.to_ne_bytes()); // every state
+    put(24, &source.port().to_be_bytes());
+    put(26, &destination.port().to_be_bytes());
+    put(28, &octets(source.ip()));
+    put(44, &octets(destination.ip()));
+    put(64, &[0xff; 8]); // no cookie: by address
+    bytes
+}
+
+fn octets(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(v4) => {
+            let mut padded = [0; 16];
+            padded[..4].copy_from_slice(&v4.octets());
+            padded
+        }
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Shutdown, TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_half_closed_peer_is_told_from_one_that_is_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let ends = || (server.local_addr().unwrap(), client.peer_addr().map(|_| client.local_addr().unwrap()));
+        let (local, peer) = (ends().0, ends().1.unwrap());
+        assert_eq!(peer_state(local, peer), PeerState::Open);
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(peer_state(local, peer), PeerState::Open);
+        drop(client);
+        assert_eq!(peer_state(local, peer), PeerState::Gone);
+    }
+}
