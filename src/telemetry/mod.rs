@@ -1,1 +1,24 @@
-//! Placeholder.
+//! What towpath says about itself: metrics, the access log, trace context, its own log.
+//!
+//! `arena.rs`, `series.rs` and `family.rs` are the machinery under `metrics.rs`; `declared.rs` is the one table of
+//! all metrics.
+
+mod access_line;
+mod access_log;
+mod arena;
+mod declared;
+mod family;
+mod handles;
+pub mod log;
+mod metrics;
+mod process;
+mod render;
+mod series;
+mod trace;
+
+pub use access_log::{AccessLog, Record};
+pub use arena::enter_worker;
+pub use handles::{AttemptOutcome, EndpointSeries, ListenerSeries, RequestSeries, ServiceSeries};
+pub use metrics::Metrics;
+pub use series::{Counter, Gauge, Held, Histogram, Level};
+pub use trace::{ensure_request_id, ensure_trace};

@@ -1,0 +1,91 @@
+//! Every metric, declared once. `docs/metrics.md` is generated from this table.
+
+/// What a metric's number means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Only grows.
+    Counter,
+    /// How many there are now.
+    Gauge,
+    /// A number that is set.
+    Level,
+    /// Seconds, in buckets.
+    Histogram,
+}
+
+/// One metric.
+pub(super) struct Declared {
+    pub(super) id: Id,
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) labels: &'static [&'static str],
+    pub(super) help: &'static str,
+}
+
+/// A metric's place in [`TABLE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Id {
+    AcceptErrors,
+    AccessLogDropped,
+    Attempts,
+    BuildInfo,
+    ConfigGeneration,
+    ConfigLastReloadSuccess,
+    ConfigReloads,
+    ConnectionPanics,
+    Connections,
+    DiscoveryAge,
+    DiscoveryUpdates,
+    EndpointAvailable,
+    EndpointRequests,
+    Errors,
+    MetricsOverflow,
+    RequestDuration,
+    Requests,
+    RequestsInFlight,
+    Retries,
+    UpstreamConnections,
+    WorkerConnections,
+    ProcessCpu,
+    ProcessFds,
+    ProcessMemory,
+}
+
+const fn declare(
+    id: Id,
+    name: &'static str,
+    kind: Kind,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Declared {
+    Declared { id, name, kind, labels, help }
+}
+
+/// In the order of [`Id`].
+#[rustfmt::skip] // A table reads as one.
+pub(super) const TABLE: [Declared; 24] = [
+    declare(Id::AcceptErrors, "towpath_accept_errors_total", Kind::Counter, &[], "Connections that could not be accepted, such as for want of file descriptors."),
+    declare(Id::AccessLogDropped, "towpath_access_log_dropped_total", Kind::Counter, &[], "Access log records lost because the log could not be written, or not fast enough."),
+    declare(Id::Attempts, "towpath_attempts_total", Kind::Counter, &["service", "outcome"], "Attempts to have a request answered by an endpoint. Outcomes: success, server_error, connect_failed, reset, timeout, cancelled."),
+    declare(Id::BuildInfo, "towpath_build_info", Kind::Level, &["version"], "Always 1; the label says which version runs."),
+    declare(Id::ConfigGeneration, "towpath_config_generation", Kind::Level, &[], "Number of the configuration in force."),
+    declare(Id::ConfigLastReloadSuccess, "towpath_config_last_reload_success", Kind::Level, &[], "1 when the last reload was applied or changed nothing, 0 when it was refused."),
+    declare(Id::ConfigReloads, "towpath_config_reloads_total", Kind::Counter, &["result"], "Reloads by result."),
+    declare(Id::ConnectionPanics, "towpath_connection_panics_total", Kind::Counter, &[], "Connections that ended by a panic while they were served."),
+    declare(Id::Connections, "towpath_connections", Kind::Gauge, &["listener"], "Open connections from callers."),
+    declare(Id::DiscoveryAge, "towpath_discovery_age_seconds", Kind::Level, &["service"], "Seconds since discovery last answered for the service."),
+    declare(Id::DiscoveryUpdates, "towpath_discovery_updates_total", Kind::Counter, &["service", "result"], "Answers of discovery by result."),
+    declare(Id::EndpointAvailable, "towpath_endpoint_available", Kind::Level, &["service", "endpoint"], "1 when the endpoint may be chosen, else 0."),
+    declare(Id::EndpointRequests, "towpath_endpoint_requests_total", Kind::Counter, &["service", "endpoint", "outcome"], "Attempts sent to the endpoint, by outcome."),
+    declare(Id::Errors, "towpath_errors_total", Kind::Counter, &["reason"], "Answers that towpath itself made, by the reason in their towpath-error header."),
+    declare(Id::MetricsOverflow, "towpath_metrics_overflow_total", Kind::Counter, &["metric"], "Series that did not fit the metric's bound and were counted as `other`."),
+    declare(Id::RequestDuration, "towpath_request_duration_seconds", Kind::Histogram, &["route", "service"], "From a request's head to the end of its response, retries included."),
+    declare(Id::Requests, "towpath_requests_total", Kind::Counter, &["listener", "route", "service", "code"], "Requests by the status that the caller got."),
+    declare(Id::RequestsInFlight, "towpath_requests_in_flight", Kind::Gauge, &["service"], "Requests that are being served."),
+    declare(Id::Retries, "towpath_retries_total", Kind::Counter, &["service", "reason"], "Attempts after a request's first, by what made them necessary."),
+    declare(Id::UpstreamConnections, "towpath_upstream_connections", Kind::Gauge, &["service"], "Open connections to endpoints."),
+    declare(Id::WorkerConnections, "towpath_worker_connections", Kind::Gauge, &["worker"], "Open connections from callers that the worker serves."),
+    declare(Id::ProcessCpu, "process_cpu_seconds_total", Kind::Counter, &[], "User and system CPU time spent."),
+    declare(Id::ProcessFds, "process_open_fds", Kind::Level, &[], "Open file descriptors."),
+    declare(Id::ProcessMemory, "process_resident_memory_bytes", Kind::Level, &[], "Resident memory."),
+];

@@ -1,0 +1,186 @@
+//! The series of one metric, by label values; bounded.
+//!
+//! Looking a series up takes a lock: callers do it when they build something and keep the handle.
+//!
+//! # Bounds
+//! A family holds at most [`MAX_SERIES`]. What is asked for beyond that is the one series whose label values are all
+//! `other`, and is counted. A handle that was given for it stays one: the series does not split again while it lives.
+//!
+//! # Expiry
+//! A series that only the family still holds goes once its value has stood still for [`EXPIRY`], long enough for
+//! every scraper to have seen the last value.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use hashbrown::{Equivalent, HashMap};
+
+use super::{
+    arena::{Arena, Block},
+    declared::{Declared, Kind},
+    series::{Counter, Gauge, Histogram, Level},
+};
+
+/// Series of one family.
+pub(super) const MAX_SERIES: usize = 10_000;
+/// How long a series that nobody holds must stand still before it goes.
+pub(super) const EXPIRY: Duration = Duration::from_secs(600);
+/// The value of every label of the series that takes the excess.
+const OTHER: &str = "other";
+
+/// The label values of a series, in the order of its declaration.
+pub(super) type Labels = Arc<[Box<str>]>;
+
+/// One metric and its series.
+pub(super) struct Family {
+    pub(super) declared: &'static Declared,
+    arena: Arc<Arena>,
+    series: Mutex<HashMap<Labels, Entry>>,
+    other: Arc<Block>,
+    overflow: AtomicU64,
+}
+
+struct Entry {
+    block: Arc<Block>,
+    /// The slots' sum when the series was last seen to move, and when that was.
+    seen: Option<(u64, Instant)>,
+}
+
+/// Borrowed label values that find owned ones. Both hash as a slice of strings.
+#[derive(Hash)]
+struct Wanted<'a>(&'a [&'a str]);
+
+impl Equivalent<Labels> for Wanted<'_> {
+    fn equivalent(&self, key: &Labels) -> bool {
+        self.0.iter().copied().eq(key.iter().map(|value| &**value))
+    }
+}
+
+impl Family {
+    pub(super) fn new(declared: &'static Declared, arena: &Arc<Arena>) -> Arc<Self> {
+        let other =
+            arena.allocate(slots(declared.kind)).expect("an arena has room for one series per family");
+        Arc::new(Self {
+            declared,
+            arena: arena.clone(),
+            series: Mutex::default(),
+            other: Arc::new(other),
+            overflow: AtomicU64::new(0),
+        })
+    }
+
+    /// The counter with these label values.
+    pub(super) fn counter(&self, labels: &[&str]) -> Counter {
+        debug_assert_eq!(self.declared.kind, Kind::Counter);
+        Counter::new(self.block(labels))
+    }
+
+    /// The gauge with these label values.
+    pub(super) fn gauge(&self, labels: &[&str]) -> Gauge {
+        debug_assert_eq!(self.declared.kind, Kind::Gauge);
+        Gauge::new(self.block(labels))
+    }
+
+    /// The level with these label values.
+    pub(super) fn level(&self, labels: &[&str]) -> Level {
+        debug_assert_eq!(self.declared.kind, Kind::Level);
+        Level::new(self.block(labels))
+    }
+
+    /// The histogram with these label values.
+    pub(super) fn histogram(&self, labels: &[&str]) -> Histogram {
+        debug_assert_eq!(self.declared.kind, Kind::Histogram);
+        Histogram::new(self.block(labels))
+    }
+
+    fn block(&self, labels: &[&str]) -> Arc<Block> {
+        debug_assert_eq!(labels.len(), self.declared.labels.len());
+        let mut series = self.lock();
+        if let Some(entry) = series.get(&Wanted(labels)) {
+            return entry.block.clone();
+        }
+        let room = series.len() < MAX_SERIES;
+        let Some(block) = room.then(|| self.arena.allocate(slots(self.declared.kind))).flatten() else {
+            self.overflow.fetch_add(1, Relaxed);
+            return self.other.clone();
+        };
+        let block = Arc::new(block);
+        let labels = labels.iter().map(|value| Box::from(*value)).collect();
+        series.insert(labels, Entry { block: block.clone(), seen: None });
+        block
+    }
+
+    /// Lets go of series that nobody holds and that have stood still.
+    pub(super) fn sweep(&self, now: Instant) {
+        self.lock().retain(|_, entry| !entry.expired(now));
+    }
+
+    /// How often a series was asked for that did not fit.
+    pub(super) fn overflow(&self) -> u64 {
+        self.overflow.load(Relaxed)
+    }
+
+    /// Every series that has something to say, sorted by label values. The lock is not held while they are read.
+    pub(super) fn snapshot(&self) -> Vec<(Labels, Arc<Block>)> {
+        let entries = |(labels, entry): (&Labels, &Entry)| (labels.clone(), entry.block.clone());
+        let mut all: Vec<_> = self.lock().iter().map(entries).collect();
+        if self.overflow() > 0 {
+            let labels = self.declared.labels.iter().map(|_| Box::from(OTHER)).collect();
+            all.push((labels, self.other.clone()));
+        }
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Labels, Entry>> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn expired(&mut self, now: Instant) -> bool {
+        let value = (0..self.block.len()).fold(0u64, |sum, slot| sum.wrapping_add(self.block.sum(slot)));
+        match self.seen {
+            Some((seen, since)) if seen == value => {
+                // Only the family hands out references, and its lock is held: a count of one stays one.
+                Arc::strong_count(&self.block) == 1 && now.saturating_duration_since(since) >= EXPIRY
+            }
+            _ => {
+                self.seen = Some((value, now));
+                false
+            }
+        }
+    }
+}
+
+fn slots(kind: Kind) -> usize {
+    match kind {
+        Kind::Counter | Kind::Gauge | Kind::Level => 1,
+        Kind::Histogram => Histogram::SLOTS,
+    }
+}
+
+/// Counters that differ in one label, each resolved when it is first asked for: `N` of them without a lock.
+pub(super) struct ByLabel<const N: usize>([OnceLock<(Box<str>, Counter)>; N]);
+
+impl<const N: usize> ByLabel<N> {
+    pub(super) fn new() -> Self {
+        Self([const { OnceLock::new() }; N])
+    }
+
+    /// One more for `value`; `resolve` finds its counter.
+    pub(super) fn inc(&self, value: &str, resolve: impl Fn() -> Counter) {
+        for slot in &self.0 {
+            let (taken, counter) = slot.get_or_init(|| (Box::from(value), resolve()));
+            if **taken == *value {
+                return counter.inc();
+            }
+        }
+        resolve().inc();
+    }
+}

@@ -1,0 +1,203 @@
+//! What a route, a service, an endpoint and a listener count with.
+//!
+//! Handles are made when the snapshot is built. The series of a request's outcome come into being when it first
+//! happens: a hundred thousand routes of which a hundred are in use cost a hundred routes' series.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use super::{
+    family::{ByLabel, Family},
+    series::{Counter, Gauge, Histogram, Level},
+};
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// A response that is no failure of the endpoint.
+    Success,
+    /// A response that is one.
+    ServerError,
+    /// No connection.
+    ConnectFailed,
+    /// The connection or stream broke.
+    Reset,
+    /// No response in time.
+    Timeout,
+    /// The caller went away.
+    Cancelled,
+}
+
+impl AttemptOutcome {
+    /// Its label value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::ServerError => "server_error",
+            Self::ConnectFailed => "connect_failed",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// One counter per outcome, each made when it first happens.
+struct Outcomes([OnceLock<Counter>; 6]);
+
+impl Outcomes {
+    fn new() -> Self {
+        Self([const { OnceLock::new() }; 6])
+    }
+
+    fn inc(&self, outcome: AttemptOutcome, resolve: impl FnOnce() -> Counter) {
+        self.0[outcome as usize].get_or_init(resolve).inc();
+    }
+}
+
+/// The status codes whose counters a request finds without a lock.
+const COMMON_CODES: [u16; 32] = [
+    200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409, 410, 412, 413,
+    415, 416, 422, 429, 431, 499, 500, 501, 502, 503, 504,
+];
+
+/// The requests of one listener that matched one route and went to one service.
+#[derive(Clone)]
+pub struct RequestSeries(Arc<RequestInner>);
+
+struct RequestInner {
+    requests: Arc<Family>,
+    durations: Arc<Family>,
+    /// Listener, route and service in one allocation.
+    names: Box<str>,
+    route: usize,
+    service: usize,
+    used: OnceLock<Box<Used>>,
+}
+
+/// What only a series that has seen a request needs.
+struct Used {
+    duration: Histogram,
+    codes: [OnceLock<Counter>; COMMON_CODES.len()],
+}
+
+impl RequestSeries {
+    pub(super) fn new(requests: Arc<Family>, durations: Arc<Family>, names: [&str; 3]) -> Self {
+        let [listener, route, _] = names;
+        Self(Arc::new(RequestInner {
+            requests,
+            durations,
+            route: listener.len(),
+            service: listener.len() + route.len(),
+            names: names.concat().into(),
+            used: OnceLock::new(),
+        }))
+    }
+
+    /// One more request: the status that the caller got, and the time from its head to the response's end.
+    pub fn record(&self, code: u16, duration: Duration) {
+        let used = self.0.used.get_or_init(|| self.0.first_use());
+        used.duration.record(duration);
+        match COMMON_CODES.binary_search(&code) {
+            Ok(index) => used.codes[index].get_or_init(|| self.0.counter(code)).inc(),
+            Err(_) => self.0.counter(code).inc(),
+        }
+    }
+}
+
+impl RequestInner {
+    fn names(&self) -> [&str; 3] {
+        [&self.names[..self.route], &self.names[self.route..self.service], &self.names[self.service..]]
+    }
+
+    fn first_use(&self) -> Box<Used> {
+        let [_, route, service] = self.names();
+        let duration = self.durations.histogram(&[route, service]);
+        Box::new(Used { duration, codes: [const { OnceLock::new() }; COMMON_CODES.len()] })
+    }
+
+    fn counter(&self, code: u16) -> Counter {
+        let [listener, route, service] = self.names();
+        self.requests.counter(&[listener, route, service, itoa::Buffer::new().format(code)])
+    }
+}
+
+/// One service.
+pub struct ServiceSeries {
+    /// Requests that are being served.
+    pub in_flight: Gauge,
+    /// Open connections to its endpoints.
+    pub upstream_connections: Gauge,
+    /// Seconds since discovery last answered.
+    pub discovery_age: Level,
+    pub(super) service: Box<str>,
+    pub(super) families: ServiceFamilies,
+    attempts: Outcomes,
+    retries: ByLabel<4>,
+}
+
+/// Where a service's further series come from.
+pub(super) struct ServiceFamilies {
+    pub(super) attempts: Arc<Family>,
+    pub(super) retries: Arc<Family>,
+    pub(super) discovery_updates: Arc<Family>,
+}
+
+impl ServiceSeries {
+    pub(super) fn new(
+        service: &str,
+        families: ServiceFamilies,
+        [in_flight, upstream_connections]: [Gauge; 2],
+        discovery_age: Level,
+    ) -> Self {
+        let (attempts, retries) = (Outcomes::new(), ByLabel::new());
+        let service = service.into();
+        Self { in_flight, upstream_connections, discovery_age, service, families, attempts, retries }
+    }
+
+    /// One more attempt.
+    pub fn attempt(&self, outcome: AttemptOutcome) {
+        self.attempts.inc(outcome, || self.families.attempts.counter(&[&self.service, outcome.as_str()]));
+    }
+
+    /// One more attempt after a request's first, made necessary by `reason`: of a small fixed set.
+    pub fn retry(&self, reason: &str) {
+        self.retries.inc(reason, || self.families.retries.counter(&[&self.service, reason]));
+    }
+
+    /// One more answer of discovery. Takes a lock: for the control thread.
+    pub fn discovery_update(&self, result: &str) {
+        self.families.discovery_updates.counter(&[&self.service, result]).inc();
+    }
+}
+
+/// One endpoint of a service.
+pub struct EndpointSeries {
+    /// 1 when it may be chosen, else 0.
+    pub available: Level,
+    requests: Outcomes,
+    family: Arc<Family>,
+    service: Box<str>,
+    endpoint: Box<str>,
+}
+
+impl EndpointSeries {
+    pub(super) fn new(service: &str, endpoint: &str, available: Level, family: Arc<Family>) -> Self {
+        let (service, endpoint) = (service.into(), endpoint.into());
+        Self { available, requests: Outcomes::new(), family, service, endpoint }
+    }
+
+    /// One more attempt that was sent to it.
+    pub fn request(&self, outcome: AttemptOutcome) {
+        let labels = [&*self.service, &*self.endpoint, outcome.as_str()];
+        self.requests.inc(outcome, || self.family.counter(&labels));
+    }
+}
+
+/// One listener.
+pub struct ListenerSeries {
+    /// Open connections.
+    pub connections: Gauge,
+}

@@ -1,0 +1,39 @@
+//! The process as the kernel accounts for it, read from `/proc` when metrics are scraped.
+
+use std::fs;
+
+/// Each is none where `/proc` does not say.
+#[derive(Default)]
+pub(super) struct Process {
+    /// User and system time.
+    pub(super) cpu_seconds: Option<f64>,
+    pub(super) open_fds: Option<f64>,
+    pub(super) resident_bytes: Option<f64>,
+}
+
+/// The kernel's USER_HZ, fixed at 100 for every architecture that towpath runs on.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Reads them now.
+pub(super) fn read() -> Process {
+    let text = |path| fs::read_to_string(path).ok();
+    Process {
+        cpu_seconds: text("/proc/self/stat").and_then(|stat| cpu_seconds(&stat)),
+        // The directory's own descriptor is one of them.
+        open_fds: fs::read_dir("/proc/self/fd").ok().map(|fds| fds.count().saturating_sub(1) as f64),
+        resident_bytes: text("/proc/self/status").and_then(|status| resident_bytes(&status)),
+    }
+}
+
+/// Fields 14 and 15 of proc(5) `stat`; the command in field 2 may hold spaces and parentheses.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut times = fields.split(' ').skip(11).map(|ticks| ticks.parse::<f64>().ok());
+    Some((times.next()?? + times.next()??) / TICKS_PER_SECOND)
+}
+
+fn resident_bytes(status: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024.0)
+}
