@@ -1,1 +1,18 @@
-//! Placeholder.
+//! Pure matching: which rule of a listener a request belongs to, why, and how a rule's requests split over backends.
+//!
+//! A [`Router`] is built from checked configuration and never changes. What a rule then does is left to `proxy/`.
+
+mod condition;
+mod explain;
+mod hosts;
+mod paths;
+mod precedence;
+mod request;
+mod rule;
+mod split;
+mod table;
+
+pub use explain::{Explanation, LostBy, Mismatch, RuleVerdict, Verdict};
+pub use request::RequestView;
+pub use split::Split;
+pub use table::Router;
