@@ -9,6 +9,8 @@ mod follow;
 mod resolver;
 mod schedule;
 mod search;
+#[cfg(test)]
+mod tests;
 
 pub use endpoint::{Endpoint, fixed};
 pub use follow::{Failure, FailureKind, Update, follow};
