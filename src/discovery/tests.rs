@@ -1,0 +1,327 @@
+//! Names resolved over the wire, against a DNS server in process.
+
+#[path = "../../tests/it/support/dns.rs"]
+mod dns;
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc;
+
+use self::dns::DnsServer;
+use super::{FailureKind, Resolver, Schedule, Update, follow};
+use crate::config::Dns;
+
+const V4: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 3);
+const V4_OTHER: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 4);
+const V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 7);
+const TIMEOUT: Duration = Duration::from_millis(400);
+
+fn resolver(servers: &[SocketAddr]) -> Resolver {
+    let dns = Dns { servers: servers.to_vec(), timeout: TIMEOUT, first_answer_timeout: TIMEOUT };
+    Resolver::new(&dns).unwrap()
+}
+
+/// Fast enough for tests: what the TTL says, but no less than 20 ms.
+fn quick() -> Schedule {
+    let ms = Duration::from_millis;
+    Schedule { floor: ms(20), first_retry: ms(20), last_retry: ms(40), ..Schedule::default() }
+}
+
+/// The updates of one followed name; following ends when this is dropped.
+struct Followed {
+    updates: mpsc::UnboundedReceiver<Update>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Followed {
+    fn start(servers: &[SocketAddr], host: &str) -> Self {
+        Self::scheduled(resolver(servers), host, quick())
+    }
+
+    fn scheduled(resolver: Resolver, host: &str, schedule: Schedule) -> Self {
+        let (sender, updates) = mpsc::unbounded_channel();
+        let send = move |update| {
+            let _ = sender.send(update);
+        };
+        let task = tokio::spawn(follow(resolver, host.to_owned(), 80, schedule, send));
+        Self { updates, task }
+    }
+
+    async fn next(&mut self) -> Update {
+        let next = tokio::time::timeout(Duration::from_secs(5), self.updates.recv());
+        next.await.expect("an update within 5 s").expect("follow never ends")
+    }
+
+    /// The next answer, written as addresses.
+    async fn endpoints(&mut self) -> Vec<String> {
+        match self.next().await {
+            Update::Endpoints(endpoints) => endpoints.iter().map(|e| e.address.to_string()).collect(),
+            Update::Failed(failure) => panic!("{}", failure.message),
+        }
+    }
+
+    /// The next failure.
+    async fn failure(&mut self) -> (FailureKind, String) {
+        match self.next().await {
+            Update::Failed(failure) => (failure.kind, failure.message),
+            Update::Endpoints(endpoints) => panic!("{endpoints:?}"),
+        }
+    }
+
+    /// Waits until an answer is `expected`.
+    async fn until(&mut self, expected: &[&str]) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let update = self.next().await;
+            if let Update::Endpoints(found) = &update
+                && found.iter().map(|e| e.address.to_string()).eq(expected.iter().copied())
+            {
+                return;
+            }
+            assert!(Instant::now() < deadline, "still {update:?}");
+        }
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A server that takes queries and answers none.
+fn deaf_server() -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+#[tokio::test]
+async fn ipv4_addresses_become_endpoints_in_order() {
+    let server = DnsServer::start();
+    server.set_a("reviews.test", 60, &[V4_OTHER, V4]);
+    let mut followed = Followed::start(&[server.address()], "reviews.test");
+    assert_eq!(followed.endpoints().await, ["10.1.2.3:80", "10.1.2.4:80"]);
+}
+
+#[tokio::test]
+async fn ipv6_addresses_alone_suffice() {
+    let server = DnsServer::start();
+    server.set_aaaa("reviews.test", 60, &[V6]);
+    let mut followed = Followed::start(&[server.address()], "reviews.test");
+    assert_eq!(followed.endpoints().await, ["[fd00::7]:80"]);
+}
+
+#[tokio::test]
+async fn both_families_are_used() {
+    let server = DnsServer::start();
+    server.set_a("reviews.test", 60, &[V4]);
+    server.set_aaaa("reviews.test", 60, &[V6]);
+    let mut followed = Followed::start(&[server.address()], "reviews.test");
+    assert_eq!(followed.endpoints().await, ["10.1.2.3:80", "[fd00::7]:80"]);
+}
+
+#[tokio::test]
+async fn one_family_suffices_when_the_other_is_not_answered() {
+    let server = DnsServer::start();
+    server.set_a("reviews.test", 60, &[V4]);
+    server.silent_aaaa("reviews.test");
+    let mut followed = Followed::start(&[server.address()], "reviews.test");
+    assert_eq!(followed.endpoints().await, ["10.1.2.3:80"]);
+}
+
+#[tokio::test]
+async fn a_cname_chain_is_followed_and_its_shortest_ttl_counts() {
+    let server = DnsServer::start();
+    server.set_cname("reviews.test", 300, "alias.test");
+    server.set_cname("alias.test", 7, "real.test");
+    server.set_a("real.test", 60, &[V4]);
+    let answer = resolver(&[server.address()]).lookup("reviews.test").await.unwrap();
+    assert_eq!(answer.addresses, [V4]);
+    assert_eq!(answer.ttl, Duration::from_secs(7));
+}
+
+#[tokio::test]
+async fn the_shorter_ttl_of_the_two_families_counts() {
+    let server = DnsServer::start();
+    server.set_a("reviews.test", 60, &[V4]);
+    server.set_aaaa("reviews.test", 9, &[V6]);
+    let answer = resolver(&[server.address()]).lookup("reviews.test").await.unwrap();
+    assert_eq!(answer.ttl, Duration::from_secs(9));
+}
+
+#[tokio::test]
+async fn an_answer_too_large_for_udp_is_fetched_over_tcp() {
+    let server = DnsServer::start();
+    let many: Vec<_> = (0..100).map(|n| Ipv4Addr::new(10, 9, 9, n)).collect();
+    server.set_a("reviews.test", 60, &many);
+    let mut followed = Followed::start(&[server.address()], "reviews.test");
+    assert_eq!(followed.endpoints().await.len(), 100);
+    assert!(server.tcp_queries("reviews.test") > 0);
+}
+
+#[tokio::test]
+async fn a_name_is_asked_for_again_when_its_ttl_is_nearly_over_and_not_before() {
+    let server = DnsServer::start();
+    server.set_a("brief.test", 1, &[V4]);
+    server.set_a("long.test", 60, &[V4]);
+    let mut brief = Followed::start(&[server.address()], "brief.test");
+    let mut long = Followed::start(&[server.address()], "long.test");
+    brief.endpoints().await;
+    long.endpoints().await;
+    let answered = Instant::now();
+    brief.endpoints().await;
+    let delay = answered.elapsed();
+    assert!((Duration::from_millis(700)..Duration::from_millis(1500)).contains(&delay), "{delay:?}");
+    assert_eq!(server.queries("long.test"), 2, "one query per family");
+    assert!(long.updates.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_ttl_of_0_is_asked_for_at_the_floor() {
+    let server = DnsServer::start();
+    server.set_a("reviews.test", 0, &[V4]);
+    let schedule = Schedule { floor: Duration::from_millis(150), ..Schedule::default() };
+    let mut followed = Followed::scheduled(resolver(&[server.address()]), "reviews.test", schedule);
+    followed.endpoints().await;
+    let answered = Instant::now();
+    followed.endpoints().await;
+    let delay = answered.elapsed();
+    assert!((Duration::from_millis(140)..Duration::from_millis(1000)).contains(&delay), "{delay:?}");
+}
+
+#[tokio::test]
+async fn a_changed_answer_is_reported() {
+    let server = DnsServer::start();
+    server.set_a("reviews.test", 0, &[V4]);
+    let mut followed = Followed::start(&[server.address()], "reviews.test");
+    followed.until(&["10.1.2.3:80"]).await;
+    server.set_a("reviews.test", 0, &[V4_OTHER]);
+    followed.until(&["10.1.2.4:80"]).await;
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_reported_as_such() {
+    let server = DnsServer::start();
+    server.nxdomain("reviews.test");
+    let (kind, message) = Followed::start(&[server.address()], "reviews.test").failure().await;
+    assert_eq!(kind, FailureKind::NoSuchName);
+    assert_eq!(message, format!("reviews.test: no such name (NXDOMAIN, asked {})", server.address()));
+}
+
+#[tokio::test]
+async fn a_name_without_addresses_is_reported_as_such() {
+    let server = DnsServer::start();
+    server.set_a("reviews.test", 60, &[]);
+    let (kind, message) = Followed::start(&[server.address()], "reviews.test").failure().await;
+    assert_eq!(kind, FailureKind::NoRecords);
+    assert_eq!(message, format!("reviews.test: no A or AAAA records (asked {})", server.address()));
+}
+
+#[tokio::test]
+async fn servfail_and_refused_are_reported_as_such() {
+    let server = DnsServer::start();
+    server.servfail("broken.test");
+    server.refuse("refused.test");
+    let (kind, message) = Followed::start(&[server.address()], "broken.test").failure().await;
+    assert_eq!(kind, FailureKind::ServFail);
+    assert_eq!(message, format!("broken.test: the server failed (SERVFAIL, asked {})", server.address()));
+    let (kind, message) = Followed::start(&[server.address()], "refused.test").failure().await;
+    assert_eq!(kind, FailureKind::Refused);
+    assert_eq!(message, format!("refused.test: the server refuses (REFUSED, asked {})", server.address()));
+}
+
+#[tokio::test]
+async fn silence_is_reported_after_the_configured_timeout_in_total() {
+    let server = DnsServer::start();
+    server.silent("reviews.test");
+    let (_socket, deaf) = deaf_server();
+    let started = Instant::now();
+    let (kind, message) = Followed::start(&[server.address(), deaf], "reviews.test").failure().await;
+    let took = started.elapsed();
+    assert!((TIMEOUT..TIMEOUT * 2).contains(&took), "{took:?}");
+    assert_eq!(kind, FailureKind::Timeout);
+    assert!(message.starts_with("reviews.test: no answer within 400ms (asked 127.0.0.1:"), "{message}");
+    assert!(
+        message.contains(&deaf.to_string()) && message.contains(&server.address().to_string()),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn the_next_server_is_asked_when_one_is_silent_or_fails() {
+    let (_socket, deaf) = deaf_server();
+    let (failing, good) = (DnsServer::start(), DnsServer::start());
+    failing.servfail("reviews.test");
+    good.set_a("reviews.test", 0, &[V4]);
+    let resolver = resolver(&[deaf, failing.address(), good.address()]);
+    assert_eq!(resolver.lookup("reviews.test").await.unwrap().addresses, [V4]);
+    let started = Instant::now();
+    assert_eq!(resolver.lookup("reviews.test").await.unwrap().addresses, [V4]);
+    assert!(started.elapsed() < TIMEOUT / 4, "the server that answered is asked first");
+}
+
+#[tokio::test]
+async fn a_negative_answer_tells_how_long_it_holds() {
+    let server = DnsServer::start();
+    server.set_negative_ttl(17);
+    let unanswered = resolver(&[server.address()]).lookup("reviews.test").await.unwrap_err();
+    assert_eq!(unanswered.negative_ttl, Some(Duration::from_secs(17)));
+}
+
+#[tokio::test]
+async fn a_name_that_fails_is_retried_until_it_recovers() {
+    let server = DnsServer::start();
+    server.set_a("reviews.test", 0, &[V4]);
+    let mut followed = Followed::start(&[server.address()], "reviews.test");
+    followed.until(&["10.1.2.3:80"]).await;
+    server.servfail("reviews.test");
+    while matches!(followed.next().await, Update::Endpoints(_)) {}
+    assert_eq!(followed.failure().await.0, FailureKind::ServFail);
+    server.set_a("reviews.test", 0, &[V4_OTHER]);
+    followed.until(&["10.1.2.4:80"]).await;
+}
+
+#[tokio::test]
+async fn an_ip_address_is_its_own_endpoint_and_needs_no_server() {
+    let (_socket, deaf) = deaf_server();
+    let mut followed = Followed::start(&[deaf], "10.1.2.3");
+    assert_eq!(followed.endpoints().await, ["10.1.2.3:80"]);
+    assert_eq!(Followed::start(&[deaf], "[fd00::7]").endpoints().await, ["[fd00::7]:80"]);
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert!(followed.updates.try_recv().is_err(), "it is reported once");
+    assert!(!followed.task.is_finished());
+}
+
+#[tokio::test]
+async fn localhost_resolves_without_a_server() {
+    let (_socket, deaf) = deaf_server();
+    let endpoints = Followed::start(&[deaf], "localhost").endpoints().await;
+    assert!(endpoints.iter().any(|e| e == "127.0.0.1:80" || e == "[::1]:80"), "{endpoints:?}");
+}
+
+#[tokio::test]
+async fn a_host_that_is_no_name_fails_with_the_reason() {
+    let (_socket, deaf) = deaf_server();
+    let (kind, message) = Followed::start(&[deaf], &"x".repeat(64)).failure().await;
+    assert_eq!(kind, FailureKind::Other);
+    assert!(message.contains(": not a DNS name: "), "{message}");
+}
+
+#[tokio::test]
+async fn hundreds_of_names_are_followed_at_once() {
+    let server = DnsServer::start();
+    let resolver = resolver(&[server.address()]);
+    let names: Vec<_> = (0..400).map(|n| format!("s{n}.test")).collect();
+    names.iter().for_each(|name| server.set_a(name, 1, &[V4]));
+    let slow = Schedule { floor: Duration::from_millis(500), ..quick() };
+    let start = |name: &String| Followed::scheduled(resolver.clone(), name, slow.clone());
+    let mut followed: Vec<_> = names.iter().map(start).collect();
+    for one in &mut followed {
+        one.until(&["10.1.2.3:80"]).await;
+        one.until(&["10.1.2.3:80"]).await;
+    }
+}
