@@ -7,7 +7,7 @@ use hickory_resolver::{
     proto::op::ResponseCode,
 };
 
-use super::follow::{Failure, FailureKind};
+use super::update::{Failure, FailureKind};
 
 /// Why a lookup found nothing.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,48 +2,14 @@
 //!
 //! Reports what each answer says. Keeping the last good answer when one fails is up to the listener.
 
-use std::{future, net::IpAddr};
+use std::{future, net::IpAddr, time::Duration};
 
 use super::{
     Resolver, Schedule,
-    endpoint::{Endpoint, resolved},
+    endpoint::resolved,
     resolver::{Answer, Unanswered},
+    update::Update,
 };
-
-/// What one round of queries found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Update {
-    /// The name's endpoints: sorted, distinct, never empty.
-    Endpoints(Vec<Endpoint>),
-    /// The name has no usable answer now.
-    Failed(Failure),
-}
-
-/// Why a name has no usable answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// For programs.
-    pub kind: FailureKind,
-    /// For operators: names the host, what happened, and the servers that were asked.
-    pub message: String,
-}
-
-/// What kept a name from being resolved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FailureKind {
-    /// NXDOMAIN.
-    NoSuchName,
-    /// The name exists, with neither A nor AAAA records.
-    NoRecords,
-    /// No server answered in time.
-    Timeout,
-    /// The server does not serve this node or name.
-    Refused,
-    /// The server failed.
-    ServFail,
-    /// Anything else; the message tells.
-    Other,
-}
 
 /// Resolves `host` for ever, with one update per answer; every endpoint gets `port`.
 ///
@@ -94,7 +60,7 @@ enum State {
 }
 
 impl Follower {
-    fn answered(&mut self, answer: &Answer) -> (Update, std::time::Duration) {
+    fn answered(&mut self, answer: &Answer) -> (Update, Duration) {
         let endpoints = resolved(&answer.addresses, self.port);
         if let State::Failing(failures) = self.state {
             tracing::info!(host = self.host, failures, "name resolves again");
@@ -104,7 +70,7 @@ impl Follower {
         (Update::Endpoints(endpoints), self.schedule.after_answer(answer.ttl))
     }
 
-    fn failed(&mut self, unanswered: Unanswered) -> (Update, std::time::Duration) {
+    fn failed(&mut self, unanswered: Unanswered) -> (Update, Duration) {
         let failures = match self.state {
             State::Failing(before) => before.saturating_add(1),
             State::Unknown | State::Good => 1,
@@ -117,5 +83,103 @@ impl Follower {
         self.state = State::Failing(failures);
         let delay = self.schedule.after_failure(failures, unanswered.negative_ttl);
         (Update::Failed(unanswered.failure), delay)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use tracing::Level;
+
+    use super::*;
+    use crate::discovery::{Failure, FailureKind};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What towpath logs at info and above while `work` runs.
+    fn logged(work: impl FnOnce()) -> Vec<String> {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(Level::INFO)
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, work);
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    fn follower() -> Follower {
+        Follower {
+            host: "reviews.test".into(),
+            port: 80,
+            schedule: Schedule { random: fastrand::Rng::with_seed(1), ..Schedule::default() },
+            state: State::Unknown,
+        }
+    }
+
+    fn answer() -> Answer {
+        Answer { addresses: vec!["10.0.0.1".parse().unwrap()], ttl: Duration::from_secs(10) }
+    }
+
+    fn unanswered() -> Unanswered {
+        let message = "reviews.test: no such name (NXDOMAIN)".into();
+        let failure = Failure { kind: FailureKind::NoSuchName, message };
+        Unanswered { failure, negative_ttl: None }
+    }
+
+    #[test]
+    fn a_failing_name_is_logged_once_and_so_is_its_recovery() {
+        let mut follower = follower();
+        let lines = logged(|| {
+            follower.answered(&answer());
+            for _ in 0..3 {
+                follower.failed(unanswered());
+            }
+            follower.answered(&answer());
+            follower.answered(&answer());
+        });
+        assert_eq!(
+            lines,
+            [
+                "WARN cannot resolve reviews.test: no such name (NXDOMAIN)",
+                "INFO name resolves again host=\"reviews.test\" failures=3",
+            ]
+        );
+    }
+
+    #[test]
+    fn retries_slow_down_and_start_anew_after_an_answer() {
+        let mut follower = follower();
+        let delays: Vec<_> = (0..4).map(|_| follower.failed(unanswered()).1).collect();
+        assert!(delays.is_sorted() && delays[3] >= Duration::from_secs(6), "{delays:?}");
+        follower.answered(&answer());
+        let (_, delay) = follower.failed(unanswered());
+        assert!(delay <= Duration::from_millis(1250), "{delay:?}");
+    }
+
+    #[test]
+    fn an_ip_address_is_recognised_with_and_without_brackets() {
+        assert_eq!(literal("[::1]"), literal("::1"));
+        assert!(literal("10.0.0.1").is_some());
+        assert!(literal("10.0.0.1.test").is_none());
     }
 }

@@ -11,8 +11,10 @@ mod schedule;
 mod search;
 #[cfg(test)]
 mod tests;
+mod update;
 
 pub use endpoint::{Endpoint, fixed};
-pub use follow::{Failure, FailureKind, Update, follow};
+pub use follow::follow;
 pub use resolver::Resolver;
 pub use schedule::Schedule;
+pub use update::{Failure, FailureKind, Update};

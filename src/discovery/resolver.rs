@@ -31,7 +31,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{cause::Cause, follow::Failure, search::Search};
+use super::{
+    cause::Cause,
+    search::Search,
+    update::{Failure, FailureKind::NoSuchName},
+};
 use crate::config::Dns;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -124,13 +128,13 @@ impl Resolver {
         })))
     }
 
-    /// All addresses of `host`, within the configured timeout.
+    /// All addresses of `host`, within the configured timeout once its turn comes.
     pub(super) async fn lookup(&self, host: &str) -> Result<Answer, Unanswered> {
         let names = self.0.search.candidates(host).map_err(|e| {
             let cause = Cause::other(format!("not a DNS name: {e}"));
             Unanswered { failure: cause.into_failure(host, &[]), negative_ttl: None }
         })?;
-        if let Some(answer) = self.0.from_hosts_file(host) {
+        if let Some(answer) = self.0.hosts_file_entry(host) {
             return Ok(answer);
         }
         let _permit = self.0.permits.acquire().await.expect("the semaphore is never closed");
@@ -158,7 +162,7 @@ impl Server {
 
 impl Inner {
     /// As the system's resolver does, a host that the file lists is not asked for in DNS at all.
-    fn from_hosts_file(&self, host: &str) -> Option<Answer> {
+    fn hosts_file_entry(&self, host: &str) -> Option<Answer> {
         let name = Name::from_str_relaxed(host).ok()?;
         let listed = [RecordType::A, RecordType::AAAA].into_iter().filter_map(|record_type| {
             let found = self.hosts.lookup_static_host(&Query::query(name.clone(), record_type))?;
@@ -256,7 +260,6 @@ fn both(mut one: Answer, other: Answer) -> Answer {
 /// What two negative or failed answers for one name mean together. NXDOMAIN holds for every type (RFC 8020), so it
 /// decides whatever became of the other query.
 fn same_name(ipv4: Cause, ipv6: Cause) -> Cause {
-    use super::follow::FailureKind::NoSuchName;
     match (ipv4.kind, ipv6.kind) {
         (NoSuchName, _) | (_, NoSuchName) if ipv4.kind != ipv6.kind => {
             if ipv4.kind == NoSuchName {
@@ -271,8 +274,8 @@ fn same_name(ipv4: Cause, ipv6: Cause) -> Cause {
 
 /// A system without the file, or without a server in it, has its resolver on this host (resolv.conf(5)).
 fn read_resolv_conf() -> Result<String, String> {
-    match fs::read_to_string(RESOLV_CONF) {
-        Ok(text) => Ok(text),
+    match fs::read(RESOLV_CONF) {
+        Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         Err(e) => Err(format!("{RESOLV_CONF}: {e}")),
     }
@@ -283,8 +286,7 @@ fn parse_resolv_conf(text: &str) -> Result<(Vec<SocketAddr>, Search, ResolverOpt
     let named = text.lines().any(|line| line.trim_start().starts_with("nameserver"));
     let text = if named { text.to_owned() } else { format!("{text}\nnameserver {}\n", Ipv4Addr::LOCALHOST) };
     let (config, options) = system_conf::parse_resolv_conf(text).map_err(|e| e.to_string())?;
-    let servers: BTreeSet<_> = BTreeSet::new();
-    let mut seen = servers;
+    let mut seen = BTreeSet::new();
     let servers = config.name_servers().iter().map(|server| SocketAddr::new(server.ip, 53));
     let servers = servers.filter(|address| seen.insert(*address)).collect();
     // The host's own domain counts only when the file has no search list.
@@ -294,4 +296,86 @@ fn parse_resolv_conf(text: &str) -> Result<(Vec<SocketAddr>, Search, ResolverOpt
     };
     let domains = domains.into_iter().filter(|domain: &Name| !domain.is_root()).collect();
     Ok((servers, Search { domains, ndots: options.ndots }, options))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::{FailureKind, tests::dns::DnsServer};
+
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    const V4: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 3);
+
+    fn hosts(text: &str) -> Hosts {
+        let mut hosts = Hosts::default();
+        hosts.read_hosts_conf(text.as_bytes()).unwrap();
+        hosts
+    }
+
+    /// Asks `server`, with the rest as in this resolv.conf and hosts file.
+    fn resolver(server: &DnsServer, resolv_conf: &str, hosts_file: &str) -> Resolver {
+        let (_, search, options) = parse_resolv_conf(resolv_conf).unwrap();
+        Resolver::build(&[server.address()], search, options, hosts(hosts_file), TIMEOUT).unwrap()
+    }
+
+    #[test]
+    fn resolv_conf_gives_servers_search_list_and_ndots() {
+        let text = "search prod.svc.cluster.local cluster.local\nnameserver 10.0.0.2\nnameserver fd00::2\n\
+                    nameserver 10.0.0.2\noptions ndots:5\n";
+        let (servers, search, _) = parse_resolv_conf(text).unwrap();
+        assert_eq!(servers, ["10.0.0.2:53".parse().unwrap(), "[fd00::2]:53".parse().unwrap()]);
+        let domains: Vec<_> = search.domains.iter().map(Name::to_string).collect();
+        assert_eq!(
+            (domains.join(" ").replace(". ", " "), search.ndots),
+            ("prod.svc.cluster.local cluster.local".into(), 5)
+        );
+    }
+
+    #[test]
+    fn without_a_nameserver_the_local_one_is_asked() {
+        let (servers, _, _) = parse_resolv_conf("# nothing here\n").unwrap();
+        assert_eq!(servers, ["127.0.0.1:53".parse().unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn the_hosts_file_goes_before_dns() {
+        let server = DnsServer::start();
+        server.set_a("reviews", 60, &[Ipv4Addr::new(10, 9, 9, 9)]);
+        let resolver = resolver(&server, "search prod.test", "10.1.2.3 reviews\nfd00::7 reviews\n");
+        let mut addresses = resolver.lookup("reviews").await.unwrap().addresses;
+        addresses.sort();
+        assert_eq!(addresses, [IpAddr::from(V4), "fd00::7".parse().unwrap()]);
+        assert_eq!(server.queries("reviews") + server.queries("reviews.prod.test"), 0);
+    }
+
+    #[tokio::test]
+    async fn both_families_come_from_the_first_name_that_has_either() {
+        let server = DnsServer::start();
+        server.set_a("reviews.prod.test", 60, &[V4]);
+        server.set_aaaa("reviews.other.test", 60, &["fd00::7".parse().unwrap()]);
+        let resolver = resolver(&server, "search none.test prod.test other.test", "");
+        assert_eq!(resolver.lookup("reviews").await.unwrap().addresses, [V4]);
+    }
+
+    #[tokio::test]
+    async fn a_server_failure_ends_the_search() {
+        let server = DnsServer::start();
+        server.servfail("reviews.prod.test");
+        server.set_a("reviews.other.test", 60, &[V4]);
+        let resolver = resolver(&server, "search prod.test other.test", "");
+        let failure = resolver.lookup("reviews").await.unwrap_err().failure;
+        assert_eq!(failure.kind, FailureKind::ServFail);
+    }
+
+    #[tokio::test]
+    async fn a_search_in_vain_names_all_it_tried() {
+        let server = DnsServer::start();
+        let resolver = resolver(&server, "search prod.test", "");
+        let failure = resolver.lookup("reviews").await.unwrap_err().failure;
+        let asked = server.address();
+        assert_eq!(
+            failure.message,
+            format!("reviews: no such name (NXDOMAIN, tried reviews.prod.test, reviews, asked {asked})")
+        );
+    }
 }

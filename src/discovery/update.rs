@@ -1,0 +1,38 @@
+//! What following a name reports.
+
+use super::Endpoint;
+
+/// What one round of queries found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// The name's endpoints: sorted, distinct, never empty.
+    Endpoints(Vec<Endpoint>),
+    /// The name has no usable answer now.
+    Failed(Failure),
+}
+
+/// Why a name has no usable answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// For programs.
+    pub kind: FailureKind,
+    /// For operators: names the host, what happened, and the servers that were asked.
+    pub message: String,
+}
+
+/// What kept a name from being resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// NXDOMAIN.
+    NoSuchName,
+    /// The name exists, with neither A nor AAAA records.
+    NoRecords,
+    /// No server answered in time.
+    Timeout,
+    /// The server does not serve this node or name.
+    Refused,
+    /// The server failed.
+    ServFail,
+    /// Anything else; the message tells.
+    Other,
+}
