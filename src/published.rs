@@ -6,6 +6,7 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
+#[allow(clippy::disallowed_types)] // the one place
 use arc_swap::{ArcSwap, Cache};
 
 /// The publishing side. Cheap to clone; clones share the value.

@@ -331,3 +331,14 @@ pub struct Pool {
     /// Connections at most, idle or not, of either protocol; a request over it waits for one. Default 1024.
     pub max_connections: usize,
 }
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            max_idle: 128,
+            idle_timeout: Duration::from_secs(60),
+            max_lifetime: Duration::from_secs(3600),
+            max_connections: 1024,
+        }
+    }
+}

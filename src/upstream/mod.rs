@@ -1,1 +1,17 @@
-//! Placeholder.
+//! Towards endpoints: connect, worker-local pools, HTTP/1.1 and HTTP/2.
+//!
+//! Everything here belongs to one worker. Which endpoint, how often, and what a failure means to the caller are
+//! decided above.
+
+mod connect;
+mod error;
+mod http1;
+mod http2;
+mod lease;
+mod pool;
+mod target;
+
+pub use error::{CallerFault, ConnectError, SendError, Sent};
+pub use lease::Lease;
+pub use pool::{Pools, Want};
+pub use target::{Target, Version};

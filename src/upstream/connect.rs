@@ -1,0 +1,113 @@
+//! One new connection, ready for its first request.
+
+use std::{cell::Cell, future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
+
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, timeout};
+
+use super::{
+    error::{ConnectError, describe},
+    http1::Http1Connection,
+    http2::Http2Connection,
+    pool::Open,
+    target::Target,
+};
+use crate::net::{SharedStream, Stream};
+
+/// A stream's share of the receive window. A stalled caller holds at most this much of a shared connection.
+const STREAM_WINDOW: u32 = 65_535;
+/// The connection's window: every stream may stall with its share full without stopping the others.
+const CONNECTION_WINDOW: u32 = 256 * STREAM_WINDOW;
+/// Stands for "the endpoint has not said yet". Any real limit replaces it, and no endpoint chooses it.
+const UNTOLD: usize = 0x7fff_fff1;
+
+/// A TCP connection within `limit`.
+async fn tcp(target: &Target, limit: Duration) -> Result<Stream, ConnectError> {
+    match timeout(limit, Stream::connect(target.address)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(ConnectError::Io(Rc::new(error))),
+        Err(_) => Err(ConnectError::Timeout(limit)),
+    }
+}
+
+/// Connects for HTTP/1.1. The connection runs as a task of this worker until it closes.
+pub(super) async fn http1(target: &Target, limit: Duration, open: Open) -> Result<Http1Connection, ConnectError> {
+    let stream = SharedStream::new(tcp(target, limit).await?);
+    let (sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_headers(256)
+        .handshake(TokioIo::new(stream.clone()))
+        .await
+        .map_err(|error| ConnectError::Protocol(describe(&error)))?;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(error = describe(&error), "an endpoint's connection ended in an error");
+        }
+        drop(open);
+    });
+    Ok(Http1Connection { sender, stream, opened: Instant::now() })
+}
+
+/// Connects for HTTP/2 and waits for the endpoint's SETTINGS, so that its limit on streams is known before the first
+/// request, and an endpoint that speaks something else is found out before a request is lost to it.
+pub(super) async fn http2(
+    target: &Target,
+    limit: Duration,
+    open: Open,
+) -> Result<Rc<Http2Connection>, ConnectError> {
+    let started = Instant::now();
+    let stream = tcp(target, limit).await?;
+    let left = limit.saturating_sub(started.elapsed());
+    match timeout(left, http2_handshake(stream, open)).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectError::Timeout(limit)),
+    }
+}
+
+async fn http2_handshake(stream: Stream, open: Open) -> Result<Rc<Http2Connection>, ConnectError> {
+    let refused = |error: h2::Error| ConnectError::Protocol(format!("HTTP/2 was not understood: {}", describe(&error)));
+    let (sender, mut driver) = h2::client::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_max_send_streams(UNTOLD)
+        .max_header_list_size(1 << 20)
+        .enable_push(false)
+        .handshake::<_, Bytes>(stream)
+        .await
+        .map_err(refused)?;
+    poll_fn(|cx| match pin!(&mut driver).poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Err(ConnectError::Protocol("the endpoint closed at once".to_owned()))),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(refused(error))),
+        Poll::Pending if driver.max_concurrent_send_streams() == UNTOLD => Poll::Pending,
+        Poll::Pending => Poll::Ready(Ok(())),
+    })
+    .await?;
+    let max_streams = Rc::new(Cell::new(driver.max_concurrent_send_streams()));
+    let connection = Rc::new(Http2Connection::new(sender, max_streams.clone(), open.pool()));
+    let closed = connection.closed_flag();
+    tokio::task::spawn_local(drive(driver, max_streams, closed, open));
+    Ok(connection)
+}
+
+/// Runs the connection, and keeps what the pool knows of it up to date.
+async fn drive(
+    mut driver: h2::client::Connection<Stream, Bytes>,
+    max_streams: Rc<Cell<usize>>,
+    closed: Rc<Cell<bool>>,
+    open: Open,
+) {
+    let result = poll_fn(|cx| {
+        let poll = pin!(&mut driver).poll(cx);
+        let allowed = driver.max_concurrent_send_streams();
+        if max_streams.replace(allowed) < allowed {
+            open.pool().wake_waiting();
+        }
+        poll
+    })
+    .await;
+    if let Err(error) = result {
+        tracing::debug!(error = describe(&error), "an endpoint's connection ended in an error");
+    }
+    closed.set(true);
+    drop(open);
+}

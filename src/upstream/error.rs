@@ -1,0 +1,108 @@
+//! What can go wrong between a worker and an endpoint, told apart by what the endpoint may have seen.
+
+use std::{error::Error, fmt, io, rc::Rc, time::Duration};
+
+use crate::http::BodyError;
+
+/// No connection could be had.
+#[derive(Clone, Debug)]
+pub enum ConnectError {
+    /// The kernel says why.
+    Io(Rc<io::Error>),
+    /// No connection, or no first word on it, within the connect timeout.
+    Timeout(Duration),
+    /// The endpoint does not speak the protocol that is configured.
+    Protocol(String),
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Timeout(after) => write!(f, "no connection within {after:?} (connect_timeout)"),
+            Self::Protocol(what) => f.write_str(what),
+        }
+    }
+}
+
+impl Error for ConnectError {}
+
+/// How much of a failed request the endpoint may have seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Nothing can have been processed: the connection was closed before, the stream was refused, or a GOAWAY
+    /// excludes it (RFC 9113 8.7). Safe to send again whatever the method.
+    Nothing,
+    /// A reused connection ended without a byte of response. Safe to send again when the method is idempotent
+    /// (RFC 9110 9.2.2).
+    Maybe,
+    /// Something, or everything.
+    Some,
+}
+
+/// The request could not be sent, or no response came back.
+#[derive(Debug)]
+pub struct SendError {
+    /// How much the endpoint may have seen.
+    pub sent: Sent,
+    /// Set when the cause was the caller's request, not the endpoint.
+    pub caller: Option<CallerFault>,
+    /// For people.
+    pub message: String,
+}
+
+/// What was wrong with the caller's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallerFault {
+    /// It broke HTTP's framing.
+    Malformed(&'static str),
+    /// It stopped in the middle: the caller went away.
+    Gone,
+    /// It did not arrive in time.
+    Timeout,
+}
+
+impl CallerFault {
+    /// The fault that a request body's error stands for.
+    pub fn of(error: &BodyError) -> Self {
+        match error {
+            BodyError::Malformed(what) => Self::Malformed(what),
+            BodyError::Timeout => Self::Timeout,
+            BodyError::Incomplete | BodyError::Reset(_) | BodyError::Transport(_) => Self::Gone,
+        }
+    }
+}
+
+impl SendError {
+    pub(super) fn caller(fault: CallerFault) -> Self {
+        Self { sent: Sent::Some, caller: Some(fault), message: "the caller's body failed".to_owned() }
+    }
+
+    pub(super) fn endpoint(sent: Sent, message: impl Into<String>) -> Self {
+        Self { sent, caller: None, message: message.into() }
+    }
+}
+
+/// The causes of `error`, outermost first: libraries wrap what happened in what they were doing.
+pub(super) fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
+}
+
+/// The whole chain in one line, without repeats.
+pub(super) fn describe(error: &(dyn Error + 'static)) -> String {
+    let mut text = String::new();
+    for cause in chain(error).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+        }
+    }
+    text
+}

@@ -1,0 +1,204 @@
+//! Requests on an HTTP/2 connection.
+//!
+//! h2 is used as it is: its limits on streams, its reasons for resets and its interim answers are what a proxy must
+//! pass on, and a wrapper would cost a task and a channel for each request.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    pin::Pin,
+    rc::{Rc, Weak},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream, client::SendRequest};
+use http::{Request, Response};
+use http_body::Body as _;
+use tokio::time::Instant;
+
+use super::{
+    error::{CallerFault, SendError, Sent, describe},
+    pool::EndpointPool,
+};
+use crate::http::{Body, Interim, body::Http2Body};
+
+/// A connection that carries many requests.
+pub(super) struct Http2Connection {
+    sender: RefCell<SendRequest<Bytes>>,
+    /// What the endpoint allows now.
+    max_streams: Rc<Cell<usize>>,
+    streams: Cell<usize>,
+    /// It takes no new stream: closed, or the endpoint said GOAWAY.
+    closed: Rc<Cell<bool>>,
+    pool: Weak<EndpointPool>,
+    pub(super) opened: Instant,
+    pub(super) idle_since: Cell<Instant>,
+}
+
+impl Http2Connection {
+    pub(super) fn new(sender: SendRequest<Bytes>, max_streams: Rc<Cell<usize>>, pool: Rc<EndpointPool>) -> Self {
+        let now = Instant::now();
+        Self {
+            sender: RefCell::new(sender),
+            max_streams,
+            streams: Cell::new(0),
+            closed: Rc::default(),
+            pool: Rc::downgrade(&pool),
+            opened: now,
+            idle_since: Cell::new(now),
+        }
+    }
+
+    pub(super) fn closed_flag(&self) -> Rc<Cell<bool>> {
+        self.closed.clone()
+    }
+
+    /// Whether it takes no new stream ever again.
+    pub(super) fn is_closed(&self) -> bool {
+        if !self.closed.get() && self.poll_sender().is_err() {
+            self.closed.set(true);
+        }
+        self.closed.get()
+    }
+
+    /// h2 reports a GOAWAY through the sender before the connection itself has ended.
+    fn poll_sender(&self) -> Result<(), h2::Error> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match self.sender.borrow_mut().poll_ready(&mut cx) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.streams.get() < self.max_streams.get()
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.streams.get() == 0
+    }
+
+    /// Takes one of the streams.
+    pub(super) fn reserve(self: &Rc<Self>) -> Http2Stream {
+        self.streams.set(self.streams.get() + 1);
+        Http2Stream { connection: self.clone(), upload: None }
+    }
+}
+
+/// One stream's place on a connection; given back when dropped, which also stops the upload.
+pub(super) struct Http2Stream {
+    connection: Rc<Http2Connection>,
+    upload: Option<tokio::task::AbortHandle>,
+}
+
+impl Drop for Http2Stream {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            upload.abort();
+        }
+        let left = self.connection.streams.get() - 1;
+        self.connection.streams.set(left);
+        if left == 0 {
+            self.connection.idle_since.set(Instant::now());
+        }
+        if let Some(pool) = self.connection.pool.upgrade() {
+            pool.wake_waiting();
+        }
+    }
+}
+
+impl Http2Stream {
+    /// Sends `request`; the response's head has arrived when this returns.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Body>,
+        interim: &Interim,
+    ) -> Result<Response<Body>, SendError> {
+        let mut sender = self.connection.sender.borrow().clone();
+        poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|error| classify(&error))?;
+        let (parts, body) = request.into_parts();
+        let end = body.is_end_stream();
+        let (mut response, stream) =
+            sender.send_request(Request::from_parts(parts, ()), end).map_err(|error| classify(&error))?;
+        let fault = Rc::new(Cell::new(None));
+        if !end {
+            self.upload(body, stream, fault.clone());
+        }
+        let result = poll_fn(|cx| {
+            while let Poll::Ready(Some(Ok(answer))) = response.poll_informational(cx) {
+                interim.push(answer.status(), answer.headers().clone());
+            }
+            Pin::new(&mut response).poll(cx)
+        })
+        .await;
+        match result {
+            Ok(response) => Ok(response.map(|stream| Body::Http2(Http2Body::new(stream)))),
+            Err(error) => Err(fault.get().map_or_else(|| classify(&error), SendError::caller)),
+        }
+    }
+
+    /// Sends the body from a task of its own: the response may begin before the request has ended.
+    fn upload(&mut self, body: Body, stream: SendStream<Bytes>, fault: Rc<Cell<Option<CallerFault>>>) {
+        let task = tokio::task::spawn_local(upload(body, stream, fault));
+        self.upload = Some(task.abort_handle());
+    }
+}
+
+async fn upload(mut body: Body, mut stream: SendStream<Bytes>, fault: Rc<Cell<Option<CallerFault>>>) {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            // The endpoint wants no more of it.
+            _ = poll_fn(|cx| stream.poll_reset(cx)) => return,
+            frame = crate::http::body::next_frame(&mut body) => frame,
+        };
+        match frame {
+            None => {
+                let _ = stream.send_data(Bytes::new(), true);
+                return;
+            }
+            Some(Err(error)) => {
+                fault.set(Some(CallerFault::of(&error)));
+                stream.send_reset(Reason::CANCEL);
+                return;
+            }
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    let end = body.is_end_stream();
+                    if !send_data(&mut stream, data, end).await || end {
+                        return;
+                    }
+                }
+                Err(frame) => {
+                    if let Ok(trailers) = frame.into_trailers() {
+                        let _ = stream.send_trailers(trailers);
+                    }
+                    return;
+                }
+            },
+        }
+    }
+}
+
+/// Sends one piece once the endpoint's window has room; false when it wants no more.
+async fn send_data(stream: &mut SendStream<Bytes>, data: Bytes, end: bool) -> bool {
+    if !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        while stream.capacity() == 0 {
+            match poll_fn(|cx| stream.poll_capacity(cx)).await {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return false,
+            }
+        }
+    }
+    stream.send_data(data, end).is_ok()
+}
+
+/// RFC 9113 8.7: a refused stream, and one above the last that a GOAWAY names, has not been processed.
+fn classify(error: &h2::Error) -> SendError {
+    let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+    let excluded = error.is_go_away() && error.is_remote();
+    let sent = if error.is_remote() && (refused || excluded) { Sent::Nothing } else { Sent::Some };
+    SendError::endpoint(sent, describe(error))
+}

@@ -1,0 +1,285 @@
+//! One worker's connections, by endpoint.
+//!
+//! # Which connection a request gets
+//! HTTP/1.1: the idle one that was used last, so that surplus ones grow old and are closed; else a new one; at the
+//! maximum, the next that becomes free. HTTP/2: the oldest connection that has a stream left; a further one only when
+//! none has. While a connection is being made for HTTP/2, requests wait for it instead of making their own.
+//!
+//! # When a connection is not trusted
+//! An endpoint may close an idle connection at any time, and a request that is sent into that may be lost. A request
+//! that must not be sent twice therefore asks the kernel about the socket first ([`Want::certain`]).
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    connect,
+    error::ConnectError,
+    http1::Http1Connection,
+    http2::Http2Connection,
+    lease::Lease,
+    target::{Target, Version},
+};
+use crate::config::ServicePolicy;
+
+/// What a request needs of its connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Want {
+    /// The protocol.
+    pub version: Version,
+    /// The request must not be lost to a connection that the endpoint has just closed.
+    pub certain: bool,
+    /// Only a new connection will do: a reused one has failed this request.
+    pub fresh: bool,
+}
+
+/// All pools of one worker.
+#[derive(Default)]
+pub struct Pools {
+    by_target: RefCell<HashMap<u64, Rc<EndpointPool>, foldhash::fast::RandomState>>,
+}
+
+impl Pools {
+    /// A connection to `target`.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when a new one was needed and could not be had.
+    pub async fn checkout(
+        &self,
+        target: &Arc<Target>,
+        policy: &ServicePolicy,
+        want: Want,
+    ) -> Result<Lease, ConnectError> {
+        let pool = self.pool(target);
+        match want.version {
+            Version::Http1 => pool.checkout_http1(policy, want).await,
+            Version::Http2 => pool.checkout_http2(policy, want).await,
+        }
+    }
+
+    fn pool(&self, target: &Arc<Target>) -> Rc<EndpointPool> {
+        if let Some(pool) = self.by_target.borrow().get(&target.id) {
+            return pool.clone();
+        }
+        let pool = Rc::new(EndpointPool::new(target.clone()));
+        self.by_target.borrow_mut().insert(target.id, pool.clone());
+        pool
+    }
+
+    /// Closes what has been idle or alive for too long, and forgets retired targets. To be called about once a second.
+    pub fn sweep(&self, now: Instant) {
+        self.by_target.borrow_mut().retain(|_, pool| {
+            pool.sweep(now);
+            !(pool.target.is_retired() && pool.open.get() == 0)
+        });
+    }
+}
+
+/// One endpoint's connections on this worker.
+pub(super) struct EndpointPool {
+    target: Arc<Target>,
+    /// The one that was used last stands last.
+    idle: RefCell<Vec<Idle>>,
+    http2: RefCell<Vec<Rc<Http2Connection>>>,
+    /// A connection for HTTP/2 is being made.
+    connecting: Cell<bool>,
+    /// How the last attempt at one failed: who waited for it fails alike, instead of trying one after another.
+    failed: RefCell<Option<ConnectError>>,
+    /// Connections, idle, busy and being made.
+    open: Cell<usize>,
+    waiting: Notify,
+    /// As the last request had it; sweeps go by it.
+    limits: RefCell<crate::config::Pool>,
+}
+
+struct Idle {
+    connection: Http1Connection,
+    since: Instant,
+}
+
+/// Counts a connection as open until it has ended, and wakes who waits for its place.
+pub(super) struct Open(Rc<EndpointPool>);
+
+impl Open {
+    pub(super) fn pool(&self) -> Rc<EndpointPool> {
+        self.0.clone()
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.target.connections.dec();
+        self.0.wake_waiting();
+    }
+}
+
+/// Marks that a connection for HTTP/2 is being made; the mark goes however that ends.
+struct Connecting<'p>(&'p EndpointPool);
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        self.0.connecting.set(false);
+        self.0.waiting.notify_waiters();
+    }
+}
+
+impl EndpointPool {
+    fn new(target: Arc<Target>) -> Self {
+        Self {
+            target,
+            idle: RefCell::default(),
+            http2: RefCell::default(),
+            connecting: Cell::new(false),
+            failed: RefCell::default(),
+            open: Cell::new(0),
+            waiting: Notify::new(),
+            limits: RefCell::new(crate::config::Pool::default()),
+        }
+    }
+
+    /// Room for one more connection, if the maximum allows.
+    fn open(self: &Rc<Self>, policy: &ServicePolicy) -> Option<Open> {
+        if self.open.get() >= policy.pool.max_connections {
+            return None;
+        }
+        let mut limits = self.limits.borrow_mut();
+        if *limits != policy.pool {
+            limits.clone_from(&policy.pool);
+        }
+        self.open.set(self.open.get() + 1);
+        self.target.connections.inc();
+        Some(Open(self.clone()))
+    }
+
+    pub(super) fn wake_waiting(&self) {
+        self.waiting.notify_one();
+    }
+
+    async fn checkout_http1(self: &Rc<Self>, policy: &ServicePolicy, want: Want) -> Result<Lease, ConnectError> {
+        loop {
+            if !want.fresh && let Some(connection) = self.take_idle(policy, want.certain) {
+                return Ok(Lease::http1(connection, self.clone(), true));
+            }
+            if let Some(open) = self.open(policy) {
+                let connection = connect::http1(&self.target, policy.connect_timeout, open).await?;
+                return Ok(Lease::http1(connection, self.clone(), false));
+            }
+            if want.fresh && self.idle.borrow_mut().pop().is_some() {
+                // Its place is free once its task has seen that nobody holds it.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            self.waiting.notified().await;
+        }
+    }
+
+    fn take_idle(&self, policy: &ServicePolicy, certain: bool) -> Option<Http1Connection> {
+        let now = Instant::now();
+        let mut idle = self.idle.borrow_mut();
+        while let Some(Idle { connection, since }) = idle.pop() {
+            let young = now - connection.opened < policy.pool.max_lifetime;
+            let recent = now - since < policy.pool.idle_timeout;
+            let usable = young && recent && connection.sender.is_ready();
+            if usable && (!certain || connection.stream.is_quiet()) {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Takes a connection back whose response has been read to the end.
+    pub(super) fn give_back(self: Rc<Self>, mut connection: Http1Connection) {
+        if connection.sender.is_ready() {
+            self.put_idle(connection);
+        } else if !connection.sender.is_closed() {
+            // The request's own end may still be on its way out.
+            tokio::task::spawn_local(async move {
+                if connection.sender.ready().await.is_ok() {
+                    self.put_idle(connection);
+                }
+            });
+        }
+    }
+
+    fn put_idle(&self, connection: Http1Connection) {
+        if self.target.is_retired() || self.idle.borrow().len() >= self.limits.borrow().max_idle {
+            return;
+        }
+        self.idle.borrow_mut().push(Idle { connection, since: Instant::now() });
+        self.wake_waiting();
+    }
+
+    async fn checkout_http2(self: &Rc<Self>, policy: &ServicePolicy, want: Want) -> Result<Lease, ConnectError> {
+        let mut fresh = want.fresh;
+        loop {
+            if !fresh && let Some(connection) = self.with_room(policy) {
+                return Ok(Lease::http2(connection.reserve(), true));
+            }
+            if self.connecting.get() {
+                // Whoever is connecting wakes everybody who has come by then, and its connection will be a new one.
+                self.waiting.notified().await;
+                if let Some(error) = &*self.failed.borrow() {
+                    return Err(error.clone());
+                }
+                fresh = false;
+                continue;
+            }
+            if let Some(open) = self.open(policy) {
+                return self.connect_http2(policy, open).await;
+            }
+            fresh = false;
+            self.waiting.notified().await;
+        }
+    }
+
+    async fn connect_http2(self: &Rc<Self>, policy: &ServicePolicy, open: Open) -> Result<Lease, ConnectError> {
+        self.connecting.set(true);
+        let connecting = Connecting(self);
+        self.failed.replace(None);
+        let result = connect::http2(&self.target, policy.connect_timeout, open).await;
+        let lease = match result {
+            Ok(connection) => {
+                let stream = connection.reserve();
+                self.http2.borrow_mut().push(connection);
+                Ok(Lease::http2(stream, false))
+            }
+            Err(error) => {
+                self.failed.replace(Some(error.clone()));
+                Err(error)
+            }
+        };
+        drop(connecting);
+        lease
+    }
+
+    fn with_room(&self, policy: &ServicePolicy) -> Option<Rc<Http2Connection>> {
+        let mut connections = self.http2.borrow_mut();
+        let now = Instant::now();
+        connections.retain(|connection| {
+            !connection.is_closed() && now - connection.opened < policy.pool.max_lifetime
+        });
+        connections.iter().find(|connection| connection.has_room()).cloned()
+    }
+
+    fn sweep(&self, now: Instant) {
+        let retired = self.target.is_retired();
+        let limits = self.limits.borrow();
+        self.idle.borrow_mut().retain(|idle| {
+            !retired
+                && !idle.connection.sender.is_closed()
+                && now - idle.since < limits.idle_timeout
+                && now - idle.connection.opened < limits.max_lifetime
+        });
+        self.http2.borrow_mut().retain(|connection| {
+            let surplus = connection.is_idle() && now - connection.idle_since.get() >= limits.idle_timeout;
+            !connection.is_closed() && !(retired && connection.is_idle()) && !surplus
+        });
+    }
+}

@@ -1,0 +1,50 @@
+//! What a connection is made to.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use crate::telemetry::Gauge;
+
+/// One address of one service. Pools know it by its number, which no other target of this process ever has.
+pub struct Target {
+    /// Unique in this process.
+    pub id: u64,
+    /// Where.
+    pub address: SocketAddr,
+    /// Counts the open connections of its service.
+    pub connections: Gauge,
+    retired: AtomicBool,
+}
+
+/// The protocol that is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+}
+
+impl Target {
+    /// A target that is in use.
+    pub fn new(id: u64, address: SocketAddr, connections: Gauge) -> Self {
+        Self { id, address, connections, retired: AtomicBool::new(false) }
+    }
+
+    /// Says that no request will ask for it again: workers close its idle connections.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes a retirement back: the address is in use again.
+    pub fn revive(&self) {
+        self.retired.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it was retired.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+}
