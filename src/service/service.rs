@@ -1,0 +1,191 @@
+//! What all workers share about one service.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{oneshot, watch};
+
+use super::endpoints::{EndpointSet, Known};
+use crate::{
+    config::{Name, ServicePolicy, Source},
+    discovery,
+    published::Published,
+    telemetry::{Metrics, ServiceSeries},
+};
+
+/// A name, its endpoints and its policies. Immutable but for the endpoints, which discovery replaces.
+pub struct Service {
+    /// As configured, or the host that it was made for.
+    pub name: Name,
+    /// Where its endpoints come from.
+    pub source: Source,
+    /// How they are spoken to and chosen.
+    pub policy: ServicePolicy,
+    /// Its metrics.
+    pub series: ServiceSeries,
+    pub(super) endpoints: Published<EndpointSet>,
+    metrics: Arc<Metrics>,
+    changed: watch::Sender<()>,
+    /// A successor has taken the endpoints over: what this service still hears is not for it.
+    handed_over: AtomicBool,
+    /// It is no longer to be found under its name.
+    retired: AtomicBool,
+    born: Instant,
+    /// Milliseconds from `born` to the last request.
+    last_used: AtomicU64,
+    /// Ends discovery when the service is dropped.
+    follower: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+impl Service {
+    /// Builds the service; endpoints that `previous` (of the same name) has are taken over with their state.
+    pub fn new(
+        name: Name,
+        source: Source,
+        policy: ServicePolicy,
+        metrics: &Arc<Metrics>,
+        previous: Option<&Self>,
+    ) -> Self {
+        let series = metrics.service_series(&name);
+        let set = first_set(&name, &source, &series, metrics, previous);
+        Self {
+            endpoints: Published::new(Arc::new(set)),
+            name,
+            source,
+            policy,
+            series,
+            metrics: metrics.clone(),
+            changed: watch::Sender::new(()),
+            handed_over: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
+            born: Instant::now(),
+            last_used: AtomicU64::new(0),
+            follower: Mutex::new(None),
+        }
+    }
+
+    /// The endpoints now.
+    pub fn endpoints(&self) -> Arc<EndpointSet> {
+        self.endpoints.get()
+    }
+
+    /// Stops listening to discovery and leaves the endpoints to `successor`.
+    pub fn hand_over(&self, successor: &Self) {
+        self.handed_over.store(true, Ordering::Release);
+        self.stop_following();
+        self.endpoints.get().retire(Some(&successor.endpoints.get()));
+    }
+
+    /// Takes in what discovery found.
+    pub(super) fn update(&self, update: discovery::Update) {
+        if self.handed_over.load(Ordering::Acquire) {
+            return;
+        }
+        let old = self.endpoints.get();
+        let new = match update {
+            discovery::Update::Endpoints(found) => {
+                self.series.discovery_update(if old.is(&found) { "unchanged" } else { "changed" });
+                EndpointSet::found(&found, &old, &self.name, &self.series, &self.metrics)
+            }
+            discovery::Update::Failed(failure) => {
+                self.series.discovery_update("failed");
+                old.failing(failure.message)
+            }
+        };
+        let new = Arc::new(new);
+        self.endpoints.publish(new.clone());
+        old.retire(Some(&new));
+        self.changed.send_replace(());
+    }
+
+    /// Returns once discovery has said anything, good or bad.
+    pub async fn first_answer(&self) {
+        let mut changed = self.changed.subscribe();
+        while matches!(self.endpoints.get().known, Known::Nothing) {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Discovery runs until the sender is dropped with the service.
+    pub(super) fn followed_by(&self, follower: oneshot::Sender<()>) {
+        *self.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(follower);
+    }
+
+    fn stop_following(&self) {
+        self.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Notes that a request uses it. Writes at most once a second, so that workers share the line in peace.
+    pub fn touch(&self) {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if now.saturating_sub(self.last_used.load(Ordering::Relaxed)) > 1000 {
+            self.last_used.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// How long no request has used it.
+    pub fn idle(&self) -> Duration {
+        let last = Duration::from_millis(self.last_used.load(Ordering::Relaxed));
+        self.born.elapsed().saturating_sub(last)
+    }
+
+    /// Says that it is no longer to be found under its name.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// Whether it is no longer to be found under its name.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Seconds since the last good answer of discovery; none for fixed endpoints and before the first answer.
+    pub fn discovery_age(&self) -> Option<Duration> {
+        match (&self.source, &self.endpoints.get().known) {
+            (Source::Fixed(_), _) | (_, Known::Nothing) => None,
+            (_, Known::Current { since }) => Some(since.elapsed()),
+            (_, Known::Failing { since, .. }) => since.map(|since| since.elapsed()),
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if !*self.handed_over.get_mut() {
+            self.endpoints.get().retire(None);
+        }
+    }
+}
+
+/// Fixed endpoints are known at once; resolved ones are, when the predecessor asked the same question.
+fn first_set(
+    name: &str,
+    source: &Source,
+    series: &ServiceSeries,
+    metrics: &Metrics,
+    previous: Option<&Service>,
+) -> EndpointSet {
+    let old = previous.map(|previous| previous.endpoints.get());
+    let unknown = EndpointSet::unknown();
+    match source {
+        Source::Fixed(fixed) => {
+            let found = discovery::fixed(fixed);
+            EndpointSet::found(&found, old.as_deref().unwrap_or(&unknown), name, series, metrics)
+        }
+        Source::Dns { .. } => match (previous, old) {
+            (Some(previous), Some(old)) if previous.source == *source => EndpointSet {
+                endpoints: old.endpoints.clone(),
+                weights: old.weights.clone(),
+                known: old.known.clone(),
+            },
+            _ => unknown,
+        },
+    }
+}
