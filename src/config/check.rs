@@ -1,0 +1,163 @@
+//! What several keys together can get wrong: names that stand twice or lead nowhere, sockets that overlap, weights.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
+
+use super::{
+    checked::Listener,
+    definition::TableDef,
+    keys,
+    problems::Report,
+    section::Section,
+    service_meaning, suggest,
+    tree::{Data, Node},
+};
+use crate::net::Address;
+
+/// `name` is unique among the tables of an array.
+pub(super) fn names(nodes: &[Node], def: &'static TableDef, report: &mut Report) {
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+    for node in nodes {
+        let section = Section::new(def, node);
+        let (Some(name), Some(written)) = (section.text("name"), section.written("name")) else { continue };
+        if let Some(first) = seen.get(&name) {
+            let text = format!("\"{name}\" is the name of {first} already; names must be unique");
+            report.add(written.at, &written.path, text);
+        } else {
+            seen.insert(name, &node.path);
+        }
+    }
+}
+
+/// No two listeners share a socket, nor the admin API's.
+pub(super) fn listeners(root: Section<'_>, listeners: &[Listener], report: &mut Report) {
+    let mut taken: Vec<(Address, String)> = Vec::new();
+    if let Some(admin) = root.table("admin").socket("listen") {
+        taken.push((Address::Tcp(admin), "the admin API".to_owned()));
+    }
+    let whole = root.list("listeners").len() == listeners.len();
+    for (node, listener) in root.list("listeners").iter().zip(listeners).filter(|_| whole) {
+        if let Some((address, owner)) = taken.iter().find(|(other, _)| overlap(other, &listener.address)) {
+            let at =
+                Section::new(&keys::LISTENER, node).written("listen").map_or(node.at, |listen| listen.at);
+            let text =
+                format!("{} overlaps {address} of {owner}; every socket must be its own", listener.address);
+            report.add(at, &format!("{}.listen", node.path), text);
+        }
+        taken.push((listener.address.clone(), node.path.clone()));
+    }
+}
+
+fn overlap(a: &Address, b: &Address) -> bool {
+    match (a, b) {
+        (Address::Tcp(a), Address::Tcp(b)) => a.port() == b.port() && a.port() != 0 && same_interface(*a, *b),
+        (Address::Unix(a), Address::Unix(b)) => a == b,
+        _ => false,
+    }
+}
+
+/// Linux binds `[::]` for IPv4 as well, so it covers every address.
+fn same_interface(a: SocketAddr, b: SocketAddr) -> bool {
+    let (a, b) = (a.ip().to_canonical(), b.ip().to_canonical());
+    let covers = |wild: IpAddr, other: IpAddr| wild.is_unspecified() && (wild.is_ipv6() || other.is_ipv4());
+    a == b || covers(a, b) || covers(b, a)
+}
+
+/// The kernel's `sun_path` has 108 bytes, one of them a final zero.
+pub(super) fn socket_path(path: &Path, written: &Node, report: &mut Report) {
+    let length = path.as_os_str().len();
+    if length > 107 {
+        let text = format!("\"{}\" has {length} bytes; a Unix socket's path has at most 107", path.display());
+        report.add(written.at, &written.path, text);
+    }
+}
+
+/// Names that routes may use.
+pub(super) struct Known<'a> {
+    listeners: BTreeSet<String>,
+    services: BTreeSet<&'a str>,
+}
+
+impl<'a> Known<'a> {
+    /// Those of the whole file.
+    pub(super) fn of(root: Section<'a>) -> Self {
+        Self {
+            listeners: listener_sections(root).filter_map(|listener| listener.text("name")).collect(),
+            services: root.map("services").map(|(name, _)| name.as_str()).collect(),
+        }
+    }
+
+    /// The listeners that a route names exist.
+    pub(super) fn listeners(&self, route: Section<'_>, report: &mut Report) {
+        for node in route.list("listeners") {
+            let there = |name: &str| self.listeners.contains(name);
+            exists(node, "listener", there, self.listeners.iter().map(String::as_str), report);
+        }
+    }
+
+    /// The services that a route names exist.
+    pub(super) fn services(&self, route: Section<'_>, report: &mut Report) {
+        let service = |node| Section::new(&keys::BACKEND, node).written("service");
+        for node in route.list("backends").iter().filter_map(service) {
+            let there = |name: &str| self.services.contains(name);
+            exists(node, "service", there, self.services.iter().copied(), report);
+        }
+    }
+}
+
+fn exists<'a>(
+    node: &Node,
+    what: &str,
+    there: impl Fn(&str) -> bool,
+    all: impl Iterator<Item = &'a str>,
+    report: &mut Report,
+) {
+    let Data::Text(name) = &node.data else { return };
+    if !there(name) {
+        let instead = suggest::instead(name, all);
+        report.add(node.at, &node.path, format!("there is no {what} \"{name}\"; {instead}"));
+    }
+}
+
+/// A route that names no listener needs an outgoing one. (Without any listener, that is the problem.)
+pub(super) fn some_outgoing(root: Section<'_>, route: Section<'_>, report: &mut Report) {
+    let incoming = |listener: Section<'_>| listener.text("kind").as_deref() == Some("incoming");
+    if !root.list("listeners").is_empty() && listener_sections(root).all(incoming) {
+        let text = "missing, and no listener is outgoing; must name the listeners whose requests it takes";
+        report.add(route.at(), &format!("{}.listeners", route.path()), text);
+    }
+}
+
+fn listener_sections<'a>(root: Section<'a>) -> impl Iterator<Item = Section<'a>> {
+    root.list("listeners").iter().map(|node| Section::new(&keys::LISTENER, node))
+}
+
+/// One of a route's backends takes something.
+pub(super) fn weights(route: Section<'_>, report: &mut Report) {
+    let backends = route.list("backends");
+    let weight = |node: &Node| Section::new(&keys::BACKEND, node).count::<u64>("weight");
+    let nothing = !backends.is_empty() && backends.iter().all(|node| weight(node) == 0);
+    if let Some(written) = route.written("backends").filter(|_| nothing) {
+        report.add(written.at, &written.path, "the weights sum to 0; one must be above 0");
+    }
+}
+
+/// The addresses of a service's endpoints are unique.
+pub(super) fn endpoints(service: Section<'_>, report: &mut Report) {
+    let mut seen = BTreeMap::new();
+    for node in service.list("endpoints") {
+        let Some(endpoint) = service_meaning::endpoint(node) else { continue };
+        if let Some(first) = seen.insert(endpoint.address, &node.path) {
+            let text =
+                format!("{} is the address of {first} already; raise its weight instead", endpoint.address);
+            let at = match &node.data {
+                Data::Table(entries) => entries.get("address").map_or(node.at, |address| address.at),
+                _ => node.at,
+            };
+            report.add(at, &node.path, text);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What was read -> the types of `checked.rs`: node-wide settings and listeners.
+//!
+//! Routes and services have files of their own. Where something is wrong, a problem is in the report and the value
+//! made here is never used.
+
+use std::{num::NonZeroUsize, path::Path};
+
+use super::{
+    check,
+    checked::{
+        AccessLog, Admin, Config, Dns, Drain, HostServices, Limits, Listener, ListenerKind, LogPath, Name,
+        Node,
+    },
+    environment::Environment,
+    keys,
+    problems::Report,
+    route_meaning,
+    section::Section,
+    service_meaning,
+    tree::{self, Data},
+};
+use crate::net::Address;
+
+/// The whole configuration. Relative paths start at `directory`, which is absolute.
+pub(super) fn config(
+    root: Section<'_>,
+    directory: &Path,
+    environment: &Environment,
+    report: &mut Report,
+) -> Config {
+    let listeners = listeners(root, directory, report);
+    check::listeners(root, &listeners, report);
+    let services = service_meaning::services(root, report);
+    let routes = route_meaning::routes(root, &listeners, report);
+    check::names(root.list("routes"), &keys::ROUTE, report);
+    Config {
+        node: node(root.table("node"), environment),
+        admin: admin(root.table("admin")),
+        drain: Drain { timeout: root.table("drain").duration("timeout").unwrap_or_default() },
+        limits: limits(root.table("limits")),
+        dns: dns(root.table("dns")),
+        access_log: access_log(root.table("access_log"), directory),
+        host_services: host_services(root.table("host_services")),
+        listeners,
+        routes,
+        services,
+    }
+}
+
+/// A name, or nothing where one was wrong.
+pub(super) fn name(section: Section<'_>, key: &str) -> Name {
+    section.text(key).unwrap_or_default().into()
+}
+
+fn node(node: Section<'_>, environment: &Environment) -> Node {
+    let own_name = || environment.node_name.clone().unwrap_or_else(|| environment.host_name.clone());
+    Node {
+        name: node.text("name").unwrap_or_else(own_name).into(),
+        zone: node.text("zone").or_else(|| environment.node_zone.clone()).map(Name::from),
+        workers: NonZeroUsize::new(node.count("workers")).unwrap_or(environment.cpus),
+    }
+}
+
+fn admin(admin: Section<'_>) -> Admin {
+    Admin { listen: admin.socket("listen").unwrap_or_else(|| ([127, 0, 0, 1], 0).into()) }
+}
+
+fn limits(limits: Section<'_>) -> Limits {
+    let duration = |key| limits.duration(key).unwrap_or_default();
+    Limits {
+        header_bytes: limits.count("header_bytes"),
+        header_count: limits.count("header_count"),
+        first_byte_timeout: duration("first_byte_timeout"),
+        head_timeout: duration("head_timeout"),
+        idle_timeout: duration("idle_timeout"),
+        max_streams: limits.count("max_streams"),
+    }
+}
+
+fn dns(dns: Section<'_>) -> Dns {
+    let address = |node: &tree::Node| match node.data {
+        Data::Socket(address) => Some(address),
+        _ => None,
+    };
+    Dns {
+        servers: dns.list("servers").iter().filter_map(address).collect(),
+        timeout: dns.duration("timeout").unwrap_or_default(),
+        first_answer_timeout: dns.duration("first_answer_timeout").unwrap_or_default(),
+    }
+}
+
+fn access_log(log: Section<'_>, directory: &Path) -> Option<AccessLog> {
+    let path = match log.text("path")?.as_str() {
+        "stdout" => LogPath::Stdout,
+        file => LogPath::File(directory.join(file)),
+    };
+    Some(AccessLog { path })
+}
+
+fn host_services(bounds: Section<'_>) -> HostServices {
+    HostServices {
+        max: bounds.count("max"),
+        idle_timeout: bounds.duration("idle_timeout").unwrap_or_default(),
+    }
+}
+
+fn listeners(root: Section<'_>, directory: &Path, report: &mut Report) -> Vec<Listener> {
+    let nodes = root.list("listeners");
+    check::names(nodes, &keys::LISTENER, report);
+    nodes.iter().filter_map(|node| listener(Section::new(&keys::LISTENER, node), directory, report)).collect()
+}
+
+fn listener(section: Section<'_>, directory: &Path, report: &mut Report) -> Option<Listener> {
+    let written = section.written("listen")?;
+    let address = match &written.data {
+        Data::Address(Address::Unix(path)) => Address::Unix(directory.join(path)),
+        Data::Address(address) => address.clone(),
+        _ => return None,
+    };
+    if let Address::Unix(path) = &address {
+        check::socket_path(path, written, report);
+    }
+    let kind = match section.text("kind")?.as_str() {
+        "incoming" => ListenerKind::Incoming,
+        _ => ListenerKind::Outgoing,
+    };
+    Some(Listener { name: name(section, "name"), kind, address })
+}

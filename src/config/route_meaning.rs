@@ -1,0 +1,146 @@
+//! What was read -> routes.
+
+use super::{
+    check,
+    checked::{
+        Backend, BackendTarget, HostPattern, HostTemplate, Listener, ListenerKind, Match, PathMatch, Route,
+        ServicePolicy, ValueMatch,
+    },
+    keys, meaning,
+    problems::Report,
+    section::Section,
+    service_meaning,
+    tree::{Data, Node},
+};
+
+/// Every route, in file order.
+pub(super) fn routes(root: Section<'_>, listeners: &[Listener], report: &mut Report) -> Vec<Route> {
+    let defaults = root.table("defaults");
+    let per_host = service_meaning::policy(defaults.table("service"));
+    let known = check::Known::of(root);
+    let mut routes = Vec::new();
+    for node in root.list("routes") {
+        let route = Section::new(&keys::ROUTE, node).or(defaults.table("route"));
+        known.services(route, report);
+        known.listeners(route, report);
+        check::weights(route, report);
+        let listeners = listeners_of(root, route, listeners, report);
+        routes.push(self::route(route, listeners, &per_host));
+    }
+    routes
+}
+
+fn route(route: Section<'_>, listeners: Vec<usize>, per_host: &ServicePolicy) -> Route {
+    Route {
+        name: meaning::name(route, "name"),
+        listeners,
+        hosts: hosts(route),
+        matches: matches(route),
+        backends: route.list("backends").iter().filter_map(|node| backend(node, per_host)).collect(),
+        timeout: route.duration("timeout"),
+        attempt_timeout: route.duration("attempt_timeout"),
+    }
+}
+
+/// Indices of the listeners that a route names, or of every outgoing one.
+fn listeners_of(
+    root: Section<'_>,
+    route: Section<'_>,
+    listeners: &[Listener],
+    report: &mut Report,
+) -> Vec<usize> {
+    if route.written("listeners").is_none() {
+        check::some_outgoing(root, route, report);
+        let outgoing = |(_, listener): &(usize, &Listener)| listener.kind == ListenerKind::Outgoing;
+        return listeners.iter().enumerate().filter(outgoing).map(|(index, _)| index).collect();
+    }
+    let named = |listener: &Listener| texts(route.list("listeners")).any(|name| *name == *listener.name);
+    listeners.iter().enumerate().filter(|(_, listener)| named(listener)).map(|(index, _)| index).collect()
+}
+
+/// The strings among some nodes.
+fn texts(nodes: &[Node]) -> impl Iterator<Item = &str> {
+    nodes.iter().filter_map(|node| match &node.data {
+        Data::Text(text) => Some(text.as_str()),
+        _ => None,
+    })
+}
+
+fn hosts(route: Section<'_>) -> Vec<HostPattern> {
+    let mut hosts = Vec::new();
+    for node in route.list("hosts") {
+        match &node.data {
+            // The same host twice, perhaps in other letter case, is one host.
+            Data::Host(host) if !hosts.contains(host) => hosts.push(host.clone()),
+            _ => {}
+        }
+    }
+    if hosts.is_empty() { vec![HostPattern::Any] } else { hosts }
+}
+
+fn matches(route: Section<'_>) -> Vec<Match> {
+    match route.list("match") {
+        [] => vec![Match::default()],
+        nodes => nodes.iter().map(|node| entry(Section::new(&keys::MATCH, node))).collect(),
+    }
+}
+
+fn entry(section: Section<'_>) -> Match {
+    let mut methods: Vec<String> = texts(section.list("methods")).map(str::to_owned).collect();
+    methods.sort();
+    methods.dedup();
+    Match {
+        path: path(section),
+        methods,
+        headers: values(section, "headers"),
+        query: values(section, "query"),
+    }
+}
+
+fn path(section: Section<'_>) -> Option<PathMatch> {
+    if let Some(path) = section.text("path") {
+        return Some(PathMatch::Exact(path));
+    }
+    if let Some(prefix) = section.text("path_prefix") {
+        return Some(PathMatch::Prefix(prefix));
+    }
+    match &section.written("path_regex")?.data {
+        Data::Regex(regex) => Some(PathMatch::Regex(regex.clone())),
+        _ => None,
+    }
+}
+
+/// Conditions by name, sorted.
+fn values(section: Section<'_>, key: &str) -> Vec<(String, ValueMatch)> {
+    let condition = |(name, node): (&String, &Node)| value(node).map(|value| (name.clone(), value));
+    section.map(key).filter_map(condition).collect()
+}
+
+fn value(node: &Node) -> Option<ValueMatch> {
+    if let Data::Text(text) = &node.data {
+        return Some(ValueMatch::Exact(text.clone()));
+    }
+    let section = Section::new(&keys::VALUE_MATCH, node);
+    if let Some(Data::Regex(regex)) = section.written("regex").map(|node| &node.data) {
+        return Some(ValueMatch::Regex(regex.clone()));
+    }
+    match (section.flag("present"), section.flag("absent")) {
+        (Some(true), _) => Some(ValueMatch::Present),
+        (Some(false), _) | (_, Some(true)) => Some(ValueMatch::Absent),
+        _ => None,
+    }
+}
+
+fn backend(node: &Node, per_host: &ServicePolicy) -> Option<Backend> {
+    let section = Section::new(&keys::BACKEND, node);
+    let target = match section.written("dns").map(|node| &node.data) {
+        Some(Data::Template { prefix, suffix, port }) => BackendTarget::PerHost(HostTemplate {
+            prefix: prefix.clone(),
+            suffix: suffix.clone(),
+            port: *port,
+            policy: per_host.clone(),
+        }),
+        _ => BackendTarget::Service(section.text("service")?.into()),
+    };
+    Some(Backend { target, weight: section.count("weight") })
+}

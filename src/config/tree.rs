@@ -1,0 +1,280 @@
+//! The TOML tree -> values with positions, as the definition says.
+//!
+//! Everything that one key alone can get wrong is found here: unknown and refused keys, missing keys, keys that
+//! exclude each other, types, syntax, ranges, empty lists. What concerns several keys is left to `check.rs`.
+
+use std::{collections::BTreeMap, net::SocketAddr, ops::Range, time::Duration};
+
+use regex::Regex;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    checked::HostPattern,
+    definition::{Choose, Key, Kind, Need, TableDef, Text},
+    problems::Report,
+    suggest, values,
+};
+use crate::net::Address;
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    /// Its first byte.
+    pub at: usize,
+    /// Its key, from the root.
+    pub path: String,
+    /// What it is.
+    pub data: Data,
+}
+
+/// What a value is, by its syntax.
+#[derive(Clone, Debug)]
+pub(super) enum Data {
+    Text(String),
+    /// Also sizes, in bytes.
+    Number(u64),
+    Flag(bool),
+    Duration(Duration),
+    Host(HostPattern),
+    Regex(Regex),
+    Address(Address),
+    Socket(SocketAddr),
+    DnsName {
+        host: String,
+        port: u16,
+    },
+    Template {
+        prefix: String,
+        suffix: String,
+        port: Option<u16>,
+    },
+    /// Without the items that were wrong.
+    List(Vec<Node>),
+    /// Without the entries that were wrong.
+    Table(BTreeMap<String, Node>),
+}
+
+/// A value under its path.
+struct Reader<'r> {
+    report: &'r mut Report,
+}
+
+/// Reads the whole file. Values that are wrong are in the report and not in the result.
+pub(super) fn read(def: &'static TableDef, tree: &DeTable<'_>, report: &mut Report) -> Node {
+    let entries = Reader { report }.table(def, tree, 0, "");
+    Node { at: 0, path: String::new(), data: Data::Table(entries) }
+}
+
+/// Reads a value that the definition itself holds: a default or an example.
+pub(super) fn read_own(kind: &'static Kind, text: &str, path: &str, report: &mut Report) -> Option<Node> {
+    let value = DeValue::parse(text).ok()?;
+    Reader { report }.value(kind, &value, path)
+}
+
+impl Reader<'_> {
+    fn table(
+        &mut self,
+        def: &'static TableDef,
+        tree: &DeTable<'_>,
+        at: usize,
+        path: &str,
+    ) -> BTreeMap<String, Node> {
+        let mut entries = BTreeMap::new();
+        for (name, value) in tree {
+            let path = join(path, name.get_ref());
+            let key = self.known_key(def, name.get_ref(), name.span().start, &path);
+            if let Some(node) = key.and_then(|key| self.value(&key.kind, value, &path)) {
+                entries.insert(name.get_ref().to_string(), node);
+            }
+        }
+        self.missing_keys(def, tree, at, path);
+        if let Some(choose) = &def.choose {
+            self.one_of(choose, tree, at, path);
+        }
+        entries
+    }
+
+    /// The definition of a key, unless it is unknown or refused.
+    fn known_key(
+        &mut self,
+        def: &'static TableDef,
+        name: &str,
+        at: usize,
+        path: &str,
+    ) -> Option<&'static Key> {
+        match def.key(name) {
+            Some(Key { refused: Some(why), .. }) => {
+                self.report.add(at, path, format!("{why}; remove the key"))
+            }
+            None => {
+                let instead = suggest::instead(name, def.all().map(|key| key.name));
+                self.report.add(at, path, format!("unknown key; {instead}"));
+            }
+            known => return known,
+        }
+        None
+    }
+
+    fn missing_keys(&mut self, def: &'static TableDef, tree: &DeTable<'_>, at: usize, path: &str) {
+        let required = def.all().filter(|key| matches!(key.need, Need::Required));
+        for key in required.filter(|key| !tree.contains_key(key.name)) {
+            self.report.add_missing(at, &join(path, key.name), format!("missing; add {}", sample(key)));
+        }
+    }
+
+    fn one_of(&mut self, choose: &Choose, tree: &DeTable<'_>, at: usize, path: &str) {
+        let present = choose.keys.iter().filter_map(|key| tree.get_key_value(*key));
+        let present: Vec<_> = present.map(|(key, _)| (key.get_ref().as_ref(), key.span().start)).collect();
+        let names = |keys: &[&str]| keys.join(", ");
+        match present.as_slice() {
+            [] if choose.required => {
+                self.report.add_missing(
+                    at,
+                    path,
+                    format!("one of these keys is missing: {}", names(choose.keys)),
+                );
+            }
+            [(first, _), others @ ..] => {
+                for (other, at) in others {
+                    let text = format!("excludes {first}; only one may stand of {}", names(choose.keys));
+                    self.report.add(*at, &join(path, other), text);
+                }
+            }
+            [] => {}
+        }
+    }
+
+    fn value(&mut self, kind: &'static Kind, value: &Spanned<DeValue<'_>>, path: &str) -> Option<Node> {
+        let span = value.span();
+        let data = match (kind, value.get_ref()) {
+            (Kind::Text(syntax) | Kind::Or(syntax, _), DeValue::String(text)) => {
+                self.text(*syntax, text, &span, path)
+            }
+            (Kind::Number { min, max }, DeValue::Integer(number)) => {
+                let text = number.as_str();
+                self.number(u64::from_str_radix(text, number.radix()).ok(), *min..=*max, &span, path)
+            }
+            (Kind::Flag | Kind::True, DeValue::Boolean(true)) => Some(Data::Flag(true)),
+            (Kind::Flag, DeValue::Boolean(false)) => Some(Data::Flag(false)),
+            (Kind::List { item, empty }, DeValue::Array(items)) => {
+                if items.is_empty() && !empty {
+                    self.report.add(span.start, path, "is empty; must have at least one entry");
+                }
+                let read = |(index, entry)| self.value(item, entry, &format!("{path}[{index}]"));
+                Some(Data::List(items.iter().enumerate().filter_map(read).collect()))
+            }
+            (Kind::Table(def) | Kind::Or(_, def), DeValue::Table(tree)) => {
+                Some(Data::Table(self.table(def, tree, span.start, path)))
+            }
+            (Kind::Map { name, value: kind, .. }, DeValue::Table(tree)) => {
+                Some(Data::Table(self.map(*name, kind, tree, path)))
+            }
+            (_, other) => {
+                let text = format!("{} is the wrong type; {}", found(other), allowed(kind));
+                self.report.add(span.start, path, text);
+                None
+            }
+        };
+        data.map(|data| Node { at: span.start, path: path.to_owned(), data })
+    }
+
+    fn text(&mut self, syntax: Text, text: &str, span: &Range<usize>, path: &str) -> Option<Data> {
+        let read = values::read(syntax, text);
+        read.map_err(|wrong| {
+            self.report.add(span.start, path, format!("{wrong}; {}", values::allowed(syntax)))
+        })
+        .ok()
+    }
+
+    fn number(
+        &mut self,
+        number: Option<u64>,
+        range: std::ops::RangeInclusive<u64>,
+        span: &Range<usize>,
+        path: &str,
+    ) -> Option<Data> {
+        let sound = number.filter(|number| range.contains(number));
+        if sound.is_none() {
+            let text =
+                format!("out of range; must be a whole number from {} to {}", range.start(), range.end());
+            self.report.add(span.start, path, text);
+        }
+        sound.map(Data::Number)
+    }
+
+    fn map(
+        &mut self,
+        syntax: Text,
+        kind: &'static Kind,
+        tree: &DeTable<'_>,
+        path: &str,
+    ) -> BTreeMap<String, Node> {
+        let mut entries = BTreeMap::new();
+        for (name, value) in tree {
+            let path = join(path, name.get_ref());
+            let read = self.text(syntax, name.get_ref(), &name.span(), &path);
+            let node = self.value(kind, value, &path);
+            let (Some(Data::Text(name_read)), Some(node)) = (read, node) else { continue };
+            if entries.insert(name_read, node).is_some() {
+                self.report.add(
+                    name.span().start,
+                    &path,
+                    "stands twice, in other letter case; keep one of them",
+                );
+            }
+        }
+        entries
+    }
+}
+
+/// A line that would add the key.
+fn sample(key: &Key) -> String {
+    let Kind::List { item: Kind::Table(def), .. } = key.kind else {
+        return format!("{} = {}", key.name, key.example);
+    };
+    let required: Vec<String> =
+        def.all().filter(|key| matches!(key.need, Need::Required)).map(sample).collect();
+    match required.split_last() {
+        Some((last, others)) => format!("[[{}]] with {} and {last}", key.name, others.join(", ")),
+        None => format!("{} = {}", key.name, key.example),
+    }
+}
+
+/// What a value is, as the user sees it.
+fn found(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::Integer(number) => format!("the number {number}"),
+        DeValue::Float(number) => format!("the number {number}"),
+        DeValue::Boolean(flag) => format!("{flag}"),
+        DeValue::String(_) => "a string".to_owned(),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "an array".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+/// What a key takes, as "must be ...".
+pub(super) fn allowed(kind: &Kind) -> String {
+    match kind {
+        Kind::Text(syntax) => values::allowed(*syntax),
+        Kind::Number { min, max } => format!("must be a whole number from {min} to {max}"),
+        Kind::Flag => "must be true or false".to_owned(),
+        Kind::True => "must be true".to_owned(),
+        Kind::List { .. } => "must be an array".to_owned(),
+        Kind::Table(_) | Kind::Map { .. } => "must be a table".to_owned(),
+        Kind::Or(syntax, def) if def.built().next().is_some() => {
+            format!("{} or a table", values::allowed(*syntax))
+        }
+        Kind::Or(syntax, _) => values::allowed(*syntax),
+    }
+}
+
+/// `path.name`, with the name in quotes where TOML needs them.
+fn join(path: &str, name: &str) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let name = if !name.is_empty() && name.bytes().all(bare) { name.to_owned() } else { format!("{name:?}") };
+    if path.is_empty() { name } else { format!("{path}.{name}") }
+}

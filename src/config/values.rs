@@ -1,0 +1,260 @@
+//! Strings of the file -> values, one function for each syntax.
+//!
+//! Hosts and addresses have files of their own. Every error says what is wrong; [`allowed`] says what is right.
+
+use std::time::Duration;
+
+use regex::Regex;
+
+use super::{
+    addresses,
+    definition::{Choice, Text},
+    hosts, suggest,
+    tree::Data,
+};
+
+/// The value that `text` stands for.
+pub(super) fn read(syntax: Text, text: &str) -> Result<Data, String> {
+    let kept = || Data::Text(text.to_owned());
+    match syntax {
+        Text::Name => name(text).map(|()| kept()),
+        // Whether such a thing exists is checked once all names are known.
+        Text::ListenerName | Text::ServiceName => Ok(kept()),
+        Text::Choice(words) => choice(words, text).map(|()| kept()),
+        Text::Duration { zero } => duration(text, zero).map(Data::Duration),
+        Text::Size { min, max } => size(text, min, max).map(Data::Number),
+        Text::HostPattern => hosts::pattern(text).map(Data::Host),
+        Text::Path => path(text).map(|()| kept()),
+        Text::PathPrefix => path(text).map(|()| Data::Text(without_slash(text).to_owned())),
+        Text::Regex => regex(text).map(Data::Regex),
+        Text::Method => method(text).map(|()| kept()),
+        Text::HeaderName => header_name(text).map(Data::Text),
+        Text::QueryName if text.is_empty() => Err("the name is empty".to_owned()),
+        Text::QueryName => Ok(kept()),
+        Text::Value => value(text).map(|()| kept()),
+        Text::Listen => addresses::listen(text).map(Data::Address),
+        Text::AdminListen => addresses::admin(text).map(Data::Socket),
+        Text::Endpoint => addresses::endpoint(text).map(Data::Socket),
+        Text::DnsServer => addresses::dns_server(text).map(Data::Socket),
+        Text::DnsName => hosts::name_and_port(text).map(|(host, port)| Data::DnsName { host, port }),
+        Text::HostTemplate => {
+            hosts::template(text).map(|(prefix, suffix, port)| Data::Template { prefix, suffix, port })
+        }
+        Text::LogPath if text.is_empty() => Err("the path is empty".to_owned()),
+        Text::LogPath => Ok(kept()),
+    }
+}
+
+/// What is allowed for a syntax, as "must be ...".
+pub(super) fn allowed(syntax: Text) -> String {
+    let fixed = match syntax {
+        Text::Choice(words) => return format!("must be {}", one_of(words)),
+        Text::Duration { zero: false } => {
+            "must be a duration above zero such as \"250ms\", \"2s\", \"5m\" or \"1h\""
+        }
+        Text::Duration { zero: true } => {
+            "must be a duration such as \"0s\", \"250ms\", \"2s\", \"5m\" or \"1h\""
+        }
+        Text::Size { min, max } => {
+            return format!("must be a size from \"{}\" to \"{}\"", size_text(min), size_text(max));
+        }
+        Text::Name => "must be 1 to 128 letters, digits, \"-\", \"_\" or \".\"",
+        Text::ListenerName => "must be the name of a listener",
+        Text::ServiceName => "must be the name of a service",
+        Text::HostPattern => hosts::ALLOWED_PATTERN,
+        Text::Path | Text::PathPrefix => "must be a path such as \"/v2\"",
+        Text::Regex => "must be a regular expression",
+        Text::Method => "must be a method such as \"GET\"",
+        Text::HeaderName => "must be a header name such as \"x-user\"",
+        Text::QueryName => "must be the name of a query parameter",
+        Text::Value => "must be a string",
+        Text::Listen => addresses::ALLOWED_LISTEN,
+        Text::AdminListen => addresses::ALLOWED_ADMIN,
+        Text::Endpoint => addresses::ALLOWED_ENDPOINT,
+        Text::DnsServer => addresses::ALLOWED_DNS_SERVER,
+        Text::DnsName => hosts::ALLOWED_DNS_NAME,
+        Text::HostTemplate => hosts::ALLOWED_TEMPLATE,
+        Text::LogPath => "must be \"stdout\" or a file",
+    };
+    fixed.to_owned()
+}
+
+/// `"a", "b" or "c"` of the words that work.
+fn one_of(words: &[Choice]) -> String {
+    let quoted: Vec<String> =
+        words.iter().filter(|word| word.refused.is_none()).map(|word| format!("\"{}\"", word.word)).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
+
+fn choice(words: &[Choice], text: &str) -> Result<(), String> {
+    match words.iter().find(|choice| choice.word == text) {
+        Some(Choice { refused: None, .. }) => Ok(()),
+        Some(Choice { refused: Some(why), .. }) => Err((*why).to_owned()),
+        None => {
+            let valid = words.iter().filter(|word| word.refused.is_none()).map(|word| word.word);
+            Err(format!("\"{text}\" is not one of them, {}", suggest::instead(text, valid)))
+        }
+    }
+}
+
+fn name(text: &str) -> Result<(), String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let sound = (1..=128).contains(&text.len()) && text.bytes().all(plain);
+    if sound { Ok(()) } else { Err(format!("\"{text}\" is not a name")) }
+}
+
+/// A number and a unit: `250ms`.
+fn duration(text: &str, zero: bool) -> Result<Duration, String> {
+    let (number, unit) = number_and_unit(text).ok_or_else(|| format!("\"{text}\" is not a duration"))?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("\"{text}\" has no unit of time")),
+    };
+    // Timers add durations to the present; a year is long enough to mean for ever, and cannot overflow.
+    let total = number.checked_mul(millis).filter(|total| *total <= 8760 * 3_600_000);
+    match total {
+        None => Err(format!("\"{text}\" is more than a year")),
+        Some(0) if !zero => Err(format!("\"{text}\" leaves no time at all")),
+        Some(total) => Ok(Duration::from_millis(total)),
+    }
+}
+
+/// A number and a unit: `64KiB`.
+fn size(text: &str, min: u64, max: u64) -> Result<u64, String> {
+    let (number, unit) = number_and_unit(text).ok_or_else(|| format!("\"{text}\" is not a size"))?;
+    let bytes: u64 = match unit {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(format!("\"{text}\" has no unit of size, which are B, KiB, MiB and GiB")),
+    };
+    let total = number.checked_mul(bytes).filter(|total| (min..=max).contains(total));
+    total.ok_or_else(|| format!("\"{text}\" is out of range"))
+}
+
+/// A size in its largest whole unit.
+pub(super) fn size_text(bytes: u64) -> String {
+    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let whole = units.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{bytes}B"), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    Some((number.parse().ok()?, unit))
+}
+
+fn path(text: &str) -> Result<(), String> {
+    if !text.starts_with('/') {
+        return Err(format!("\"{text}\" does not start with \"/\""));
+    }
+    match text.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#')) {
+        Some(wrong) => Err(format!("{wrong:?} cannot stand in a path, which is compared as sent")),
+        None => Ok(()),
+    }
+}
+
+/// A prefix holds on segment boundaries, with or without a final slash.
+fn without_slash(prefix: &str) -> &str {
+    let bare = prefix.trim_end_matches('/');
+    if bare.is_empty() { "/" } else { bare }
+}
+
+/// Anchored at both ends. Checked bare first: `a)(b` is sound only inside the anchors' group.
+fn regex(text: &str) -> Result<Regex, String> {
+    let compiled = Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$")));
+    compiled.map_err(|error| {
+        let said = error.to_string();
+        let reason = said.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        format!("\"{text}\" does not compile: {reason}")
+    })
+}
+
+/// A token of RFC 9110 5.6.2.
+fn is_token(text: &str) -> bool {
+    let other = b"!#$%&'*+-.^_`|~";
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || other.contains(&byte))
+}
+
+fn method(text: &str) -> Result<(), String> {
+    if !is_token(text) {
+        return Err(format!("\"{text}\" is not a token"));
+    }
+    let upper = text.to_ascii_uppercase();
+    if upper == text { Ok(()) } else { Err(format!("methods are in upper case, did you mean \"{upper}\"?")) }
+}
+
+fn header_name(text: &str) -> Result<String, String> {
+    if is_token(text) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(format!("\"{text}\" is not a header name"))
+    }
+}
+
+fn value(text: &str) -> Result<(), String> {
+    let control = text.chars().any(char::is_control);
+    if control { Err("a control character never stands in a value".to_owned()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_number_and_a_unit() {
+        for (text, millis) in
+            [("250ms", 250), ("2s", 2000), ("5m", 300_000), ("1h", 3_600_000), ("8760h", 31_536_000_000)]
+        {
+            assert_eq!(duration(text, false), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for wrong in ["", "5", "s", "-1s", "1.5s", "1 s", "1d", "8761h", "99999999999999999999s", "0s", "5S"]
+        {
+            assert!(duration(wrong, false).is_err(), "{wrong}");
+        }
+        assert_eq!(duration("0s", true), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn sizes_have_binary_units_and_bounds() {
+        for (text, bytes) in [("512B", 512), ("64KiB", 65536), ("1MiB", 1 << 20), ("1GiB", 1 << 30)] {
+            assert_eq!(size(text, 1, 1 << 40), Ok(bytes), "{text}");
+            assert_eq!(size_text(bytes), text);
+        }
+        for wrong in ["64", "64KB", "64kib", "KiB", "0B", "2MiB"] {
+            assert!(size(wrong, 1, 1 << 20).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn regexes_are_anchored_and_their_errors_take_one_line() {
+        assert!(!regex("a|b").unwrap().is_match("ab"));
+        assert!(regex("a|b").unwrap().is_match("b"));
+        assert_eq!(regex("(").unwrap_err(), "\"(\" does not compile: unclosed group");
+        assert!(regex("a)(b").is_err());
+    }
+
+    #[test]
+    fn a_prefix_loses_its_final_slash_except_the_root() {
+        assert_eq!(without_slash("/v2/"), "/v2");
+        assert_eq!(without_slash("//"), "/");
+        assert_eq!(without_slash("/"), "/");
+    }
+
+    #[test]
+    fn methods_are_tokens_in_upper_case() {
+        assert!(method("M-SEARCH").is_ok());
+        assert!(method("get").unwrap_err().contains("\"GET\""));
+        assert!(method("G T").is_err());
+        assert!(method("").is_err());
+    }
+}
