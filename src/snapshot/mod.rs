@@ -1,1 +1,18 @@
-//! Placeholder.
+//! The picture that requests are served by: checked configuration + previous snapshot -> snapshot; reload.
+//!
+//! `build.rs` is the only file that turns configuration into live objects. `view.rs` is one worker's way to them,
+//! `doors.rs` the listening sockets, `host_services.rs` the services made on first use, `reload.rs` the order in which a
+//! new configuration takes force.
+
+mod build;
+mod doors;
+mod host_services;
+mod reload;
+mod snapshot;
+mod view;
+
+pub use doors::{Door, DoorCommand};
+pub use host_services::{Full, HostServices};
+pub use reload::{Attempt, Reloaded, Reloader, Source, Wiring};
+pub use snapshot::{Backend, ListenerRoutes, Route, Snapshot};
+pub use view::{BackendView, View};

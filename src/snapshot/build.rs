@@ -1,0 +1,107 @@
+//! The only file that turns configuration into live objects.
+
+use std::{collections::HashMap, sync::Arc};
+
+use http::HeaderValue;
+
+use super::{
+    HostServices,
+    snapshot::{Backend, ListenerRoutes, Route, Snapshot, Via},
+};
+use crate::{
+    config::{self, BackendTarget, Config, Name},
+    router::{Router, Split},
+    service::Service,
+    telemetry::{AccessLog, Metrics},
+};
+
+/// What outlives every snapshot.
+pub(super) struct Shared {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) host_services: Arc<HostServices>,
+}
+
+/// Builds the snapshot of `config`; what `previous` has and the new one needs alike is taken over alive.
+///
+/// # Errors
+/// What could not be opened, for people.
+pub(super) fn build(config: Config, previous: Option<&Snapshot>, shared: &Shared) -> Result<Snapshot, String> {
+    let access_log = access_log(&config, previous, &shared.metrics)?;
+    let services = services(&config, previous, &shared.metrics);
+    let index: HashMap<&Name, usize> = config.services.keys().enumerate().map(|(at, name)| (name, at)).collect();
+    let routes = config.routes.iter().map(|rule| route(rule, &index)).collect();
+    let listeners = (0..config.listeners.len()).map(|listener| listener_routes(&config, listener)).collect();
+    Ok(Snapshot {
+        generation: previous.map_or(1, |previous| previous.generation + 1),
+        listeners,
+        routes,
+        services,
+        host_services: shared.host_services.clone(),
+        access_log,
+        via: via(&config.node.name),
+        metrics: shared.metrics.clone(),
+        config: Arc::new(config),
+    })
+}
+
+/// In the order of their names. An equal service is the same object, with its endpoints and discovery.
+fn services(config: &Config, previous: Option<&Snapshot>, metrics: &Arc<Metrics>) -> Vec<Arc<Service>> {
+    let old: HashMap<&Name, &Arc<Service>> =
+        previous.into_iter().flat_map(|previous| &previous.services).map(|service| (&service.name, service)).collect();
+    // Another resolver may give other answers, so discovery starts anew; the endpoints stay until it has some.
+    let same_dns = previous.is_none_or(|previous| previous.config.dns == config.dns);
+    let service = |(name, service): (&Name, &config::Service)| match old.get(name) {
+        Some(old) if same_dns && old.source == service.source && old.policy == service.policy => (*old).clone(),
+        old => Arc::new(Service::new(
+            name.clone(),
+            service.source.clone(),
+            service.policy.clone(),
+            metrics,
+            old.map(|old| &***old),
+        )),
+    };
+    config.services.iter().map(service).collect()
+}
+
+fn route(rule: &config::Route, services: &HashMap<&Name, usize>) -> Route {
+    let weights: Vec<u32> = rule.backends.iter().map(|backend| backend.weight).collect();
+    let backend = |backend: &config::Backend| match &backend.target {
+        BackendTarget::Service(name) => Backend::Service(services[name]),
+        BackendTarget::PerHost(template) => Backend::PerHost(Box::new(template.clone())),
+    };
+    Route {
+        name: rule.name.clone(),
+        split: Split::new(&weights),
+        backends: rule.backends.iter().map(backend).collect(),
+        timeout: rule.timeout,
+        attempt_timeout: rule.attempt_timeout,
+    }
+}
+
+fn listener_routes(config: &Config, listener: usize) -> ListenerRoutes {
+    let rules = config.routes.iter().enumerate().filter(|(_, rule)| rule.listeners.contains(&listener));
+    ListenerRoutes { name: config.listeners[listener].name.clone(), router: Router::new(rules) }
+}
+
+fn access_log(
+    config: &Config,
+    previous: Option<&Snapshot>,
+    metrics: &Metrics,
+) -> Result<Option<Arc<AccessLog>>, String> {
+    let Some(wanted) = &config.access_log else { return Ok(None) };
+    if let Some(previous) = previous.filter(|previous| previous.config.access_log.as_ref() == Some(wanted)) {
+        return Ok(previous.access_log.clone());
+    }
+    AccessLog::open(&wanted.path, metrics)
+        .map(|log| Some(Arc::new(log)))
+        .map_err(|error| format!("access_log.path: cannot open {:?}: {error}", wanted.path))
+}
+
+fn via(node: &str) -> Via {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || "-._~".contains(c) { c } else { '_' };
+    let pseudonym = format!("towpath-{}", node.chars().map(allowed).collect::<String>());
+    let entry = |version: &str| {
+        HeaderValue::from_str(&format!("{version} {pseudonym}")).expect("token characters make a valid value")
+    };
+    Via { http10: entry("1.0"), http11: entry("1.1"), http2: entry("2.0"), pseudonym }
+}

@@ -1,0 +1,238 @@
+//! The order in which a configuration takes force: read, check, bind, build, swap, retire.
+//!
+//! Everything that can fail comes before the swap, so a reload either happens whole or changes nothing.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    HostServices,
+    build::{self, Shared},
+    doors::{Door, DoorCommand, Doors},
+    snapshot::{Backend, Snapshot},
+};
+use crate::{
+    config::{self, Config, HostTemplate},
+    discovery::Resolver,
+    published::Published,
+    service::{self, Service},
+    telemetry::Metrics,
+};
+
+/// Where a node's configuration comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file, read again at each reload.
+    File(PathBuf),
+    /// A text that was compiled in or made by a test; `name` stands for the file in messages.
+    Text {
+        /// Stands for the file in messages.
+        name: String,
+        /// The TOML.
+        text: String,
+    },
+}
+
+impl Source {
+    /// Reads and checks it.
+    ///
+    /// # Errors
+    /// Every problem, a line each.
+    pub fn read(&self) -> Result<Config, String> {
+        match self {
+            Self::File(path) => config::load(path),
+            Self::Text { name, text } => config::parse(text, name.as_ref()),
+        }
+        .map_err(|problems| problems.to_string().trim_end().to_owned())
+    }
+}
+
+/// What a reload did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// The new configuration is in force.
+    Applied {
+        /// Its number.
+        generation: u64,
+    },
+    /// The file means what is in force already.
+    Unchanged {
+        /// The number in force.
+        generation: u64,
+    },
+}
+
+/// A configuration that was read, and what came of it.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// When.
+    pub at: SystemTime,
+    /// What came of it; the error names every problem, a line each.
+    pub outcome: Result<Reloaded, String>,
+}
+
+/// The ends of the channels that a reloader speaks through.
+pub struct Wiring {
+    /// Where everything counts.
+    pub metrics: Arc<Metrics>,
+    /// To the acceptor.
+    pub acceptor: mpsc::UnboundedSender<DoorCommand>,
+    /// Brings the services that workers make; see [`Reloader::follow`].
+    pub made: mpsc::UnboundedSender<Arc<Service>>,
+}
+
+/// Puts configurations into force. Lives on the control thread.
+pub struct Reloader {
+    source: Source,
+    published: Published<Snapshot>,
+    doors: Doors,
+    shared: Shared,
+    resolver: Resolver,
+    last: Attempt,
+}
+
+impl Reloader {
+    /// Puts the first configuration into force.
+    ///
+    /// # Errors
+    /// What could not be bound or built, a line each.
+    pub fn start(source: Source, config: Config, wiring: Wiring) -> Result<Self, String> {
+        let host_services = Arc::new(HostServices::new(wiring.metrics.clone(), wiring.made));
+        let shared = Shared { metrics: wiring.metrics.clone(), host_services };
+        let mut doors = Doors::new(wiring.acceptor, wiring.metrics);
+        let resolver = Resolver::new(&config.dns)?;
+        let plan = doors.prepare(&config)?;
+        let snapshot = Arc::new(build::build(config, None, &shared)?);
+        for service in &snapshot.services {
+            service::follow(service, &resolver);
+        }
+        doors.commit(plan);
+        let outcome = Ok(Reloaded::Applied { generation: snapshot.generation });
+        let last = Attempt { at: SystemTime::now(), outcome };
+        let reloader = Self { source, published: Published::new(snapshot), doors, shared, resolver, last };
+        reloader.count("applied", true);
+        Ok(reloader)
+    }
+
+    /// What workers read.
+    pub fn published(&self) -> &Published<Snapshot> {
+        &self.published
+    }
+
+    /// The listeners that are open.
+    pub fn doors(&self) -> &[Arc<Door>] {
+        self.doors.open()
+    }
+
+    /// The last configuration that was read, in force or not.
+    pub fn last(&self) -> &Attempt {
+        &self.last
+    }
+
+    /// Reads the configuration again; `text` replaces that of a [`Source::Text`].
+    ///
+    /// # Errors
+    /// Every problem, a line each; the old configuration stays in force.
+    pub fn reload(&mut self, text: Option<String>) -> Result<Reloaded, String> {
+        if let (Source::Text { text: old, .. }, Some(new)) = (&mut self.source, text) {
+            *old = new;
+        }
+        let outcome = self.source.read().and_then(|config| self.apply(config));
+        match &outcome {
+            Ok(Reloaded::Applied { generation }) => {
+                self.count("applied", true);
+                tracing::info!(generation, "configuration reloaded");
+            }
+            Ok(Reloaded::Unchanged { generation }) => {
+                self.count("unchanged", true);
+                tracing::info!(generation, "configuration reloaded: it means what is in force already");
+            }
+            Err(problems) => {
+                self.count("rejected", false);
+                tracing::error!("configuration not reloaded, the old one stays in force:\n{problems}");
+            }
+        }
+        self.last = Attempt { at: SystemTime::now(), outcome: outcome.clone() };
+        outcome
+    }
+
+    fn apply(&mut self, config: Config) -> Result<Reloaded, String> {
+        let old = self.published.get();
+        if *old.config == config {
+            return Ok(Reloaded::Unchanged { generation: old.generation });
+        }
+        refuse_fixed(&old.config, &config)?;
+        let new_resolver = (old.config.dns != config.dns).then(|| Resolver::new(&config.dns)).transpose()?;
+        let plan = self.doors.prepare(&config)?;
+        let snapshot = Arc::new(build::build(config, Some(&old), &self.shared)?);
+        if let Some(resolver) = new_resolver {
+            self.resolver = resolver;
+        }
+        self.published.publish(snapshot.clone());
+        self.retire(&old, &snapshot);
+        self.doors.commit(plan);
+        Ok(Reloaded::Applied { generation: snapshot.generation })
+    }
+
+    /// Lets discovery follow what is new, and what is gone hand over.
+    fn retire(&self, old: &Snapshot, new: &Snapshot) {
+        for service in &new.services {
+            match old.services.binary_search_by(|candidate| candidate.name.cmp(&service.name)) {
+                Ok(at) if Arc::ptr_eq(&old.services[at], service) => continue,
+                Ok(at) => old.services[at].hand_over(service),
+                Err(_) => {}
+            }
+            service::follow(service, &self.resolver);
+        }
+        self.sweep();
+    }
+
+    /// Lets discovery follow a service that a worker made.
+    pub fn follow(&self, service: &Arc<Service>) {
+        service::follow(service, &self.resolver);
+    }
+
+    /// Housekeeping; to be called about once a second.
+    pub fn sweep(&self) {
+        let snapshot = self.published.get();
+        let templates: Vec<&HostTemplate> = snapshot
+            .routes
+            .iter()
+            .flat_map(|route| &route.backends)
+            .filter_map(|backend| if let Backend::PerHost(template) = backend { Some(&**template) } else { None })
+            .collect();
+        self.shared.host_services.sweep(snapshot.config.host_services.idle_timeout, &templates);
+        for service in snapshot.services.iter().chain(&self.shared.host_services.list()) {
+            let age = service.discovery_age().unwrap_or(Duration::ZERO);
+            service.series.discovery_age.set(age.as_secs_f64());
+        }
+        self.shared.metrics.sweep(std::time::Instant::now());
+    }
+
+    fn count(&self, result: &str, success: bool) {
+        let metrics = &self.shared.metrics;
+        metrics.reload(result);
+        metrics.config_last_reload_success.set(success);
+        metrics.config_generation.set(self.published.get().generation as f64);
+    }
+}
+
+/// What a running process cannot change.
+fn refuse_fixed(old: &Config, new: &Config) -> Result<(), String> {
+    let mut changed = Vec::new();
+    if old.node.workers != new.node.workers {
+        changed.push(format!("node.workers: {} -> {}", old.node.workers, new.node.workers));
+    }
+    if old.admin != new.admin {
+        changed.push(format!("admin.listen: {} -> {}", old.admin.listen, new.admin.listen));
+    }
+    if changed.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{}; this takes a restart of towpath", changed.join("; ")))
+}

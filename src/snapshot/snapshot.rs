@@ -1,0 +1,84 @@
+//! The immutable picture itself.
+
+use std::{sync::Arc, time::Duration};
+
+use http::HeaderValue;
+
+use super::HostServices;
+use crate::{
+    config::{Config, HostTemplate, Name},
+    router::{Router, Split},
+    service::Service,
+    telemetry::{AccessLog, Metrics},
+};
+
+/// Everything that a request is decided by. One request reads exactly one.
+pub struct Snapshot {
+    /// Counts the configurations that have been in force, from 1.
+    pub generation: u64,
+    /// What it was built from.
+    pub config: Arc<Config>,
+    /// In the order of the configuration.
+    pub listeners: Vec<ListenerRoutes>,
+    /// In the order of the configuration; routers name them by index.
+    pub routes: Vec<Route>,
+    /// In the order of their names; backends name them by index.
+    pub services: Vec<Arc<Service>>,
+    /// Those made on first use; shared by all snapshots.
+    pub host_services: Arc<HostServices>,
+    /// Open when it is configured.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// This node's entry in `via`.
+    pub via: Via,
+    /// Where everything counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// This node's entry in `via` (RFC 9110 7.6.3), ready to be added.
+pub struct Via {
+    /// The pseudonym alone: what a loop is recognised by.
+    pub pseudonym: String,
+    /// For a message that came by HTTP/1.0.
+    pub http10: HeaderValue,
+    /// For a message that came by HTTP/1.1.
+    pub http11: HeaderValue,
+    /// For a message that came by HTTP/2.
+    pub http2: HeaderValue,
+}
+
+/// The routes of one listener.
+pub struct ListenerRoutes {
+    /// The listener's.
+    pub name: Name,
+    /// Over the snapshot's routes.
+    pub router: Router,
+}
+
+/// A rule's consequences.
+pub struct Route {
+    /// In metrics and logs.
+    pub name: Name,
+    /// Over `backends`.
+    pub split: Split,
+    /// Where requests go.
+    pub backends: Vec<Backend>,
+    /// The whole request.
+    pub timeout: Option<Duration>,
+    /// One attempt, up to the response's head.
+    pub attempt_timeout: Option<Duration>,
+}
+
+/// Where a share of a route's requests goes.
+pub enum Backend {
+    /// An index into [`Snapshot::services`].
+    Service(usize),
+    /// A service per distinct host.
+    PerHost(Box<HostTemplate>),
+}
+
+impl Snapshot {
+    /// The index of the listener `name`, if this snapshot has it.
+    pub fn listener(&self, name: &str) -> Option<usize> {
+        self.listeners.iter().position(|listener| &*listener.name == name)
+    }
+}

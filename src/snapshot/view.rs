@@ -1,0 +1,138 @@
+//! One worker's view of a snapshot: the services as that worker reads them, and the series that its requests count in.
+//!
+//! Everything here is made on first use and found again without a lock.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+};
+
+use foldhash::fast::RandomState;
+
+use super::{Backend, Full, Snapshot};
+use crate::{
+    config::HostTemplate,
+    service::{Service, ServiceView},
+    telemetry::{Metrics, RequestSeries},
+};
+
+/// A snapshot as one worker reads it.
+pub struct View {
+    /// What all workers share.
+    pub snapshot: Arc<Snapshot>,
+    services: Vec<OnceCell<Rc<BackendView>>>,
+    /// By position of the backend, host and port.
+    host_services: RefCell<hashbrown::HashMap<HostKey, Rc<BackendView>, RandomState>>,
+    /// Of requests that matched no route, by listener.
+    unrouted: RefCell<HashMap<usize, Rc<RequestSeries>, RandomState>>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct HostKey {
+    backend: (usize, usize),
+    host: Box<str>,
+    port: u16,
+}
+
+#[derive(Hash)]
+struct HostQuery<'h> {
+    backend: (usize, usize),
+    host: &'h str,
+    port: u16,
+}
+
+impl hashbrown::Equivalent<HostKey> for HostQuery<'_> {
+    fn equivalent(&self, key: &HostKey) -> bool {
+        self.backend == key.backend && self.port == key.port && self.host == &*key.host
+    }
+}
+
+/// A service as one worker's requests use it.
+pub struct BackendView {
+    /// Where an endpoint is chosen.
+    pub view: ServiceView,
+    /// By listener and route.
+    series: RefCell<HashMap<(usize, usize), Rc<RequestSeries>, RandomState>>,
+}
+
+impl BackendView {
+    fn new(service: Arc<Service>) -> Self {
+        Self { view: ServiceView::new(service), series: RefCell::default() }
+    }
+
+    /// Where a request that came through this listener and route counts.
+    pub fn series(&self, snapshot: &Snapshot, listener: usize, route: usize) -> Rc<RequestSeries> {
+        let mut series = self.series.borrow_mut();
+        let made = series.entry((listener, route)).or_insert_with(|| {
+            let names = (&snapshot.listeners[listener].name, &snapshot.routes[route].name);
+            Rc::new(snapshot.metrics.request_series(names.0, names.1, &self.view.service.name))
+        });
+        made.clone()
+    }
+}
+
+impl View {
+    /// A view for the calling worker.
+    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        let services = std::iter::repeat_with(OnceCell::new).take(snapshot.services.len()).collect();
+        Self { snapshot, services, host_services: RefCell::default(), unrouted: RefCell::default() }
+    }
+
+    /// The service behind backend `backend` of route `route`, for a request to `host` and `port`.
+    ///
+    /// # Errors
+    /// [`Full`] when it would have to be made and no more are allowed.
+    pub fn backend(&self, route: usize, backend: usize, host: &str, port: Option<u16>) -> Result<Rc<BackendView>, Full> {
+        match &self.snapshot.routes[route].backends[backend] {
+            Backend::Service(index) => Ok(self.services[*index]
+                .get_or_init(|| Rc::new(BackendView::new(self.snapshot.services[*index].clone())))
+                .clone()),
+            Backend::PerHost(template) => {
+                let port = template.port.or(port).unwrap_or(80);
+                self.host_service((route, backend), template, host, port)
+            }
+        }
+    }
+
+    fn host_service(
+        &self,
+        backend: (usize, usize),
+        template: &HostTemplate,
+        host: &str,
+        port: u16,
+    ) -> Result<Rc<BackendView>, Full> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let lower;
+        let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            lower = host.to_ascii_lowercase();
+            &lower
+        } else {
+            host
+        };
+        let found = self.host_services.borrow().get(&HostQuery { backend, host, port }).cloned();
+        if let Some(found) = found.filter(|found| !found.view.service.is_retired()) {
+            found.view.service.touch();
+            return Ok(found);
+        }
+        let snapshot = &self.snapshot;
+        let service = snapshot.host_services.get(template, host, port, &snapshot.config.host_services)?;
+        let made = Rc::new(BackendView::new(service));
+        self.host_services.borrow_mut().insert(HostKey { backend, host: host.into(), port }, made.clone());
+        Ok(made)
+    }
+
+    /// Where a request that matched no route counts.
+    pub fn unrouted(&self, listener: usize) -> Rc<RequestSeries> {
+        let mut unrouted = self.unrouted.borrow_mut();
+        let metrics: &Metrics = &self.snapshot.metrics;
+        let name = self.snapshot.listeners.get(listener).map_or("", |listener| &*listener.name);
+        unrouted.entry(listener).or_insert_with(|| Rc::new(metrics.request_series(name, "", ""))).clone()
+    }
+
+    /// Lets go of the services that are no longer to be found under their name. To be called about once a second.
+    pub fn sweep(&self) {
+        self.host_services.borrow_mut().retain(|_, backend| !backend.view.service.is_retired());
+    }
+}
