@@ -123,20 +123,29 @@ struct Writer {
 impl Writer {
     /// Until the log is dropped and the queue empty.
     fn run(mut self, lines: &Receiver<Vec<u8>>) {
+        let mut batch = Vec::with_capacity(2 * BATCH);
         while let Ok(first) = lines.recv() {
             thread::sleep(GATHER);
-            let (mut batch, mut count) = (first, 1);
-            while batch.len() < BATCH
-                && let Ok(line) = lines.try_recv()
-            {
+            batch.extend_from_slice(&first);
+            let mut count = 1;
+            // Without a pause while there is more: only an empty queue is worth waiting for.
+            while let Ok(line) = lines.try_recv() {
                 batch.extend_from_slice(&line);
                 count += 1;
+                if batch.len() >= BATCH {
+                    self.write(&batch, std::mem::take(&mut count));
+                    batch.clear();
+                }
             }
             self.write(&batch, count);
+            batch.clear();
         }
     }
 
     fn write(&mut self, batch: &[u8], lines: u64) {
+        if lines == 0 {
+            return;
+        }
         match self.try_write(batch) {
             Ok(()) if self.failing => tracing::info!("the access log can be written again"),
             Ok(()) => {}
