@@ -129,3 +129,100 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
     (era * 400 + year + u64::from(month <= 2), month, day)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{IpAddr, Ipv4Addr, SocketAddr},
+        time::Duration,
+    };
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::net::Address;
+
+    static PEER: Address = Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000));
+
+    fn refused() -> Record<'static> {
+        Record {
+            time: UNIX_EPOCH + Duration::from_millis(1_709_251_199_042),
+            listener: "outgoing",
+            peer: &PEER,
+            method: "GET",
+            host: b"reviews",
+            path: b"/v2?x=1",
+            protocol: "HTTP/1.1",
+            route: None,
+            service: None,
+            endpoint: None,
+            status: 404,
+            reason: Some("no_route"),
+            attempts: 0,
+            duration: Duration::from_micros(1_250),
+            bytes_in: 3,
+            bytes_out: u64::MAX,
+            request_id: b"id",
+            grpc_status: None,
+        }
+    }
+
+    fn line(record: &Record<'_>) -> Value {
+        let line = String::from_utf8(format(record)).unwrap();
+        assert_eq!(line.find('\n'), Some(line.len() - 1), "{line:?}");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    }
+
+    #[test]
+    fn a_line_says_everything_that_is_known() {
+        let expected = json!({
+            "time": "2024-02-29T23:59:59.042Z", "listener": "outgoing", "peer": "127.0.0.1:5000", "method": "GET",
+            "host": "reviews", "path": "/v2?x=1", "protocol": "HTTP/1.1", "route": null, "service": null,
+            "endpoint": null, "status": 404, "reason": "no_route", "attempts": 0, "duration_ms": 1.25, "bytes_in": 3,
+            "bytes_out": u64::MAX, "request_id": "id",
+        });
+        assert_eq!(line(&refused()), expected);
+        let endpoint = Address::Unix("/run/\"a\".sock".into());
+        let (route, service, endpoint) = (Some("r"), Some("s"), Some(&endpoint));
+        let proxied = Record { route, service, endpoint, reason: None, grpc_status: Some(14), ..refused() };
+        let proxied = line(&proxied);
+        assert_eq!(proxied["endpoint"], "unix:/run/\"a\".sock");
+        let rest = ["route", "service", "reason", "grpc_status"].map(|key| proxied[key].clone());
+        assert_eq!(rest, [json!("r"), json!("s"), json!(null), json!(14)]);
+    }
+
+    #[test]
+    fn any_byte_of_a_host_or_path_is_one_valid_string() {
+        let ascii: Vec<u8> = (0..128).collect();
+        assert_eq!(
+            line(&Record { path: &ascii, ..refused() })["path"],
+            String::from_utf8(ascii.clone()).unwrap()
+        );
+        let text = "ü→🦀\u{2028}\u{7f}";
+        assert_eq!(line(&Record { host: text.as_bytes(), ..refused() })["host"], text);
+        let broken = b"a\xff\xfe\"b\xe2\x82";
+        assert_eq!(line(&Record { host: broken, ..refused() })["host"], "a\u{fffd}\u{fffd}\"b\u{fffd}");
+        for byte in 0..=255 {
+            line(&Record { path: &[byte], request_id: &[byte, b'"'], ..refused() });
+        }
+    }
+
+    #[test]
+    fn times_are_right_across_leap_years_and_centuries() {
+        let at = |seconds| {
+            let mut text = String::new();
+            write_time(&mut text, UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+            text
+        };
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (1_709_251_199, "2024-02-29T23:59:59.000Z"),
+            (1_735_689_599, "2024-12-31T23:59:59.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(at(seconds), expected);
+        }
+        assert!((0..200 * 366).map(|day| at(day * 86_400)).is_sorted());
+    }
+}

@@ -132,6 +132,12 @@ impl Block {
         self.len
     }
 
+    /// Place of the first slot.
+    #[cfg(test)]
+    pub(super) fn start(&self) -> usize {
+        self.start
+    }
+
     /// Adds to the calling thread's shard; wraps, so that a negative number can be added as its two's complement.
     pub(super) fn add(&self, offset: usize, n: u64) {
         debug_assert!(offset < self.len);
@@ -154,5 +160,78 @@ impl Drop for Block {
         let slots = self.start..self.start + self.len;
         slots.flat_map(|slot| self.arena.cells(slot)).for_each(|cell| cell.store(0, Relaxed));
         self.arena.free().returned.entry(self.len).or_default().push(self.start);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_when_workers_and_other_threads_add_at_once() {
+        let arena = Arena::new(3);
+        let block = arena.allocate(2).unwrap();
+        thread::scope(|scope| {
+            for thread in 0..6 {
+                let block = &block;
+                scope.spawn(move || {
+                    if thread < 3 {
+                        enter_worker(thread);
+                    }
+                    (0..50_000).for_each(|_| block.add(1, 2));
+                });
+            }
+        });
+        assert_eq!((block.sum(0), block.sum(1)), (0, 600_000));
+    }
+
+    #[test]
+    fn a_worker_writes_its_own_shard_and_an_unknown_one_the_shared_shard() {
+        let arena = Arena::new(2);
+        let block = arena.allocate(1).unwrap();
+        thread::scope(|scope| {
+            for worker in [0, 1, 7] {
+                let block = &block;
+                scope.spawn(move || {
+                    enter_worker(worker);
+                    block.add(0, 10 + worker as u64);
+                });
+            }
+        });
+        let shards = [0, 1, 2].map(|shard| arena.cell(shard, block.start).load(Relaxed));
+        assert_eq!(shards, [17, 10, 11]);
+    }
+
+    #[test]
+    fn a_dropped_block_is_zero_when_it_is_given_out_again() {
+        let arena = Arena::new(1);
+        let block = arena.allocate(3).unwrap();
+        block.add(2, 5);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                enter_worker(0);
+                block.add(2, 5);
+            });
+        });
+        let start = block.start;
+        drop(block);
+        let again = arena.allocate(3).unwrap();
+        assert_eq!((again.start, again.sum(2)), (start, 0));
+    }
+
+    #[test]
+    fn blocks_never_overlap_nor_cross_chunks_and_the_arena_ends() {
+        let arena = Arena::new(0);
+        let blocks: Vec<_> = std::iter::from_fn(|| arena.allocate(20)).collect();
+        assert_eq!(blocks.len(), CHUNK / 20 * CHUNKS);
+        assert!(blocks.iter().all(|block| block.start / CHUNK == (block.start + 19) / CHUNK));
+        let rest: Vec<_> = std::iter::from_fn(|| arena.allocate(1)).collect();
+        assert_eq!(rest.len(), CHUNK % 20 * CHUNKS);
+        let mut all: Vec<_> =
+            blocks.iter().chain(&rest).flat_map(|block| block.start..block.start + block.len).collect();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..CHUNK * CHUNKS));
     }
 }

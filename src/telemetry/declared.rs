@@ -89,3 +89,54 @@ pub(super) const TABLE: [Declared; 24] = [
     declare(Id::ProcessFds, "process_open_fds", Kind::Level, &[], "Open file descriptors."),
     declare(Id::ProcessMemory, "process_resident_memory_bytes", Kind::Level, &[], "Resident memory."),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    fn reference() -> String {
+        let mut text = String::from(
+            "# Metrics\n\n<!-- Generated from src/telemetry/declared.rs: UPDATE_GENERATED=1 cargo test declared -->\n\n\
+             `GET /metrics` of the admin API, in the Prometheus text format. A metric holds at most 10,000 series: the \
+             excess is\ncounted in one series whose label values are all `other`. A series that nothing in the \
+             configuration stands for any\nlonger goes ten minutes after it last moved.\n\n\
+             | Metric | Type | Labels | Meaning |\n|---|---|---|---|\n",
+        );
+        for Declared { name, kind, labels, help, .. } in &TABLE {
+            let kind = match kind {
+                Kind::Counter => "counter",
+                Kind::Gauge | Kind::Level => "gauge",
+                Kind::Histogram => "histogram",
+            };
+            let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+            text += &format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", "));
+        }
+        text
+    }
+
+    #[test]
+    fn the_reference_says_what_the_table_says() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+        if std::env::var_os("UPDATE_GENERATED").is_some() {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, reference()).unwrap();
+        }
+        let written = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            written == reference(),
+            "docs/metrics.md is out of date: run the tests with UPDATE_GENERATED=1"
+        );
+    }
+
+    #[test]
+    fn names_are_unique_and_say_their_kind() {
+        let names: BTreeSet<_> = TABLE.iter().map(|declared| declared.name).collect();
+        assert_eq!(names.len(), TABLE.len());
+        for Declared { name, kind, .. } in &TABLE {
+            assert!(name.starts_with("towpath_") || name.starts_with("process_"), "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+        }
+    }
+}

@@ -184,3 +184,81 @@ impl<const N: usize> ByLabel<N> {
         resolve().inc();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::declared::{Id, TABLE};
+
+    fn family(id: Id) -> Arc<Family> {
+        Family::new(&TABLE[id as usize], &Arena::new(1))
+    }
+
+    fn values(family: &Family) -> Vec<(String, u64)> {
+        family.snapshot().iter().map(|(labels, block)| (labels.join("|"), block.sum(0))).collect()
+    }
+
+    #[test]
+    fn equal_label_values_share_a_series_and_others_do_not() {
+        let family = family(Id::Retries);
+        family.counter(&["a", "bc"]).inc();
+        family.counter(&["a", "bc"]).inc();
+        family.counter(&["ab", "c"]).inc();
+        assert_eq!(values(&family), [("a|bc".into(), 2), ("ab|c".into(), 1)]);
+    }
+
+    #[test]
+    fn what_does_not_fit_goes_to_other_and_is_counted() {
+        let family = family(Id::Retries);
+        let held: Vec<_> = (0..MAX_SERIES).map(|n| family.counter(&[&n.to_string(), "x"])).collect();
+        assert_eq!((family.overflow(), family.snapshot().len()), (0, MAX_SERIES));
+        family.counter(&["one more", "x"]).inc();
+        family.counter(&["another", "y"]).inc();
+        family.counter(&["0", "x"]).inc();
+        assert_eq!(held[0].get(), 1);
+        assert_eq!((family.overflow(), family.snapshot().len()), (2, MAX_SERIES + 1));
+        assert!(values(&family).contains(&("other|other".into(), 2)));
+    }
+
+    #[test]
+    fn a_series_that_nobody_holds_goes_ten_minutes_after_it_last_moved() {
+        let family = family(Id::Retries);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        family.counter(&["gone", "x"]).inc();
+        let _held = family.counter(&["held", "x"]);
+        family.sweep(at(0));
+        family.counter(&["gone", "x"]).inc();
+        family.sweep(at(100));
+        family.sweep(at(699));
+        assert_eq!(family.snapshot().len(), 2);
+        family.sweep(at(700));
+        assert_eq!(values(&family), [("held|x".into(), 0)]);
+    }
+
+    #[test]
+    fn an_expired_series_gives_its_slots_back_and_starts_from_zero_again() {
+        let family = family(Id::RequestDuration);
+        let labels = ["route", "service"];
+        let start = Instant::now();
+        for round in 0..3 {
+            family.histogram(&labels).record(Duration::from_secs(1));
+            assert_eq!(Histogram::new(family.block(&labels)).read().count, 1, "round {round}");
+            family.sweep(start + EXPIRY * round * 2);
+            family.sweep(start + EXPIRY * (round * 2 + 1));
+            assert!(family.snapshot().is_empty());
+        }
+        let fresh = family.arena.allocate(Histogram::SLOTS * 2).unwrap();
+        assert_eq!(fresh.start(), Histogram::SLOTS * 2, "one series and `other` were ever allocated");
+    }
+
+    #[test]
+    fn a_cache_by_label_counts_right_within_and_beyond_its_size() {
+        let family = family(Id::Retries);
+        let cache = ByLabel::<2>::new();
+        for value in ["a", "b", "c", "a", "c"] {
+            cache.inc(value, || family.counter(&["s", value]));
+        }
+        assert_eq!(values(&family), [("s|a".into(), 2), ("s|b".into(), 1), ("s|c".into(), 2)]);
+    }
+}

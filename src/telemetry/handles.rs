@@ -132,8 +132,8 @@ pub struct ServiceSeries {
     pub upstream_connections: Gauge,
     /// Seconds since discovery last answered.
     pub discovery_age: Level,
-    pub(super) service: Box<str>,
-    pub(super) families: ServiceFamilies,
+    service: Box<str>,
+    families: ServiceFamilies,
     attempts: Outcomes,
     retries: ByLabel<4>,
 }

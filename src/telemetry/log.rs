@@ -7,7 +7,13 @@ use std::{
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Layer, Registry,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt,
+    reload,
+    util::SubscriberInitExt,
+};
 
 /// What a line looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +29,12 @@ pub enum LogFormat {
 pub struct LogControl(&'static Shared);
 
 struct Shared {
-    filter: reload::Handle<EnvFilter, Registry>,
-    /// As given: the filter's own text is sorted and filled in.
+    filter: reload::Handle<Targets, Registry>,
+    /// As given.
     level: Mutex<String>,
 }
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 static SHARED: OnceLock<Shared> = OnceLock::new();
 
@@ -42,7 +50,7 @@ pub fn init(format: LogFormat, level: &str) -> Result<LogControl, String> {
     Ok(control)
 }
 
-fn start(format: LogFormat, filter: EnvFilter) -> Shared {
+fn start(format: LogFormat, filter: Targets) -> Shared {
     let (filter, handle) = reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
     let lines = match format {
@@ -54,13 +62,16 @@ fn start(format: LogFormat, filter: EnvFilter) -> Shared {
     Shared { filter: handle, level: Mutex::default() }
 }
 
-fn parse(level: &str) -> Result<EnvFilter, String> {
-    let builder = EnvFilter::builder();
-    builder.parse(level).map_err(|error| {
-        format!(
-            "log level `{level}`: {error}; allowed are off, error, warn, info, debug, trace, and target=level, \
-             separated by commas"
-        )
+/// Strict, where the library's own parser takes a misspelt level for a module's name.
+fn parse(level: &str) -> Result<Targets, String> {
+    let named = |name: &str| {
+        let name = name.trim();
+        let known = LEVELS.contains(&name).then(|| name.parse::<LevelFilter>().ok()).flatten();
+        known.ok_or_else(|| format!("`{name}` is no log level; allowed are {}", LEVELS.join(", ")))
+    };
+    level.split(',').try_fold(Targets::new(), |targets, directive| match directive.split_once('=') {
+        Some((module, level)) => Ok(targets.with_target(module.trim(), named(level)?)),
+        None => Ok(targets.with_default(named(directive)?)),
     })
 }
 
@@ -86,5 +97,36 @@ impl LogControl {
 
     fn level(&self) -> MutexGuard<'_, String> {
         self.0.level.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starting_twice_changes_the_level_of_the_one_log() {
+        let first = init(LogFormat::Json, "error").unwrap();
+        let second = init(LogFormat::Text, "warn,towpath::proxy=debug").unwrap();
+        assert_eq!(first.get(), "warn,towpath::proxy=debug");
+        let proxy = || tracing::enabled!(target: "towpath::proxy::attempt", tracing::Level::DEBUG);
+        assert!(proxy());
+        assert!(!tracing::enabled!(target: "towpath::router", tracing::Level::INFO));
+        second.set("info").unwrap();
+        assert_eq!(first.get(), "info");
+        assert!(!proxy());
+        let error = first.set("inof").unwrap_err();
+        assert!(error.contains("`inof`") && error.contains("debug"), "{error}");
+        assert_eq!(first.get(), "info");
+    }
+
+    #[test]
+    fn only_levels_by_their_names_are_taken() {
+        for good in ["off", "trace", "info, a::b=off", "a=warn,error"] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "verbose", "3", "a", "info,", "a=", "a=b=info"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 }

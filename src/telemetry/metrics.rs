@@ -124,3 +124,110 @@ const _: () = {
         index += 1;
     }
 };
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use super::*;
+    use crate::telemetry::{AttemptOutcome, enter_worker, family::EXPIRY};
+
+    fn value(metrics: &Metrics, series: &str) -> Option<f64> {
+        let text = metrics.render();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map(|value| value.parse().unwrap())
+    }
+
+    #[test]
+    fn all_workers_count_into_the_same_series() {
+        let metrics = Metrics::new(4);
+        let (requests, service) = (metrics.request_series("l", "r", "s"), metrics.service_series("s"));
+        thread::scope(|scope| {
+            for worker in 0..4 {
+                let (metrics, requests, service) = (&metrics, requests.clone(), &service);
+                scope.spawn(move || {
+                    enter_worker(worker);
+                    for _ in 0..1000 {
+                        service.in_flight.inc();
+                        requests.record(200, Duration::from_millis(1));
+                        requests.record(299, Duration::from_millis(1));
+                        service.attempt(AttemptOutcome::Success);
+                        service.retry("reset");
+                        metrics.error("timeout");
+                        service.in_flight.dec();
+                    }
+                });
+            }
+        });
+        for (series, expected) in [
+            (r#"towpath_requests_total{listener="l",route="r",service="s",code="200"}"#, 4000.0),
+            (r#"towpath_requests_total{listener="l",route="r",service="s",code="299"}"#, 4000.0),
+            (r#"towpath_request_duration_seconds_count{route="r",service="s"}"#, 8000.0),
+            (r#"towpath_attempts_total{service="s",outcome="success"}"#, 4000.0),
+            (r#"towpath_retries_total{service="s",reason="reset"}"#, 4000.0),
+            (r#"towpath_errors_total{reason="timeout"}"#, 4000.0),
+            (r#"towpath_requests_in_flight{service="s"}"#, 0.0),
+        ] {
+            assert_eq!(value(&metrics, series), Some(expected), "{series}");
+        }
+    }
+
+    #[test]
+    fn a_request_series_has_no_series_before_its_first_request() {
+        let metrics = Metrics::new(1);
+        let many: Vec<_> = (0..20_000).map(|n| metrics.request_series("l", &n.to_string(), "s")).collect();
+        assert!(!metrics.render().contains("towpath_requests_total{"));
+        many[15_000].record(404, Duration::ZERO);
+        let series = r#"towpath_requests_total{listener="l",route="15000",service="s",code="404"}"#;
+        assert_eq!(value(&metrics, series), Some(1.0));
+        let overflow = r#"towpath_metrics_overflow_total{metric="towpath_requests_total"}"#;
+        assert_eq!(value(&metrics, overflow), Some(0.0));
+    }
+
+    #[test]
+    fn series_of_a_service_that_is_gone_expire_and_those_of_one_that_stays_do_not() {
+        let metrics = Metrics::new(1);
+        let stays = metrics.endpoint_series("s", "10.0.0.1:80");
+        let gone = metrics.endpoint_series("s", "10.0.0.2:80");
+        for endpoint in [&stays, &gone] {
+            endpoint.request(AttemptOutcome::Timeout);
+            endpoint.available.set(true);
+        }
+        drop(gone);
+        let start = Instant::now();
+        metrics.sweep(start);
+        metrics.sweep(start + EXPIRY);
+        let text = metrics.render();
+        assert!(
+            text.contains(r#"towpath_endpoint_available{service="s",endpoint="10.0.0.1:80"} 1"#),
+            "{text}"
+        );
+        assert!(!text.contains("10.0.0.2"), "{text}");
+    }
+
+    #[test]
+    fn the_node_itself_is_described() {
+        let metrics = Metrics::new(2);
+        metrics.config_generation.set(3);
+        metrics.config_last_reload_success.set(true);
+        metrics.reload("applied");
+        metrics.connection_panics.inc();
+        let connection = metrics.worker_connections(1).hold();
+        metrics.listener_series("outgoing").connections.add(2);
+        metrics.service_series("s").discovery_update("failed");
+        for (series, expected) in [
+            ("towpath_config_generation", 3.0),
+            ("towpath_config_last_reload_success", 1.0),
+            (r#"towpath_config_reloads_total{result="applied"}"#, 1.0),
+            ("towpath_connection_panics_total", 1.0),
+            (r#"towpath_worker_connections{worker="1"}"#, 1.0),
+            (r#"towpath_connections{listener="outgoing"}"#, 2.0),
+            (r#"towpath_discovery_updates_total{service="s",result="failed"}"#, 1.0),
+        ] {
+            assert_eq!(value(&metrics, series), Some(expected), "{series}");
+        }
+        drop(connection);
+        assert_eq!(value(&metrics, r#"towpath_worker_connections{worker="1"}"#), Some(0.0));
+        assert!(value(&metrics, "process_resident_memory_bytes") > Some(100_000.0));
+    }
+}

@@ -37,3 +37,28 @@ fn resident_bytes(status: &str) -> Option<f64> {
     let kib: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_found_behind_a_command_with_spaces_and_parentheses() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 1 0 100 1000 10\n";
+        assert_eq!(cpu_seconds(stat), Some(2.0));
+        assert_eq!(cpu_seconds("7 (a"), None);
+    }
+
+    #[test]
+    fn resident_memory_is_in_bytes() {
+        assert_eq!(resident_bytes("VmPeak:\t 9 kB\nVmRSS:\t   12 kB\n"), Some(12288.0));
+        assert_eq!(resident_bytes("VmPeak:\t 9 kB\n"), None);
+    }
+
+    #[test]
+    fn this_process_has_memory_and_descriptors() {
+        let process = read();
+        assert!(process.cpu_seconds.is_some());
+        assert!(process.open_fds >= Some(3.0) && process.resident_bytes > Some(100_000.0));
+    }
+}

@@ -104,3 +104,79 @@ fn write_family(declared: &Declared, metrics: Vec<Metric>) -> MetricFamily {
     family.set_metric(metrics);
     family
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use regex::Regex;
+
+    use crate::telemetry::{AttemptOutcome, Metrics};
+
+    fn busy() -> std::sync::Arc<Metrics> {
+        let metrics = Metrics::new(2);
+        let requests = metrics.request_series("outgoing", "a \"quoted\\ \n route", "b");
+        for (code, millis) in [(200, 1), (200, 70_000), (503, 2)] {
+            requests.record(code, Duration::from_millis(millis));
+        }
+        let service = metrics.service_series("b");
+        service.in_flight.inc();
+        service.attempt(AttemptOutcome::Reset);
+        service.discovery_age.set(1.5);
+        metrics.error("no_route");
+        metrics
+    }
+
+    #[test]
+    fn every_line_is_a_sample_of_the_family_that_was_announced_last() {
+        let head = Regex::new(r"^# (HELP|TYPE) ([a-z_]+) (.+)$").unwrap();
+        let label = r#"[a-z]+="([^"\\]|\\["\\n])*""#;
+        let sample = format!(r#"^([a-z_]+)(\{{{label}(,{label})*\}})? (-?[0-9]+(\.[0-9]+)?)$"#);
+        let sample = Regex::new(&sample).unwrap();
+        let (mut family, mut kind, mut families) = (String::new(), String::new(), vec![]);
+        for line in busy().render().lines() {
+            if let Some(head) = head.captures(line) {
+                if &head[1] == "HELP" {
+                    family = head[2].to_owned();
+                    families.push(family.clone());
+                } else {
+                    assert_eq!(&head[2], family);
+                    kind = head[3].to_owned();
+                }
+                continue;
+            }
+            let name = sample.captures(line).unwrap_or_else(|| panic!("not a sample: {line}"))[1].to_owned();
+            let suffix = name.strip_prefix(&family).unwrap_or_else(|| panic!("{name} under {family}"));
+            let suffixes: &[&str] = if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+            assert!(suffixes.contains(&suffix), "{line}");
+        }
+        assert!(families.is_sorted() && families.len() > 15, "{families:?}");
+    }
+
+    #[test]
+    fn samples_carry_labels_and_values() {
+        let text = busy().render();
+        let route = r#"route="a \"quoted\\ \n route",service="b""#;
+        let duration = "towpath_request_duration_seconds";
+        for line in [
+            format!(r#"towpath_requests_total{{listener="outgoing",{route},code="200"}} 2"#),
+            format!(r#"towpath_requests_total{{listener="outgoing",{route},code="503"}} 1"#),
+            format!(r#"{duration}_bucket{{{route},le="0.0005"}} 0"#),
+            format!(r#"{duration}_bucket{{{route},le="0.001"}} 1"#),
+            format!(r#"{duration}_bucket{{{route},le="0.0025"}} 2"#),
+            format!(r#"{duration}_bucket{{{route},le="60"}} 2"#),
+            format!(r#"{duration}_bucket{{{route},le="+Inf"}} 3"#),
+            format!(r#"{duration}_sum{{{route}}} 70.003"#),
+            format!(r#"{duration}_count{{{route}}} 3"#),
+            r#"towpath_requests_in_flight{service="b"} 1"#.to_owned(),
+            r#"towpath_attempts_total{service="b",outcome="reset"} 1"#.to_owned(),
+            r#"towpath_discovery_age_seconds{service="b"} 1.5"#.to_owned(),
+            r#"towpath_errors_total{reason="no_route"} 1"#.to_owned(),
+            r#"towpath_metrics_overflow_total{metric="towpath_requests_total"} 0"#.to_owned(),
+            "# TYPE towpath_accept_errors_total counter".to_owned(),
+            "towpath_accept_errors_total 0".to_owned(),
+        ] {
+            assert!(text.lines().any(|written| written == line), "no line {line} in\n{text}");
+        }
+    }
+}

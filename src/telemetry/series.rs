@@ -155,3 +155,70 @@ impl Histogram {
         Distribution { buckets, count: count + self.0.sum(REST), sum: self.0.sum(SUM) as f64 / 1e9 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::{super::arena::Arena, *};
+    use crate::telemetry::enter_worker;
+
+    fn block(arena: &Arc<Arena>, slots: usize) -> Arc<Block> {
+        Arc::new(arena.allocate(slots).unwrap())
+    }
+
+    #[test]
+    fn a_gauge_may_rise_on_one_worker_and_fall_on_another() {
+        let gauge = Gauge::new(block(&Arena::new(2), 1));
+        gauge.add(3);
+        let moved = gauge.clone();
+        let worker = move || {
+            enter_worker(1);
+            moved.sub(5);
+        };
+        thread::spawn(worker).join().unwrap();
+        assert_eq!(gauge.get(), -2);
+        gauge.add(-1);
+        gauge.sub(-3);
+        assert_eq!(gauge.get(), 0);
+    }
+
+    #[test]
+    fn a_held_gauge_falls_when_the_guard_is_dropped_even_by_a_panic() {
+        let gauge = Gauge::new(block(&Arena::new(1), 1));
+        let held = gauge.hold();
+        assert_eq!(gauge.get(), 1);
+        let panicked = thread::spawn(move || {
+            enter_worker(0);
+            let _held = held;
+            panic!("on purpose");
+        });
+        assert!(panicked.join().is_err());
+        assert_eq!(gauge.get(), 0);
+    }
+
+    #[test]
+    fn a_level_is_what_was_last_set_by_whichever_thread() {
+        let level = Level::new(block(&Arena::new(1), 1));
+        level.set(2.5);
+        let moved = level.clone();
+        let worker = move || {
+            enter_worker(0);
+            moved.set(true);
+        };
+        thread::spawn(worker).join().unwrap();
+        assert_eq!(level.get(), 1.0);
+    }
+
+    #[test]
+    fn a_histogram_counts_a_duration_in_the_first_bucket_whose_bound_is_not_below_it() {
+        let histogram = Histogram::new(block(&Arena::new(1), Histogram::SLOTS));
+        let micros = [0, 100, 101, 250, 60_000_000, 60_000_001];
+        micros.into_iter().for_each(|micros| histogram.record(Duration::from_micros(micros)));
+        let read = histogram.read();
+        assert_eq!(read.buckets[..3], [(0.0001, 2), (0.00025, 4), (0.0005, 4)]);
+        assert_eq!(read.buckets.last(), Some(&(60.0, 5)));
+        assert_eq!(read.count, 6);
+        assert!((read.sum - 120.000452).abs() < 1e-9, "{}", read.sum);
+    }
+}
