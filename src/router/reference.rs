@@ -132,7 +132,7 @@ fn path() -> impl Strategy<Value = String> {
     vec(select(&["x", "y", "xx"][..]), 0..4).prop_map(|segments| format!("/{}", segments.join("/")))
 }
 
-/// Compiled once: compiling them for each case takes ten times as long as the cases do.
+/// Compiled once: compiling them for each case would take longer than the cases do.
 fn expressions(patterns: &[&str]) -> impl Strategy<Value = Regex> {
     let compiled: Vec<Regex> =
         patterns.iter().map(|pattern| Regex::new(&format!("^(?:{pattern})$")).unwrap()).collect();

@@ -305,6 +305,14 @@ fn the_explanation_gives_the_reason_of_the_entry_that_came_furthest() {
 }
 
 #[test]
+fn of_entries_that_came_equally_far_the_first_gives_the_reason() {
+    let routes =
+        for_hosts(&["h"]).into_iter().map(|route| Route { matches: vec![exact("/b"), exact("/d")], ..route });
+    let expected = Mismatch::Path { wanted: "exactly `/b`".to_owned() };
+    assert_eq!(verdict(&routes.collect::<Vec<_>>(), "h/c", 0), Verdict::NoMatch(expected));
+}
+
+#[test]
 fn verdicts_read_as_sentences() {
     let routes = [
         rule(vec![host("h"), host("*.h")], vec![Match { query: values(&[("q", "1")]), ..Match::default() }]),
