@@ -73,3 +73,68 @@ fn richest(earners: &mut [Earner], usable: impl Fn(usize) -> bool) -> Option<usi
     earners[picked].credit -= paid;
     Some(picked)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picks(turns: &mut RoundRobin, count: usize, usable: impl Fn(usize) -> bool) -> Vec<usize> {
+        (0..count).filter_map(|_| turns.pick(&usable)).collect()
+    }
+
+    fn first_picks(weights: &[u32], random: u64, count: usize) -> Vec<usize> {
+        let weights = Weights::new(weights.iter().copied());
+        picks(&mut RoundRobin::new(&weights, random), count, |_| true)
+    }
+
+    #[test]
+    fn equal_endpoints_take_strict_turns() {
+        assert_eq!(first_picks(&[2, 2, 2], 0, 7), [0, 1, 2, 0, 1, 2, 0]);
+        assert_eq!(first_picks(&[1], 0, 3), [0, 0, 0]);
+    }
+
+    #[test]
+    fn heavy_endpoints_take_more_turns_spread_out() {
+        assert_eq!(first_picks(&[5, 1, 1], 0, 14), [0, 0, 1, 0, 2, 0, 0, 0, 0, 1, 0, 2, 0, 0]);
+    }
+
+    #[test]
+    fn a_cycle_holds_every_endpoint_as_often_as_its_weight() {
+        let picks = first_picks(&[3, 0, 4, 10], u64::MAX / 3, 17);
+        let counts: Vec<usize> =
+            (0..4).map(|endpoint| picks.iter().filter(|picked| **picked == endpoint).count()).collect();
+        assert_eq!(counts, [3, 0, 4, 10]);
+    }
+
+    #[test]
+    fn the_random_number_says_where_in_the_cycle_to_start() {
+        assert_eq!(first_picks(&[1; 4], 1 << 63, 5), [2, 3, 0, 1, 2]);
+        assert_eq!(first_picks(&[1; 4], u64::MAX, 2), [3, 0]);
+        // Half of the cycle 0 0 1 0 2 0 0 is three picks, rounded down.
+        assert_eq!(first_picks(&[5, 1, 1], 1 << 63, 7), [0, 2, 0, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn unusable_endpoints_lose_their_turn() {
+        let mut turns = RoundRobin::new(&Weights::new([1; 4]), 0);
+        assert_eq!(picks(&mut turns, 5, |endpoint| endpoint != 1), [0, 2, 3, 0, 2]);
+        assert_eq!(picks(&mut turns, 4, |_| true), [3, 0, 1, 2]);
+    }
+
+    #[test]
+    fn unusable_endpoints_do_not_save_up_turns() {
+        let mut turns = RoundRobin::new(&Weights::new([5, 1, 1]), 0);
+        assert_eq!(picks(&mut turns, 70, |endpoint| endpoint != 0).len(), 70);
+        let back = picks(&mut turns, 7, |_| true);
+        assert_eq!(back.iter().filter(|picked| **picked == 0).count(), 5);
+    }
+
+    #[test]
+    fn no_endpoint_is_picked_where_none_is_usable() {
+        for weights in [vec![], vec![1, 1], vec![1, 2]] {
+            let mut turns = RoundRobin::new(&Weights::new(weights), 9);
+            assert_eq!(turns.pick(|_| false), None);
+        }
+        assert_eq!(RoundRobin::new(&Weights::new([0, 0]), 9).pick(|_| true), None);
+    }
+}

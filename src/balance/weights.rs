@@ -65,3 +65,44 @@ impl Weights {
 pub(super) fn below(random: u64, bound: u64) -> u64 {
     ((u128::from(random) * u128::from(bound)) >> 64) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_weights_count_as_one_each() {
+        for weights in [vec![], vec![1], vec![7, 7, 7]] {
+            assert!(Weights::new(weights).are_equal());
+        }
+        assert_eq!(Weights::new([7, 7]).weight(1), 1);
+        for weights in [vec![0], vec![0, 0], vec![1, 2], vec![2, 1, 1], vec![2, 2, 0]] {
+            assert!(!Weights::new(weights).are_equal());
+        }
+    }
+
+    #[test]
+    fn every_weight_is_kept() {
+        let weights = Weights::new([5, 0, u32::MAX, 1]);
+        let kept: Vec<u64> = (0..weights.len()).map(|endpoint| weights.weight(endpoint)).collect();
+        assert_eq!(kept, [5, 0, u64::from(u32::MAX), 1]);
+    }
+
+    #[test]
+    fn draws_share_the_random_numbers_by_weight() {
+        let weights = Weights::new([1, 0, 3]);
+        let quarter = 1 << 62;
+        assert_eq!(weights.draw(0), Some(0));
+        assert_eq!(weights.draw(quarter - 1), Some(0));
+        assert_eq!(weights.draw(quarter), Some(2));
+        assert_eq!(weights.draw(u64::MAX), Some(2));
+        let equal = Weights::new([3, 3]);
+        assert_eq!([equal.draw(quarter * 2 - 1), equal.draw(quarter * 2)], [Some(0), Some(1)]);
+    }
+
+    #[test]
+    fn nothing_is_drawn_where_nothing_has_weight() {
+        assert_eq!(Weights::new([]).draw(1), None);
+        assert_eq!(Weights::new([0, 0]).draw(1), None);
+    }
+}

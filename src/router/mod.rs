@@ -16,3 +16,8 @@ pub use explain::{Explanation, LostBy, Mismatch, RuleVerdict, Verdict};
 pub use request::RequestView;
 pub use split::Split;
 pub use table::Router;
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;

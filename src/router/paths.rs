@@ -45,7 +45,7 @@ impl Paths {
         let holds = |number: &u32| holds(&entries[*number as usize]);
         let conditional = self.conditional.as_deref().filter(|_| path.starts_with('/'));
         conditional
-            .and_then(|conditional| conditional.find(path, entries, &holds))
+            .and_then(|conditional| conditional.find(path, entries, holds))
             .or_else(|| self.any.iter().copied().find(holds))
     }
 }

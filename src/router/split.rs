@@ -26,3 +26,57 @@ impl Split {
         self.sums.partition_point(|&sum| sum <= point).min(self.sums.len().saturating_sub(1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often each backend is chosen in so many draws.
+    fn counts(weights: &[u32], draws: u32) -> Vec<u32> {
+        let split = Split::new(weights);
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut counts = vec![0; weights.len()];
+        (0..draws).for_each(|_| counts[split.choose(random.u64(..))] += 1);
+        counts
+    }
+
+    /// Pearson's statistic of counts against weights.
+    fn chi_square(weights: &[u32], draws: u32) -> f64 {
+        let total: f64 = weights.iter().copied().map(f64::from).sum();
+        let pairs = counts(weights, draws).into_iter().zip(weights).filter(|(_, weight)| **weight > 0);
+        pairs
+            .map(|(count, weight)| {
+                let expected = f64::from(draws) * f64::from(*weight) / total;
+                (f64::from(count) - expected).powi(2) / expected
+            })
+            .sum()
+    }
+
+    #[test]
+    fn requests_split_in_proportion_to_the_weights() {
+        // The 99.9th percentiles of the distribution for 1, 4 and 9 degrees of freedom.
+        assert!(chi_square(&[10, 90], 200_000) < 10.83);
+        assert!(chi_square(&[1, 0, 2, 3, 4, 1000], 200_000) < 18.47);
+        assert!(chi_square(&[1; 10], 200_000) < 27.88);
+    }
+
+    #[test]
+    fn the_largest_weights_do_not_overflow() {
+        assert!(chi_square(&[u32::MAX; 5], 200_000) < 18.47);
+    }
+
+    #[test]
+    fn a_weight_of_nothing_is_never_chosen() {
+        let counts = counts(&[0, 1, 0, 1, 0], 10_000);
+        assert_eq!([counts[0], counts[2], counts[4]], [0, 0, 0]);
+        let split = Split::new(&[0, 1, 0]);
+        assert_eq!([split.choose(0), split.choose(u64::MAX)], [1, 1]);
+    }
+
+    #[test]
+    fn boundaries_between_shares_are_exact() {
+        let split = Split::new(&[1, 3]);
+        assert_eq!(split.choose((1 << 62) - 1), 0);
+        assert_eq!(split.choose(1 << 62), 1);
+    }
+}
