@@ -6,10 +6,10 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::Waker,
+    task::{Poll, Waker},
 };
 
 use http::{HeaderMap, StatusCode};
@@ -31,24 +31,51 @@ struct Shared {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<(StatusCode, HeaderMap)>,
+    /// The caller's connection.
     waker: Option<Waker>,
+    /// The endpoint has said `100 Continue`.
+    continued: bool,
+    /// Whoever holds the request's body back until then.
+    continue_waker: Option<Waker>,
 }
 
 impl Interim {
-    /// Puts an answer in and wakes the connection.
+    /// Puts an answer in and wakes the connection. `100 Continue` is not passed on as it is: it lets the body be read,
+    /// which makes the connection say it to the caller.
     pub fn push(&self, status: StatusCode, headers: HeaderMap) {
         let waker = {
-            let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.waiting.len() == MAX_WAITING {
-                return;
+            let mut state = self.lock();
+            if status == StatusCode::CONTINUE {
+                state.continued = true;
+                state.continue_waker.take()
+            } else if state.waiting.len() < MAX_WAITING {
+                state.waiting.push_back((status, headers));
+                self.0.any.store(true, Ordering::Release);
+                state.waker.take()
+            } else {
+                None
             }
-            state.waiting.push_back((status, headers));
-            self.0.any.store(true, Ordering::Release);
-            state.waker.take()
         };
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Returns once the endpoint has said `100 Continue`.
+    pub async fn continued(&self) {
+        std::future::poll_fn(|cx| {
+            let mut state = self.lock();
+            if state.continued {
+                return Poll::Ready(());
+            }
+            state.continue_waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the next answer out, if one waits.
@@ -56,7 +83,7 @@ impl Interim {
         if !self.0.any.load(Ordering::Acquire) {
             return None;
         }
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         let next = state.waiting.pop_front();
         if next.is_none() {
             self.0.any.store(false, Ordering::Release);
@@ -66,7 +93,7 @@ impl Interim {
 
     /// Whom to wake at the next answer.
     pub fn wake_with(&self, waker: &Waker) {
-        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             state.waker = Some(waker.clone());
         }

@@ -1,1 +1,17 @@
-//! Placeholder.
+//! One request, from head to record. Begin with `handle.rs`: it names the phases in order.
+
+mod attempt;
+mod exchange;
+mod failure;
+mod handle;
+mod headers;
+mod request_body;
+mod response_body;
+mod target;
+mod worker;
+
+pub use exchange::Caller;
+pub use failure::{Failure, Reason};
+pub use handle::{handle, refuse};
+pub use response_body::ResponseBody;
+pub use worker::Worker;

@@ -1,0 +1,274 @@
+//! Attempts: pick an endpoint, get a connection, send, classify, report.
+//!
+//! # When a request is sent again
+//! Only what cannot have been processed, so that no caller can tell: no connection could be made (and the service has
+//! another endpoint), the connection had been closed or refused the stream before it read the request, or, for an
+//! idempotent method, a reused connection ended without a byte of response (RFC 9110 9.2.2, RFC 9113 8.7). This is
+//! counted, and not what a route's retry policy is about.
+
+use std::{rc::Rc, time::Duration};
+
+use http::{Request, Response, request::Parts};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Failure, Reason, Worker, exchange::Exchange, headers::address_request, request_body::RequestBody,
+    target::Target,
+};
+use crate::{
+    config::Protocol,
+    http::{Body, Interim, grpc},
+    service::{Choice, Picked},
+    snapshot::BackendView,
+    telemetry::AttemptOutcome,
+    upstream::{CallerFault, ConnectError, Lease, SendError, Sent, Version, Want},
+};
+
+/// Attempts at most, the first included.
+const MAX_ATTEMPTS: u32 = 3;
+/// An endpoint that does not answer `Expect: 100-continue` gets the body after this (RFC 9110 10.1.1 wants a bound).
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// A response, and what it comes from.
+pub(super) struct Answer {
+    pub(super) response: Response<Body>,
+    pub(super) lease: Lease,
+    pub(super) picked: Picked,
+}
+
+/// A request that is ready to be sent to any endpoint of its service.
+pub(super) struct Call {
+    pub(super) worker: Rc<Worker>,
+    pub(super) backend: Rc<BackendView>,
+    pub(super) parts: Parts,
+    pub(super) target: Target,
+    /// None when the request has no content.
+    pub(super) body: Option<RequestBody>,
+    /// The caller waits for `100 Continue`.
+    pub(super) expects_continue: bool,
+    /// Of the whole request.
+    pub(super) deadline: Option<Instant>,
+    pub(super) attempt_timeout: Option<Duration>,
+    /// How long a service may take to know its endpoints.
+    pub(super) first_answer_timeout: Duration,
+    pub(super) interim: Interim,
+}
+
+enum AttemptError {
+    Connect(ConnectError),
+    Send(SendError),
+    Timeout(&'static str),
+}
+
+/// What is known from the attempts so far.
+#[derive(Default)]
+struct History {
+    /// Endpoints that could not be connected to.
+    avoid: Vec<u64>,
+    /// A reused connection has failed.
+    fresh: bool,
+}
+
+impl Call {
+    /// Sends the request until there is a response, or a failure that stays.
+    pub(super) async fn run(mut self, exchange: &mut Exchange) -> Result<Answer, Failure> {
+        let version = self.version(exchange.is_grpc);
+        address_request(&mut self.parts, &self.target, version);
+        let mut history = History::default();
+        loop {
+            let picked = self.pick(&history.avoid).await?;
+            exchange.attempt(&picked);
+            let mut report = Report { backend: &self.backend, picked: &picked, outcome: AttemptOutcome::Cancelled };
+            match self.attempt(&picked, version, history.fresh).await {
+                Ok((response, lease)) => {
+                    report.outcome = classify(&response);
+                    drop(report);
+                    return Ok(Answer { response, lease, picked });
+                }
+                Err(error) => {
+                    report.outcome = error.outcome();
+                    let again = (exchange.attempts < MAX_ATTEMPTS).then(|| self.again(&error, &picked, &mut history));
+                    match again.flatten() {
+                        Some(reason) => self.backend.view.service.series.retry(reason),
+                        None => return Err(error.failure(&self.backend.view.service.name, &picked)),
+                    }
+                }
+            }
+        }
+    }
+
+    fn version(&self, is_grpc: bool) -> Version {
+        match self.backend.view.service.policy.protocol {
+            Protocol::Http1 => Version::Http1,
+            Protocol::Http2 => Version::Http2,
+            Protocol::Auto if is_grpc => Version::Http2,
+            Protocol::Auto => Version::Http1,
+        }
+    }
+
+    /// An endpoint; the first request of a service waits for discovery's first answer.
+    async fn pick(&self, avoid: &[u64]) -> Result<Picked, Failure> {
+        let view = &self.backend.view;
+        let mut waited = false;
+        loop {
+            match view.pick(avoid, || self.worker.random()) {
+                Choice::Picked(picked) => return Ok(picked),
+                Choice::Nothing(message) => return Err(Failure::new(Reason::NoEndpoints, message)),
+                Choice::Waiting if waited => {
+                    let (name, wait) = (&view.service.name, self.first_answer_timeout);
+                    let message = format!("{name} has no endpoints: discovery has not answered within {wait:?}");
+                    return Err(Failure::new(Reason::NoEndpoints, message));
+                }
+                Choice::Waiting => {
+                    let limit = Instant::now() + self.first_answer_timeout;
+                    let until = self.deadline.map_or(limit, |deadline| deadline.min(limit));
+                    // Whether it answered or not shows in the next pick.
+                    let _ = timeout_at(until, view.service.first_answer()).await;
+                    if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                        return Err(Failure::new(Reason::Timeout, "the deadline passed before discovery answered"));
+                    }
+                    waited = true;
+                }
+            }
+        }
+    }
+
+    /// One attempt, within its deadline.
+    async fn attempt(
+        &self,
+        picked: &Picked,
+        version: Version,
+        fresh: bool,
+    ) -> Result<(Response<Body>, Lease), AttemptError> {
+        let own = self.attempt_timeout.map(|timeout| Instant::now() + timeout);
+        let (until, which) = match (own, self.deadline) {
+            (Some(own), Some(whole)) if whole <= own => (whole, "timeout"),
+            (Some(own), _) => (own, "attempt_timeout"),
+            (None, Some(whole)) => (whole, "timeout"),
+            (None, None) => return self.exchange(picked, version, fresh).await,
+        };
+        match timeout_at(until, self.exchange(picked, version, fresh)).await {
+            Ok(result) => result,
+            Err(_) => Err(AttemptError::Timeout(which)),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        picked: &Picked,
+        version: Version,
+        fresh: bool,
+    ) -> Result<(Response<Body>, Lease), AttemptError> {
+        let want = Want { version, fresh, certain: !self.parts.method.is_idempotent() };
+        let policy = &self.backend.view.service.policy;
+        let mut lease = self.worker.pools.checkout(&picked.target, policy, want).await.map_err(AttemptError::Connect)?;
+        let response = self.send(&mut lease).await.map_err(AttemptError::Send)?;
+        Ok((response, lease))
+    }
+
+    async fn send(&self, lease: &mut Lease) -> Result<Response<Body>, SendError> {
+        let sending = lease.send(self.request(), &self.interim);
+        let Some(body) = self.body.as_ref().filter(|_| self.expects_continue) else { return sending.await };
+        tokio::pin!(sending);
+        tokio::select! {
+            biased;
+            result = &mut sending => return result,
+            () = self.interim.continued() => {}
+            () = tokio::time::sleep(CONTINUE_WAIT) => {}
+        }
+        body.open();
+        sending.await
+    }
+
+    /// The request for the next attempt.
+    fn request(&self) -> Request<Body> {
+        let mut request = Request::new(self.body.as_ref().map_or(Body::Empty, RequestBody::begin));
+        request.method_mut().clone_from(&self.parts.method);
+        request.uri_mut().clone_from(&self.parts.uri);
+        *request.version_mut() = self.parts.version;
+        request.headers_mut().clone_from(&self.parts.headers);
+        if let Some(deadline) = self.deadline.filter(|_| request.headers().contains_key("grpc-timeout")) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            request.headers_mut().insert("grpc-timeout", grpc::format_timeout(left));
+        }
+        request
+    }
+
+    /// Whether the request is sent again, and the reason that counts it.
+    fn again(&self, error: &AttemptError, picked: &Picked, history: &mut History) -> Option<&'static str> {
+        if !self.body.as_ref().is_none_or(RequestBody::can_begin_again) {
+            return None;
+        }
+        match error {
+            AttemptError::Connect(_) => {
+                history.avoid.push(picked.target.id);
+                let endpoints = self.backend.view.service.endpoints();
+                let another = endpoints.endpoints.iter().any(|other| !history.avoid.contains(&other.target.id));
+                another.then_some("connect_failed")
+            }
+            AttemptError::Send(SendError { caller: Some(_), .. }) | AttemptError::Timeout(_) => None,
+            AttemptError::Send(error) => {
+                history.fresh = true;
+                match error.sent {
+                    Sent::Nothing => Some("unprocessed"),
+                    Sent::Maybe if self.parts.method.is_idempotent() => Some("closed_when_reused"),
+                    Sent::Maybe | Sent::Some => None,
+                }
+            }
+        }
+    }
+}
+
+/// Counts the attempt when it is over: also when the caller goes away in the middle.
+struct Report<'a> {
+    backend: &'a BackendView,
+    picked: &'a Picked,
+    outcome: AttemptOutcome,
+}
+
+impl Drop for Report<'_> {
+    fn drop(&mut self) {
+        self.backend.view.service.series.attempt(self.outcome);
+        self.picked.report(self.outcome);
+    }
+}
+
+fn classify(response: &Response<Body>) -> AttemptOutcome {
+    if response.status().is_server_error() { AttemptOutcome::ServerError } else { AttemptOutcome::Success }
+}
+
+impl AttemptError {
+    fn outcome(&self) -> AttemptOutcome {
+        match self {
+            Self::Connect(_) => AttemptOutcome::ConnectFailed,
+            Self::Send(SendError { caller: Some(_), .. }) => AttemptOutcome::Cancelled,
+            Self::Send(_) => AttemptOutcome::Reset,
+            Self::Timeout(_) => AttemptOutcome::Timeout,
+        }
+    }
+
+    fn failure(self, service: &str, picked: &Picked) -> Failure {
+        let endpoint = &picked.address;
+        match self {
+            Self::Connect(error) => Failure::new(
+                Reason::ConnectFailed,
+                format!("cannot connect to endpoint {endpoint} of {service}: {error}"),
+            ),
+            Self::Timeout(which) => Failure::new(
+                Reason::Timeout,
+                format!("endpoint {endpoint} of {service} has not answered in time ({which})"),
+            ),
+            Self::Send(SendError { caller: Some(CallerFault::Malformed(what)), .. }) => {
+                Failure::new(Reason::BadRequest, format!("malformed body: {what}"))
+            }
+            Self::Send(SendError { caller: Some(CallerFault::Timeout), .. }) => {
+                Failure::new(Reason::Timeout, "the request's body did not arrive in time")
+            }
+            Self::Send(SendError { caller: Some(CallerFault::Gone), .. }) => Failure::caller_gone(),
+            Self::Send(error) => Failure::new(
+                Reason::UpstreamReset,
+                format!("endpoint {endpoint} of {service} broke off before a response: {}", error.message),
+            ),
+        }
+    }
+}

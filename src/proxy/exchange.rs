@@ -1,0 +1,256 @@
+//! The record of one request: made when it arrives, written when it is over, however that comes.
+//!
+//! It travels with the response's body, so "over" is when the last byte has been handed on, when the caller goes away,
+//! or when the task is dropped. Counts that were raised fall in `Drop`.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::SystemTime};
+
+use http::{HeaderValue, Request, Response, Version};
+use tokio::time::Instant;
+
+use super::{
+    Failure, Reason, ResponseBody, Worker,
+    attempt::Answer,
+    failure::About,
+    headers,
+    request_body::RequestBody,
+    target::Target,
+};
+use crate::{
+    http::{Body, grpc},
+    net::Address,
+    service::Picked,
+    snapshot::{BackendView, Door, Full, View},
+    telemetry::Record,
+};
+
+/// What a response that was never begun counts as: the caller went away (nginx's code).
+const CALLER_GONE: u16 = 499;
+
+/// Where a connection's requests come from.
+pub struct Caller {
+    /// The listener.
+    pub door: Arc<Door>,
+    /// The other end.
+    pub peer: Address,
+    /// The last view that has the listener: a listener that a reload removes serves its connections to their end.
+    view: RefCell<Option<(Rc<View>, usize)>>,
+}
+
+impl Caller {
+    /// The caller at `peer`, who came through `door`.
+    pub fn new(door: Arc<Door>, peer: Address) -> Self {
+        Self { door, peer, view: RefCell::new(None) }
+    }
+
+    /// The view that this caller's next request is served by, and the listener's index in it.
+    fn view(&self, worker: &Worker) -> (Rc<View>, Option<usize>) {
+        let now = worker.view();
+        let mut last = self.view.borrow_mut();
+        if let Some((view, listener)) = &*last
+            && Rc::ptr_eq(view, &now)
+        {
+            return (now, Some(*listener));
+        }
+        if let Some(listener) = now.snapshot.listener(&self.door.name) {
+            *last = Some((now.clone(), listener));
+            return (now, Some(listener));
+        }
+        last.as_ref().map_or((now, None), |(view, listener)| (view.clone(), Some(*listener)))
+    }
+}
+
+/// One request and what becomes of it.
+pub(super) struct Exchange {
+    pub(super) worker: Rc<Worker>,
+    pub(super) view: Rc<View>,
+    pub(super) started: Instant,
+    pub(super) is_grpc: bool,
+    /// None when the listener is not in the snapshot, and never was while this connection looked.
+    pub(super) listener: Option<usize>,
+    route: Option<usize>,
+    backend: Option<Rc<BackendView>>,
+    pub(super) attempts: u32,
+    pub(super) request_id: Option<HeaderValue>,
+    pub(super) body: Option<RequestBody>,
+    status: u16,
+    reason: Option<Reason>,
+    bytes_out: u64,
+    /// Only when there is an access log.
+    line: Option<Box<Line>>,
+}
+
+/// What only the access log needs.
+struct Line {
+    time: SystemTime,
+    peer: Address,
+    method: http::Method,
+    host: HeaderValue,
+    path: Option<http::uri::PathAndQuery>,
+    protocol: &'static str,
+    endpoint: Option<Address>,
+    grpc_status: Option<u32>,
+}
+
+impl Exchange {
+    /// The record of `request`.
+    pub(super) fn begin(worker: &Rc<Worker>, caller: &Caller, request: &Request<Body>) -> Self {
+        let (view, listener) = caller.view(worker);
+        let line = view.snapshot.access_log.as_ref().map(|_| Box::new(Line::new(caller, request)));
+        Self {
+            worker: worker.clone(),
+            view,
+            started: Instant::now(),
+            is_grpc: grpc::is_grpc(request.headers()),
+            listener,
+            route: None,
+            backend: None,
+            attempts: 0,
+            request_id: None,
+            body: None,
+            status: 0,
+            reason: None,
+            bytes_out: 0,
+            line,
+        }
+    }
+
+    /// Notes which rule matched, and chooses one of its backends.
+    pub(super) fn enter(&mut self, route: usize, target: &Target) -> Result<Rc<BackendView>, Failure> {
+        self.route = Some(route);
+        let split = &self.view.snapshot.routes[route].split;
+        let share = split.choose(self.worker.random());
+        let backend = self.view.backend(route, share, target.host(), target.port).map_err(|full| too_many(&full))?;
+        backend.view.service.series.in_flight.inc();
+        self.backend = Some(backend.clone());
+        Ok(backend)
+    }
+
+    /// Notes that an attempt begins.
+    pub(super) fn attempt(&mut self, picked: &Picked) {
+        self.attempts += 1;
+        if let Some(line) = &mut self.line {
+            line.endpoint = Some(picked.address.clone());
+        }
+    }
+
+    /// Counts content that goes to the caller.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.bytes_out += bytes as u64;
+    }
+
+    /// Notes that the response broke off after it had begun.
+    pub(super) fn broke_off(&mut self, reason: Reason) {
+        self.worker.metrics.error(reason.name());
+        self.reason = Some(reason);
+    }
+
+    /// Notes the status that a gRPC call ended with.
+    pub(super) fn grpc_status(&mut self, fields: &http::HeaderMap) {
+        if let (Some(line), Some(status)) = (&mut self.line, fields.get("grpc-status")) {
+            line.grpc_status = status.to_str().ok().and_then(|status| status.parse().ok());
+        }
+    }
+
+    /// The endpoint's response, as the caller gets it.
+    pub(super) fn forward(mut self, answer: Answer, deadline: Option<Instant>) -> Response<ResponseBody> {
+        let (mut parts, body) = answer.response.into_parts();
+        headers::prepare_response(&mut parts.headers, parts.version, &self.view.snapshot);
+        self.status = parts.status.as_u16();
+        self.grpc_status(&parts.headers);
+        let body = ResponseBody::forwarded(body, self, answer.lease, answer.picked, deadline);
+        Response::from_parts(parts, body)
+    }
+
+    /// Towpath's own response to a request that failed.
+    pub(super) fn refuse(mut self, failure: &Failure) -> Response<ResponseBody> {
+        self.worker.metrics.error(failure.reason.name());
+        tracing::debug!(reason = failure.reason.name(), message = &*failure.message, "a request failed");
+        let response = failure.response(&self.about());
+        self.reason = Some(failure.reason);
+        self.status = if failure.caller_gone { CALLER_GONE } else { response.status().as_u16() };
+        response.map(|body| ResponseBody::own(body, self))
+    }
+
+    fn about(&self) -> About<'_> {
+        About {
+            route: self.route.map(|route| &*self.view.snapshot.routes[route].name),
+            service: self.backend.as_ref().map(|backend| &*backend.view.service.name),
+            request_id: self.request_id.as_ref().and_then(|id| id.to_str().ok()),
+            is_grpc: self.is_grpc,
+        }
+    }
+
+    fn record(&self) {
+        let duration = self.started.elapsed();
+        let status = if self.status == 0 { CALLER_GONE } else { self.status };
+        match (&self.backend, self.listener, self.route) {
+            (Some(backend), Some(listener), Some(route)) => {
+                backend.series(&self.view.snapshot, listener, route).record(status, duration);
+            }
+            _ => self.view.unrouted(self.listener.unwrap_or(usize::MAX)).record(status, duration),
+        }
+        if let (Some(log), Some(line)) = (&self.view.snapshot.access_log, &self.line) {
+            log.record(self.log_record(line, status, duration));
+        }
+    }
+
+    fn log_record<'a>(&'a self, line: &'a Line, status: u16, duration: std::time::Duration) -> Record<'a> {
+        let about = self.about();
+        Record {
+            time: line.time,
+            listener: self.listener.map_or("", |listener| &self.view.snapshot.listeners[listener].name),
+            peer: &line.peer,
+            method: line.method.as_str(),
+            host: line.host.as_bytes(),
+            path: line.path.as_ref().map_or("*", |path| path.as_str()).as_bytes(),
+            protocol: line.protocol,
+            route: about.route,
+            service: about.service,
+            endpoint: line.endpoint.as_ref(),
+            status,
+            reason: self.reason.map(Reason::name),
+            attempts: self.attempts,
+            duration,
+            bytes_in: self.body.as_ref().map_or(0, RequestBody::bytes),
+            bytes_out: self.bytes_out,
+            request_id: self.request_id.as_ref().map_or(b"", |id| id.as_bytes()),
+            grpc_status: line.grpc_status,
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.record();
+        if let Some(backend) = &self.backend {
+            backend.view.service.series.in_flight.dec();
+        }
+    }
+}
+
+impl Line {
+    fn new(caller: &Caller, request: &Request<Body>) -> Self {
+        let host = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        let host = host.or_else(|| request.headers().get(http::header::HOST).cloned());
+        Self {
+            time: SystemTime::now(),
+            peer: caller.peer.clone(),
+            method: request.method().clone(),
+            host: host.unwrap_or(HeaderValue::from_static("")),
+            path: request.uri().path_and_query().cloned(),
+            protocol: match request.version() {
+                Version::HTTP_10 => "HTTP/1.0",
+                Version::HTTP_2 => "HTTP/2",
+                _ => "HTTP/1.1",
+            },
+            endpoint: None,
+            grpc_status: None,
+        }
+    }
+}
+
+fn too_many(full: &Full) -> Failure {
+    let message = format!("{} hosts have a service of their own already (host_services.max)", full.max);
+    Failure::new(Reason::Overloaded, message)
+}

@@ -1,0 +1,189 @@
+//! Failures: the one table of what each reason means to a caller, and the only place that turns one into a response.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Response, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
+
+use crate::http::{Body, grpc};
+
+/// Why towpath itself answered a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The request is not one that towpath forwards.
+    BadRequest,
+    /// No rule matches.
+    NoRoute,
+    /// The head is over the limits.
+    HeadersTooLarge,
+    /// No connection to an endpoint.
+    ConnectFailed,
+    /// The connection or stream to the endpoint broke before a response.
+    UpstreamReset,
+    /// Discovery knows no endpoint.
+    NoEndpoints,
+    /// Towpath carries as much as it may.
+    Overloaded,
+    /// This listener takes no new requests.
+    Draining,
+    /// A deadline passed.
+    Timeout,
+    /// The request has come through this node too often.
+    LoopDetected,
+}
+
+/// What a reason means.
+struct Meaning {
+    name: &'static str,
+    status: StatusCode,
+    grpc: grpc::Status,
+    /// Whether the same request may succeed at once elsewhere, nothing of it having been processed.
+    retryable: bool,
+}
+
+impl Reason {
+    /// The table: reason -> name, HTTP status, gRPC code, retryable.
+    fn meaning(self) -> Meaning {
+        let row = |name, status, grpc, retryable| Meaning { name, status, grpc, retryable };
+        match self {
+            Self::BadRequest => row("bad_request", StatusCode::BAD_REQUEST, grpc::Status::Internal, false),
+            Self::NoRoute => row("no_route", StatusCode::NOT_FOUND, grpc::Status::Unimplemented, false),
+            Self::HeadersTooLarge => row(
+                "headers_too_large",
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                grpc::Status::ResourceExhausted,
+                false,
+            ),
+            Self::ConnectFailed => row("connect_failed", StatusCode::BAD_GATEWAY, grpc::Status::Unavailable, true),
+            Self::UpstreamReset => row("upstream_reset", StatusCode::BAD_GATEWAY, grpc::Status::Unavailable, false),
+            Self::NoEndpoints => row("no_endpoints", StatusCode::SERVICE_UNAVAILABLE, grpc::Status::Unavailable, true),
+            Self::Overloaded => row("overloaded", StatusCode::SERVICE_UNAVAILABLE, grpc::Status::Unavailable, true),
+            Self::Draining => row("draining", StatusCode::SERVICE_UNAVAILABLE, grpc::Status::Unavailable, true),
+            Self::Timeout => row("timeout", StatusCode::GATEWAY_TIMEOUT, grpc::Status::DeadlineExceeded, false),
+            Self::LoopDetected => row("loop_detected", StatusCode::LOOP_DETECTED, grpc::Status::Internal, false),
+        }
+    }
+
+    /// As `towpath-error`, logs and metrics name it.
+    pub fn name(self) -> &'static str {
+        self.meaning().name
+    }
+
+    /// The HTTP status.
+    pub fn status(self) -> StatusCode {
+        self.meaning().status
+    }
+
+    /// The gRPC status.
+    pub fn grpc(self) -> grpc::Status {
+        self.meaning().grpc
+    }
+
+    /// Whether the same request may succeed at once elsewhere.
+    pub fn is_retryable(self) -> bool {
+        self.meaning().retryable
+    }
+}
+
+/// A request that towpath answers itself.
+#[derive(Debug)]
+pub struct Failure {
+    /// Which row of the table.
+    pub reason: Reason,
+    /// Who, where and the likely cause, for people.
+    pub message: Cow<'static, str>,
+    /// The caller went away: nobody will read the answer.
+    pub caller_gone: bool,
+}
+
+impl Failure {
+    /// A failure for `reason`.
+    pub fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, message: message.into(), caller_gone: false }
+    }
+
+    /// The caller went away in the middle of its request.
+    pub fn caller_gone() -> Self {
+        let message = "the caller went away in the middle of its request";
+        Self { caller_gone: true, ..Self::new(Reason::BadRequest, message) }
+    }
+
+    /// The response: for a gRPC caller trailers-only, else JSON.
+    pub fn response(&self, about: &About<'_>) -> Response<Body> {
+        let mut response = if about.is_grpc { self.grpc_response() } else { self.json_response(about) };
+        response.headers_mut().insert("towpath-error", HeaderValue::from_static(self.reason.name()));
+        response
+    }
+
+    fn grpc_response(&self) -> Response<Body> {
+        let mut response = Response::new(Body::Empty);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from(self.reason.grpc() as u16));
+        headers.insert("grpc-message", grpc::message(&format!("towpath: {}", self.message)));
+        response
+    }
+
+    fn json_response(&self, about: &About<'_>) -> Response<Body> {
+        let error = serde_json::json!({ "error": {
+            "reason": self.reason.name(),
+            "message": &*self.message,
+            "route": about.route,
+            "service": about.service,
+            "request_id": about.request_id,
+        }});
+        let text = Bytes::from(error.to_string());
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = self.reason.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+        *response.body_mut() = Body::Full(text);
+        response
+    }
+}
+
+/// The request that failed, as far as it is known.
+#[derive(Default)]
+pub struct About<'a> {
+    /// Of the rule that matched.
+    pub route: Option<&'a str>,
+    /// That it was for.
+    pub service: Option<&'a str>,
+    /// `x-request-id`.
+    pub request_id: Option<&'a str>,
+    /// The caller expects gRPC.
+    pub is_grpc: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grpc_caller_gets_trailers_only() {
+        let failure = Failure::new(Reason::NoRoute, "no rule for 100% of ü");
+        let response = failure.response(&About { is_grpc: true, ..About::default() });
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["grpc-status"], "12");
+        assert_eq!(response.headers()["grpc-message"], "towpath: no rule for 100%25 of %C3%BC");
+        assert_eq!(response.headers()["towpath-error"], "no_route");
+        assert!(matches!(response.body(), Body::Empty));
+    }
+
+    #[test]
+    fn any_other_caller_gets_json_that_names_everything_known() {
+        let failure = Failure::new(Reason::ConnectFailed, "refused");
+        let about = About { route: Some("r"), service: Some("s"), request_id: Some("id"), is_grpc: false };
+        let response = failure.response(&about);
+        assert_eq!(response.status(), 502);
+        let Body::Full(text) = response.into_body() else { panic!("a body") };
+        let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let expected = serde_json::json!({ "error": {
+            "reason": "connect_failed", "message": "refused", "route": "r", "service": "s", "request_id": "id" }});
+        assert_eq!(value, expected);
+    }
+}

@@ -1,0 +1,126 @@
+//! The life of a request.
+
+use std::rc::Rc;
+
+use http::{Method, Request, Response, header::EXPECT, request::Parts};
+use http_body::Body as _;
+use tokio::time::Instant;
+
+use super::{
+    Failure, Reason, ResponseBody, Worker,
+    attempt::{Answer, Call},
+    exchange::{Caller, Exchange},
+    failure::About,
+    headers,
+    request_body::RequestBody,
+    target::Target,
+};
+use crate::{
+    http::{Body, Interim, grpc},
+    router::RequestView,
+};
+
+/// Answers `request`, which came from `caller`. Dropping the future or the response's body cancels it.
+pub async fn handle(
+    worker: &Rc<Worker>,
+    caller: &Caller,
+    request: Request<Body>,
+    interim: &Interim,
+) -> Response<ResponseBody> {
+    let mut exchange = Exchange::begin(worker, caller, &request);
+    match serve(&mut exchange, request, interim).await {
+        Ok((answer, deadline)) => exchange.forward(answer, deadline),
+        Err(failure) => exchange.refuse(&failure),
+    }
+}
+
+/// The phases, in order.
+async fn serve(
+    exchange: &mut Exchange,
+    request: Request<Body>,
+    interim: &Interim,
+) -> Result<(Answer, Option<Instant>), Failure> {
+    let target = Target::of(&request)?;
+    let (mut parts, body) = request.into_parts();
+    refuse_tunnel(&parts.method)?;
+    exchange.request_id = Some(headers::prepare_request(&mut parts, &exchange.worker, &exchange.view.snapshot));
+    headers::check_loop(&parts.headers, &exchange.view.snapshot)?;
+    let route = route(exchange, &parts, &target)?;
+    let backend = exchange.enter(route, &target)?;
+    let deadline = deadline(exchange, &parts, route);
+    let expects_continue = expects_continue(&mut parts, &body);
+    exchange.body = (!body.is_end_stream()).then(|| RequestBody::new(body, expects_continue));
+    let call = Call {
+        worker: exchange.worker.clone(),
+        backend,
+        parts,
+        target,
+        body: exchange.body.clone(),
+        expects_continue,
+        deadline,
+        attempt_timeout: exchange.view.snapshot.routes[route].attempt_timeout,
+        first_answer_timeout: exchange.view.snapshot.config.dns.first_answer_timeout,
+        interim: interim.clone(),
+    };
+    Ok((call.run(exchange).await?, deadline))
+}
+
+fn refuse_tunnel(method: &Method) -> Result<(), Failure> {
+    if method == Method::CONNECT {
+        return Err(Failure::new(Reason::BadRequest, "CONNECT tunnels are not built yet"));
+    }
+    Ok(())
+}
+
+fn route(exchange: &Exchange, parts: &Parts, target: &Target) -> Result<usize, Failure> {
+    let Some(listener) = exchange.listener else {
+        return Err(Failure::new(Reason::Draining, "this listener has been removed"));
+    };
+    let listener = &exchange.view.snapshot.listeners[listener];
+    let view = RequestView {
+        host: target.host(),
+        method: &parts.method,
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        headers: &parts.headers,
+    };
+    listener.router.route(&view).ok_or_else(|| {
+        let (method, host, path) = (&parts.method, target.host(), parts.uri.path());
+        Failure::new(Reason::NoRoute, format!("no rule of listener {} matches {method} {host}{path}", listener.name))
+    })
+}
+
+/// The earlier of the route's timeout and the caller's own (`grpc-timeout`).
+fn deadline(exchange: &Exchange, parts: &Parts, route: usize) -> Option<Instant> {
+    let own = exchange.view.snapshot.routes[route].timeout;
+    let callers =
+        if exchange.is_grpc { parts.headers.get("grpc-timeout").and_then(grpc::parse_timeout) } else { None };
+    let timeout = match (own, callers) {
+        (Some(own), Some(callers)) => Some(own.min(callers)),
+        (own, callers) => own.or(callers),
+    };
+    timeout.and_then(|timeout| exchange.started.checked_add(timeout))
+}
+
+/// Whether the caller waits before it sends its body. An expectation that nothing hangs on is not passed on.
+fn expects_continue(parts: &mut Parts, body: &Body) -> bool {
+    if !parts.headers.contains_key(EXPECT) {
+        return false;
+    }
+    let waits = parts.version != http::Version::HTTP_10 && !body.is_end_stream();
+    if !waits {
+        parts.headers.remove(EXPECT);
+    }
+    waits
+}
+
+/// The response to what never became a request: a head that cannot be read.
+pub fn refuse(worker: &Worker, caller: &Caller, failure: &Failure) -> Response<ResponseBody> {
+    worker.metrics.error(failure.reason.name());
+    let view = worker.view();
+    let listener = view.snapshot.listener(&caller.door.name).unwrap_or(usize::MAX);
+    let response = failure.response(&About::default());
+    view.unrouted(listener).record(response.status().as_u16(), std::time::Duration::ZERO);
+    tracing::debug!(peer = %caller.peer, message = &*failure.message, "a request could not be read");
+    response.map(ResponseBody::unrecorded)
+}

@@ -1,0 +1,105 @@
+//! What towpath changes in a message's fields on the way through.
+
+use http::{
+    HeaderMap, HeaderValue, Method, Uri, Version,
+    header::{HOST, VIA},
+    request::Parts,
+    uri::{PathAndQuery, Scheme},
+};
+
+use super::{Failure, Reason, target::Target, worker::Worker};
+use crate::{
+    http::hop_by_hop,
+    snapshot::Snapshot,
+    telemetry,
+    upstream,
+};
+
+/// A request that has come through this node this often is going round in circles. More than once is legitimate: a
+/// gateway on the node may send what it received through towpath out through towpath again.
+const MAX_PASSES: usize = 5;
+
+/// Refuses a request that goes round in circles.
+pub(super) fn check_loop(headers: &HeaderMap, snapshot: &Snapshot) -> Result<(), Failure> {
+    if !headers.contains_key(VIA) {
+        return Ok(());
+    }
+    let own = snapshot.via.pseudonym.as_bytes();
+    let passes = headers
+        .get_all(VIA)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter(|entry| entry.trim_ascii().split(|byte| *byte == b' ').nth(1) == Some(own))
+        .count();
+    if passes < MAX_PASSES {
+        return Ok(());
+    }
+    let message = format!("the request has come through node {} {passes} times: its route leads back here", {
+        &snapshot.config.node.name
+    });
+    Err(Failure::new(Reason::LoopDetected, message))
+}
+
+/// Prepares a request's fields for any endpoint: hop-by-hop fields go, `via`, `x-request-id` and `traceparent` come.
+/// Returns the request's id.
+pub(super) fn prepare_request(parts: &mut Parts, worker: &Worker, snapshot: &Snapshot) -> HeaderValue {
+    let headers = &mut parts.headers;
+    hop_by_hop::remove(headers);
+    headers.append(VIA, via(parts.version, snapshot));
+    telemetry::ensure_trace(headers, [worker.random(), worker.random(), worker.random()]);
+    telemetry::ensure_request_id(headers, [worker.random(), worker.random()])
+}
+
+/// Writes the request's target as the endpoint's protocol has it.
+pub(super) fn address_request(parts: &mut Parts, target: &Target, version: upstream::Version) {
+    match version {
+        upstream::Version::Http1 => {
+            parts.version = Version::HTTP_11;
+            if parts.uri.authority().is_some() {
+                parts.uri = Uri::from(path_and_query(&parts.uri, &parts.method));
+            }
+            if parts.headers.get(HOST) != Some(&target.authority) {
+                parts.headers.insert(HOST, target.authority.clone());
+            }
+        }
+        upstream::Version::Http2 => {
+            parts.version = Version::HTTP_2;
+            parts.headers.remove(HOST);
+            parts.uri = absolute(&parts.uri, &parts.method, target);
+        }
+    }
+}
+
+fn path_and_query(uri: &Uri, method: &Method) -> PathAndQuery {
+    match uri.path_and_query() {
+        // `OPTIONS http://host` without a path means `*` (RFC 9112 3.2.4).
+        Some(path) if path == "/" && method == Method::OPTIONS && !uri.to_string().ends_with('/') => {
+            PathAndQuery::from_static("*")
+        }
+        Some(path) => path.clone(),
+        None => PathAndQuery::from_static("/"),
+    }
+}
+
+fn absolute(uri: &Uri, method: &Method, target: &Target) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = http::uri::Authority::from_maybe_shared(target.authority.clone()).ok();
+    parts.path_and_query = Some(path_and_query(uri, method));
+    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
+}
+
+/// Prepares a response's fields for the caller.
+pub(super) fn prepare_response(headers: &mut HeaderMap, version: Version, snapshot: &Snapshot) {
+    hop_by_hop::remove(headers);
+    headers.append(VIA, via(version, snapshot));
+}
+
+fn via(version: Version, snapshot: &Snapshot) -> HeaderValue {
+    match version {
+        Version::HTTP_2 => &snapshot.via.http2,
+        Version::HTTP_10 => &snapshot.via.http10,
+        _ => &snapshot.via.http11,
+    }
+    .clone()
+}

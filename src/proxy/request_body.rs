@@ -1,0 +1,266 @@
+//! A request's body on its way to the endpoint: it can begin again, and it can wait for `100 Continue`.
+//!
+//! # Beginning again
+//! What has been read is kept, up to [`KEPT`] bytes, so that an attempt which cannot have been processed may be
+//! repeated. Past that the body has gone on and the request is sent once. Pieces are kept by reference, not copied.
+//!
+//! # Waiting
+//! A caller that sends `Expect: 100-continue` sends the body only when it is asked to. It is asked when the body is
+//! first read, so the body is not read before the endpoint has said `100 Continue` (or nothing for too long): an
+//! endpoint that refuses the request at once spares everybody the upload (RFC 9110 10.1.1).
+
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::http::{Body, BodyError};
+
+/// Bytes of a body that are kept for another attempt.
+const KEPT: usize = 64 * 1024;
+
+/// The body of one request, over all its attempts.
+#[derive(Clone)]
+pub(super) struct RequestBody(Rc<RefCell<State>>);
+
+struct State {
+    source: Body,
+    /// What the source has yielded; empty once it is more than [`KEPT`].
+    kept: Vec<Piece>,
+    kept_bytes: usize,
+    /// More has been read than is kept: no other attempt can have the body.
+    gone: bool,
+    ended: bool,
+    /// Of the whole body, when the caller said so.
+    length: SizeHint,
+    /// Content that has been read.
+    bytes: u64,
+    /// Which attempt may read.
+    attempt: u32,
+    /// Nothing is read while it is shut.
+    gate: Gate,
+}
+
+enum Gate {
+    Open,
+    Shut(Option<Waker>),
+}
+
+#[derive(Clone)]
+enum Piece {
+    Data(Bytes),
+    Trailers(HeaderMap),
+}
+
+impl RequestBody {
+    /// Takes `source` over. With `waits`, nothing is read until [`RequestBody::open`].
+    pub(super) fn new(source: Body, waits: bool) -> Self {
+        let gate = if waits { Gate::Shut(None) } else { Gate::Open };
+        Self(Rc::new(RefCell::new(State {
+            length: source.size_hint(),
+            source,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            gone: false,
+            ended: false,
+            bytes: 0,
+            attempt: 0,
+            gate,
+        })))
+    }
+
+    /// The body from its beginning, for the next attempt. What earlier attempts still hold fails from now on.
+    pub(super) fn begin(&self) -> Body {
+        let mut state = self.0.borrow_mut();
+        state.attempt += 1;
+        Body::other(AttemptBody { shared: self.0.clone(), attempt: state.attempt, next: 0 })
+    }
+
+    /// Whether another attempt can have the whole body.
+    pub(super) fn can_begin_again(&self) -> bool {
+        !self.0.borrow().gone
+    }
+
+    /// Content bytes that have been read.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.borrow().bytes
+    }
+
+    /// Lets the body be read.
+    pub(super) fn open(&self) {
+        let gate = std::mem::replace(&mut self.0.borrow_mut().gate, Gate::Open);
+        if let Gate::Shut(Some(waker)) = gate {
+            waker.wake();
+        }
+    }
+}
+
+impl State {
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.source).poll_frame(cx));
+        let piece = match frame {
+            None => {
+                self.ended = true;
+                return Poll::Ready(None);
+            }
+            Some(Err(error)) => {
+                self.gone = true;
+                return Poll::Ready(Some(Err(error)));
+            }
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => Piece::Data(data),
+                Err(frame) => Piece::Trailers(frame.into_trailers().unwrap_or_default()),
+            },
+        };
+        self.keep(&piece);
+        Poll::Ready(Some(Ok(piece)))
+    }
+
+    fn keep(&mut self, piece: &Piece) {
+        let length = if let Piece::Data(data) = piece { data.len() } else { 0 };
+        self.bytes += length as u64;
+        self.kept_bytes += length;
+        if self.kept_bytes > KEPT {
+            self.gone = true;
+            self.kept = Vec::new();
+        } else if !self.gone {
+            self.kept.push(piece.clone());
+        }
+    }
+}
+
+/// The body as one attempt reads it.
+struct AttemptBody {
+    shared: Rc<RefCell<State>>,
+    attempt: u32,
+    /// How many of the kept pieces it has had.
+    next: usize,
+}
+
+impl HttpBody for AttemptBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let shared = self.shared.clone();
+        let mut state = shared.borrow_mut();
+        if state.attempt != self.attempt {
+            return Poll::Ready(Some(Err(BodyError::Incomplete)));
+        }
+        if let Gate::Shut(waker) = &mut state.gate {
+            *waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let piece = match state.kept.get(self.next).cloned() {
+            Some(piece) => Some(Ok(piece)),
+            None if state.ended => None,
+            None => std::task::ready!(state.poll_source(cx)),
+        };
+        self.next += 1;
+        Poll::Ready(piece.map(|piece| {
+            piece.map(|piece| match piece {
+                Piece::Data(data) => Frame::data(data),
+                Piece::Trailers(trailers) => Frame::trailers(trailers),
+            })
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let state = self.shared.borrow();
+        let all_kept_read = self.next >= state.kept.len();
+        all_kept_read && (state.ended || (self.next > 0 && state.source.is_end_stream()))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.next == 0 { self.shared.borrow().length.clone() } else { SizeHint::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+
+    use super::*;
+    use crate::http::body::next_frame;
+
+    /// A body that yields the given pieces.
+    struct Pieces(std::collections::VecDeque<Bytes>);
+
+    impl HttpBody for Pieces {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+        }
+    }
+
+    fn body(pieces: &[usize]) -> RequestBody {
+        let pieces = pieces.iter().map(|length| Bytes::from(vec![b'x'; *length])).collect();
+        RequestBody::new(Body::other(Pieces(pieces)), false)
+    }
+
+    async fn read(mut body: Body, frames: usize) -> usize {
+        let mut length = 0;
+        for _ in 0..frames {
+            match next_frame(&mut body).await {
+                Some(Ok(frame)) => length += frame.data_ref().map_or(0, Bytes::len),
+                Some(Err(_)) | None => break,
+            }
+        }
+        length
+    }
+
+    #[tokio::test]
+    async fn a_small_body_begins_again_from_whatever_was_read() {
+        let body = body(&[1, 2, 3]);
+        assert_eq!(read(body.begin(), 2).await, 3);
+        assert!(body.can_begin_again());
+        assert_eq!(read(body.begin(), 9).await, 6);
+        assert_eq!(read(body.begin(), 9).await, 6);
+        assert_eq!(body.bytes(), 6);
+    }
+
+    #[tokio::test]
+    async fn a_large_body_is_sent_once_and_not_kept() {
+        let body = body(&[KEPT, 1, 1]);
+        let mut attempt = body.begin();
+        for _ in 0..2 {
+            next_frame(&mut attempt).await.unwrap().unwrap();
+        }
+        assert!(!body.can_begin_again());
+        assert!(body.0.borrow().kept.is_empty());
+        assert_eq!(read(attempt, 9).await, 1, "the running attempt goes on");
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_was_given_up_gets_nothing_more() {
+        let body = body(&[1, 2]);
+        let mut first = body.begin();
+        let _second = body.begin();
+        assert!(matches!(next_frame(&mut first).await, Some(Err(_))));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_before_the_gate_opens() {
+        let body = RequestBody::new(Body::Full(Bytes::from_static(b"x")), true);
+        let mut attempt = body.begin();
+        let waker = Waker::noop();
+        let poll = Pin::new(&mut attempt).poll_frame(&mut Context::from_waker(waker));
+        assert!(poll.is_pending());
+        body.open();
+        assert_eq!(read(attempt, 1).await, 1);
+    }
+}

@@ -1,0 +1,84 @@
+//! What one worker thread has: its view of the snapshot, its connections to endpoints, its random numbers.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::Arc,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    published::{Published, Reader},
+    snapshot::{Snapshot, View},
+    telemetry::Metrics,
+    upstream::Pools,
+};
+
+/// One worker. Everything in it belongs to one thread.
+pub struct Worker {
+    /// Which, from 0.
+    pub index: usize,
+    /// Where everything counts.
+    pub metrics: Arc<Metrics>,
+    /// Connections to endpoints.
+    pub pools: Pools,
+    snapshot: Reader<Snapshot>,
+    view: RefCell<Rc<View>>,
+    random: RefCell<fastrand::Rng>,
+    /// The `Date` field, and the second that it was made for.
+    date: RefCell<(u64, http::HeaderValue)>,
+}
+
+impl Worker {
+    /// A worker that reads `snapshot`. To be made on its own thread.
+    pub fn new(index: usize, snapshot: &Published<Snapshot>, metrics: Arc<Metrics>) -> Self {
+        let snapshot = snapshot.reader();
+        let view = Rc::new(View::new((*snapshot.get()).clone()));
+        Self {
+            index,
+            metrics,
+            pools: Pools::default(),
+            snapshot,
+            view: RefCell::new(view),
+            random: RefCell::new(fastrand::Rng::new()),
+            date: RefCell::new((0, http::HeaderValue::from_static(""))),
+        }
+    }
+
+    /// The snapshot in force, as this worker reads it. A request calls this once.
+    pub fn view(&self) -> Rc<View> {
+        let now = self.snapshot.get();
+        let mut view = self.view.borrow_mut();
+        if !Arc::ptr_eq(&view.snapshot, &now) {
+            *view = Rc::new(View::new((*now).clone()));
+        }
+        view.clone()
+    }
+
+    /// A uniform random number; not for secrets.
+    pub fn random(&self) -> u64 {
+        self.random.borrow_mut().u64(..)
+    }
+
+    /// The `Date` field of a response made now (RFC 9110 6.6.1).
+    pub fn date(&self) -> http::HeaderValue {
+        let now = std::time::SystemTime::now();
+        let second = now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut date = self.date.borrow_mut();
+        if date.0 != second {
+            let text = httpdate::fmt_http_date(now);
+            let value = http::HeaderValue::from_str(&text).expect("an HTTP date is visible ASCII");
+            *date = (second, value);
+        }
+        date.1.clone()
+    }
+
+    /// Housekeeping; to be called about once a second.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        self.pools.sweep(now);
+        // Also lets go of a snapshot that no request has asked about since it was replaced.
+        self.view().sweep();
+    }
+}
