@@ -1,40 +1,12 @@
 //! Composition root: a checked configuration becomes a running node.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::net::SocketAddr;
 
 use crate::net::Address;
-
-/// Where a node's configuration comes from.
-#[derive(Clone, Debug)]
-pub enum Source {
-    /// A file, read again at each reload.
-    File(PathBuf),
-    /// A text that was compiled in or made by a test; `name` stands for the file in messages.
-    Text {
-        /// Stands for the file in messages.
-        name: String,
-        /// The TOML.
-        text: String,
-    },
-}
+pub use crate::snapshot::{Reloaded, Source};
 
 /// A running node: its threads, and the handles to them.
 pub struct Node {}
-
-/// What a reload did.
-#[derive(Clone, Debug)]
-pub enum Reloaded {
-    /// The new configuration is in force.
-    Applied {
-        /// Its number.
-        generation: u64,
-    },
-    /// The file means what is in force already.
-    Unchanged {
-        /// The number in force.
-        generation: u64,
-    },
-}
 
 impl Node {
     /// Reads, checks and builds the configuration, binds every listener, starts the threads.

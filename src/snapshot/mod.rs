@@ -13,6 +13,6 @@ mod view;
 
 pub use doors::{Door, DoorCommand};
 pub use host_services::{Full, HostServices};
-pub use reload::{Attempt, Reloaded, Reloader, Source, Wiring};
+pub use reload::{Attempt, ReloadRequest, Reloaded, Reloader, Seen, Source, Wiring};
 pub use snapshot::{Backend, ListenerRoutes, Route, Snapshot};
 pub use view::{BackendView, View};

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     HostServices,
@@ -76,6 +76,25 @@ pub struct Attempt {
     pub outcome: Result<Reloaded, String>,
 }
 
+/// Asks the control thread for a reload.
+pub struct ReloadRequest {
+    /// Replaces the text of a [`Source::Text`].
+    pub text: Option<String>,
+    /// Where the outcome goes.
+    pub reply: oneshot::Sender<Result<Reloaded, String>>,
+}
+
+/// What others may know of reloads. Cheap to clone.
+#[derive(Clone)]
+pub struct Seen {
+    /// What requests are served by.
+    pub snapshot: Published<Snapshot>,
+    /// The listeners that are open.
+    pub doors: Published<Vec<Arc<Door>>>,
+    /// The last configuration that was read, in force or not.
+    pub last: Published<Attempt>,
+}
+
 /// The ends of the channels that a reloader speaks through.
 pub struct Wiring {
     /// Where everything counts.
@@ -89,11 +108,10 @@ pub struct Wiring {
 /// Puts configurations into force. Lives on the control thread.
 pub struct Reloader {
     source: Source,
-    published: Published<Snapshot>,
+    seen: Seen,
     doors: Doors,
     shared: Shared,
     resolver: Resolver,
-    last: Attempt,
 }
 
 impl Reloader {
@@ -114,24 +132,19 @@ impl Reloader {
         doors.commit(plan);
         let outcome = Ok(Reloaded::Applied { generation: snapshot.generation });
         let last = Attempt { at: SystemTime::now(), outcome };
-        let reloader = Self { source, published: Published::new(snapshot), doors, shared, resolver, last };
+        let seen = Seen {
+            snapshot: Published::new(snapshot),
+            doors: Published::new(Arc::new(doors.open().to_vec())),
+            last: Published::new(Arc::new(last)),
+        };
+        let reloader = Self { source, seen, doors, shared, resolver };
         reloader.count("applied", true);
         Ok(reloader)
     }
 
-    /// What workers read.
-    pub fn published(&self) -> &Published<Snapshot> {
-        &self.published
-    }
-
-    /// The listeners that are open.
-    pub fn doors(&self) -> &[Arc<Door>] {
-        self.doors.open()
-    }
-
-    /// The last configuration that was read, in force or not.
-    pub fn last(&self) -> &Attempt {
-        &self.last
+    /// What others may know.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     /// Reads the configuration again; `text` replaces that of a [`Source::Text`].
@@ -157,12 +170,12 @@ impl Reloader {
                 tracing::error!("configuration not reloaded, the old one stays in force:\n{problems}");
             }
         }
-        self.last = Attempt { at: SystemTime::now(), outcome: outcome.clone() };
+        self.seen.last.publish(Arc::new(Attempt { at: SystemTime::now(), outcome: outcome.clone() }));
         outcome
     }
 
     fn apply(&mut self, config: Config) -> Result<Reloaded, String> {
-        let old = self.published.get();
+        let old = self.seen.snapshot.get();
         if *old.config == config {
             return Ok(Reloaded::Unchanged { generation: old.generation });
         }
@@ -173,9 +186,10 @@ impl Reloader {
         if let Some(resolver) = new_resolver {
             self.resolver = resolver;
         }
-        self.published.publish(snapshot.clone());
+        self.seen.snapshot.publish(snapshot.clone());
         self.retire(&old, &snapshot);
         self.doors.commit(plan);
+        self.seen.doors.publish(Arc::new(self.doors.open().to_vec()));
         Ok(Reloaded::Applied { generation: snapshot.generation })
     }
 
@@ -199,7 +213,7 @@ impl Reloader {
 
     /// Housekeeping; to be called about once a second.
     pub fn sweep(&self) {
-        let snapshot = self.published.get();
+        let snapshot = self.seen.snapshot.get();
         let templates: Vec<&HostTemplate> = snapshot
             .routes
             .iter()
@@ -211,14 +225,13 @@ impl Reloader {
             let age = service.discovery_age().unwrap_or(Duration::ZERO);
             service.series.discovery_age.set(age.as_secs_f64());
         }
-        self.shared.metrics.sweep(std::time::Instant::now());
     }
 
     fn count(&self, result: &str, success: bool) {
         let metrics = &self.shared.metrics;
         metrics.reload(result);
         metrics.config_last_reload_success.set(success);
-        metrics.config_generation.set(self.published.get().generation as f64);
+        metrics.config_generation.set(self.seen.snapshot.get().generation as f64);
     }
 }
 
