@@ -15,7 +15,7 @@ use super::{
     checked::HostPattern,
     definition::{Choose, Key, Kind, Need, TableDef, Text},
     problems::Report,
-    suggest, values,
+    suggest, values, wording,
 };
 use crate::net::Address;
 
@@ -173,7 +173,7 @@ impl Reader<'_> {
                 Some(Data::Table(self.map(*name, kind, tree, path)))
             }
             (_, other) => {
-                let text = format!("{} is the wrong type; {}", found(other), allowed(kind));
+                let text = format!("{} is the wrong type; must be {}", found(other), wording::kind(kind));
                 self.report.add(span.start, path, text);
                 None
             }
@@ -184,7 +184,7 @@ impl Reader<'_> {
     fn text(&mut self, syntax: Text, text: &str, span: &Range<usize>, path: &str) -> Option<Data> {
         let read = values::read(syntax, text);
         read.map_err(|wrong| {
-            self.report.add(span.start, path, format!("{wrong}; {}", values::allowed(syntax)))
+            self.report.add(span.start, path, format!("{wrong}; must be {}", wording::syntax(syntax)))
         })
         .ok()
     }
@@ -253,22 +253,6 @@ fn found(value: &DeValue<'_>) -> String {
         DeValue::Datetime(_) => "a date".to_owned(),
         DeValue::Array(_) => "an array".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
-    }
-}
-
-/// What a key takes, as "must be ...".
-pub(super) fn allowed(kind: &Kind) -> String {
-    match kind {
-        Kind::Text(syntax) => values::allowed(*syntax),
-        Kind::Number { min, max } => format!("must be a whole number from {min} to {max}"),
-        Kind::Flag => "must be true or false".to_owned(),
-        Kind::True => "must be true".to_owned(),
-        Kind::List { .. } => "must be an array".to_owned(),
-        Kind::Table(_) | Kind::Map { .. } => "must be a table".to_owned(),
-        Kind::Or(syntax, def) if def.built().next().is_some() => {
-            format!("{} or a table", values::allowed(*syntax))
-        }
-        Kind::Or(syntax, _) => values::allowed(*syntax),
     }
 }
 
