@@ -155,6 +155,9 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// Stands for whatever other word a user may write.
+    pub const ANY_OTHER: &str = "*";
+
     /// A word that works.
     pub const fn built(word: &'static str, doc: &'static str) -> Self {
         Self { word, doc, refused: None }

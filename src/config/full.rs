@@ -52,9 +52,9 @@ fn header(key: &Key, above: &str) -> Option<(String, String, &'static TableDef)>
 }
 
 fn line(out: &mut String, def: &TableDef, key: &Key) {
-    out.push_str(&format!("# {} Takes {}. {}.\n", key.doc, wording::kind(&key.kind), silence(key)));
+    out.push_str(&format!("# {} Takes {}. {}.\n", key.doc, wording::brief(&key.kind), silence(key)));
     for inner in long_form(&key.kind).into_iter().flat_map(TableDef::built) {
-        let takes = wording::kind(&inner.kind);
+        let takes = wording::brief(&inner.kind);
         let line = format!(
             "#   {{ {} = {} }}: {} Takes {takes}. {}.\n",
             inner.name,

@@ -1,7 +1,7 @@
 //! The definition -> `docs/configuration.md`.
 
 use super::{
-    definition::{Choice, Key, Kind, TableDef, Text},
+    definition::{Choice, Key, Kind, Need, TableDef, Text},
     keys, wording,
 };
 
@@ -90,18 +90,16 @@ fn section(out: &mut String, paths: &[String], def: &TableDef) {
 fn row(key: &Key) -> String {
     let silence = wording::silence(key.need);
     let silence = match key.need {
-        super::definition::Need::Default(_) => format!("`{silence}`"),
+        Need::Default(_) => format!("`{silence}`"),
         _ => silence,
     };
-    let takes = match words(&key.kind) {
-        [] => wording::kind(&key.kind),
-        words => words.iter().filter(|word| word.refused.is_none()).map(word).collect::<Vec<_>>().join("; "),
-    };
-    format!("| `{}` | {} | {} | {} |\n", key.name, cell(&takes), cell(&silence), cell(key.doc))
-}
-
-fn word(choice: &Choice) -> String {
-    format!("`\"{}\"` ({})", choice.word, choice.doc)
+    format!(
+        "| `{}` | {} | {} | {} |\n",
+        key.name,
+        cell(&wording::brief(&key.kind)),
+        cell(&silence),
+        cell(key.doc)
+    )
 }
 
 fn words(kind: &Kind) -> &'static [Choice] {

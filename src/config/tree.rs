@@ -57,7 +57,7 @@ pub(super) enum Data {
     Table(BTreeMap<String, Node>),
 }
 
-/// A value under its path.
+/// Reads values and reports what is wrong with them.
 struct Reader<'r> {
     report: &'r mut Report,
 }
@@ -110,7 +110,8 @@ impl Reader<'_> {
                 self.report.add(at, path, format!("{why}; remove the key"))
             }
             None => {
-                let instead = suggest::instead(name, def.all().map(|key| key.name));
+                let instead =
+                    suggest::instead(name, def.all().map(|key| key.name), def.built().map(|key| key.name));
                 self.report.add(at, path, format!("unknown key; {instead}"));
             }
             known => return known,
@@ -166,7 +167,7 @@ impl Reader<'_> {
                 let read = |(index, entry)| self.value(item, entry, &format!("{path}[{index}]"));
                 Some(Data::List(items.iter().enumerate().filter_map(read).collect()))
             }
-            (Kind::Table(def) | Kind::Or(_, def), DeValue::Table(tree)) => {
+            (Kind::Table(def) | Kind::Or(_, def), DeValue::Table(tree)) if !says_nothing(def, tree) => {
                 Some(Data::Table(self.table(def, tree, span.start, path)))
             }
             (Kind::Map { name, value: kind, .. }, DeValue::Table(tree)) => {
@@ -230,6 +231,11 @@ impl Reader<'_> {
     }
 }
 
+/// Whether a table could say something only with keys that are not built yet, and does not even do that.
+fn says_nothing(def: &TableDef, tree: &DeTable<'_>) -> bool {
+    tree.is_empty() && def.built().next().is_none()
+}
+
 /// A line that would add the key.
 fn sample(key: &Key) -> String {
     let Kind::List { item: Kind::Table(def), .. } = key.kind else {
@@ -261,4 +267,40 @@ fn join(path: &str, name: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let name = if !name.is_empty() && name.bytes().all(bare) { name.to_owned() } else { format!("{name:?}") };
     if path.is_empty() { name } else { format!("{path}.{name}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::keys, *};
+
+    /// Every key's example, in this table and below.
+    fn check_examples(def: &'static TableDef, checked: &mut usize) {
+        for key in def.built() {
+            let mut report = Report::default();
+            let needs_entries = matches!(key.kind, Kind::List { empty: false, .. }) && key.example == "[]";
+            assert!(
+                needs_entries || read_own(&key.kind, key.example, "", &mut report).is_some(),
+                "{}",
+                key.name
+            );
+            assert!(needs_entries || report.is_empty(), "{} = {}: {report:?}", key.name, key.example);
+            *checked += 1;
+            below(&key.kind).into_iter().for_each(|def| check_examples(def, checked));
+        }
+    }
+
+    fn below(kind: &'static Kind) -> Option<&'static TableDef> {
+        match kind {
+            Kind::Table(def) | Kind::Or(_, def) => Some(def),
+            Kind::List { item: kind, .. } | Kind::Map { value: kind, .. } => below(kind),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn every_example_and_default_of_the_definition_is_valid() {
+        let mut checked = 0;
+        check_examples(&keys::ROOT, &mut checked);
+        assert!(checked > 50, "{checked}");
+    }
 }

@@ -9,7 +9,7 @@ use regex::Regex;
 use super::{
     addresses,
     definition::{Choice, Text},
-    hosts, suggest,
+    hosts,
     tree::Data,
 };
 
@@ -50,8 +50,9 @@ fn choice(words: &[Choice], text: &str) -> Result<(), String> {
         Some(Choice { refused: None, .. }) => Ok(()),
         Some(Choice { refused: Some(why), .. }) => Err((*why).to_owned()),
         None => {
-            let valid = words.iter().filter(|word| word.refused.is_none()).map(|word| word.word);
-            Err(format!("\"{text}\" is not one of them, {}", suggest::instead(text, valid)))
+            let other = words.iter().find(|choice| choice.word == Choice::ANY_OTHER);
+            let unknown = || format!("\"{text}\" is not known");
+            Err(other.and_then(|choice| choice.refused).map_or_else(unknown, str::to_owned))
         }
     }
 }
@@ -138,7 +139,7 @@ fn method(text: &str) -> Result<(), String> {
         return Err(format!("\"{text}\" is not a token"));
     }
     let upper = text.to_ascii_uppercase();
-    if upper == text { Ok(()) } else { Err(format!("methods are in upper case, did you mean \"{upper}\"?")) }
+    if upper == text { Ok(()) } else { Err(format!("methods are in upper case, as in \"{upper}\"")) }
 }
 
 fn header_name(text: &str) -> Result<String, String> {

@@ -23,6 +23,19 @@ pub(super) fn kind(kind: &Kind) -> String {
     }
 }
 
+/// What a key takes, for files whose head explains the syntax: words of a choice come with their meaning.
+pub(super) fn brief(kind: &Kind) -> String {
+    match kind {
+        Kind::Text(Text::Duration { zero: true }) => "a duration".to_owned(),
+        Kind::Text(Text::Duration { zero: false }) => "a duration above zero".to_owned(),
+        Kind::Text(Text::Choice(words)) | Kind::Or(Text::Choice(words), _) => {
+            let built = words.iter().filter(|word| word.refused.is_none());
+            built.map(|word| format!("\"{}\" ({})", word.word, word.doc)).collect::<Vec<_>>().join(", ")
+        }
+        _ => self::kind(kind),
+    }
+}
+
 /// What happens when a key is silent.
 pub(super) fn silence(need: Need) -> String {
     match need {

@@ -126,7 +126,10 @@ pub static ACCESS_LOG: TableDef = TableDef {
             "format",
             Kind::Text(Text::Choice(&[
                 Choice::built("json", "one JSON object per line"),
-                Choice::refused("text", "access log formats other than \"json\" are not built yet"),
+                Choice::refused(
+                    Choice::ANY_OTHER,
+                    "access log formats other than \"json\" are not built yet",
+                ),
             ])),
             r#""json""#,
             "What a line looks like.",

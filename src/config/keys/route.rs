@@ -128,18 +128,18 @@ pub static VALUE_MATCH: TableDef = TableDef {
         Key::optional(
             "regex",
             Kind::Text(Text::Regex),
-            "see the others",
+            "another of the three is given",
             r#""gold|silver""#,
             "A regular expression that the whole value must match.",
         ),
         Key::optional(
             "present",
             Kind::Flag,
-            "see the others",
+            "another of the three is given",
             "true",
             "Whether it must be there, or must not.",
         ),
-        Key::optional("absent", Kind::True, "see the others", "true", "It must not be there."),
+        Key::optional("absent", Kind::True, "another of the three is given", "true", "It must not be there."),
     ]],
     choose: Some(Choose { keys: &["regex", "present", "absent"], required: true }),
 };
@@ -151,14 +151,14 @@ pub static BACKEND: TableDef = TableDef {
         Key::optional(
             "service",
             Kind::Text(Text::ServiceName),
-            "see dns",
+            "dns is given instead",
             r#""reviews""#,
             "The name of a service in [services].",
         ),
         Key::optional(
             "dns",
             Kind::Text(Text::HostTemplate),
-            "see service",
+            "service is given instead",
             r#""{host}""#,
             "A service per distinct host, made on first use. Port: that of the template, else of the request's authority, else 80.",
         ),

@@ -13,14 +13,14 @@ pub static SERVICE: TableDef = TableDef {
             Key::optional(
                 "dns",
                 Kind::Text(Text::DnsName),
-                "see endpoints",
+                "endpoints is given instead",
                 r#""reviews.prod.svc.cluster.local:8080""#,
                 "NAME:PORT; the A and AAAA records of the name, all on this port.",
             ),
             Key::optional(
                 "endpoints",
                 Kind::List { item: &Kind::Or(Text::Endpoint, &ENDPOINT), empty: false },
-                "see dns",
+                "dns is given instead",
                 r#"["10.0.0.1:8080", { address = "10.0.0.2:8080", weight = 2 }]"#,
                 "Fixed addresses: IP:PORT, or a table.",
             ),
