@@ -48,7 +48,7 @@ pub(super) fn silence(need: Need) -> String {
 /// What is allowed for a syntax, as "...".
 pub(super) fn syntax(syntax: Text) -> String {
     let fixed = match syntax {
-        Text::Choice(words) => return format!("{}", one_of(words)),
+        Text::Choice(words) => return one_of(words),
         Text::Duration { zero: false } => "a duration above zero such as \"250ms\", \"2s\", \"5m\" or \"1h\"",
         Text::Duration { zero: true } => "a duration such as \"0s\", \"250ms\", \"2s\", \"5m\" or \"1h\"",
         Text::Size { min, max } => {

@@ -2,6 +2,9 @@
 //!
 //! `UPDATE_GENERATED=1` rewrites the generated files and the expected problems; review the difference before a commit.
 
+// Helpers of tests may fail like tests, which clippy's own exception does not know.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     fs,
     num::NonZeroUsize,
@@ -264,6 +267,76 @@ fn the_same_file_means_the_same_configuration() {
     let text = config::full_toml() + "[[routes.match]]\npath_regex = \"/x\"\n";
     assert_eq!(read(&text).map_err(|_| ()), read(&text).map_err(|_| ()));
     assert_ne!(with("").unwrap(), with("[drain]\ntimeout = \"1s\"").unwrap());
+}
+
+#[test]
+fn the_contract_without_later_features_loads() {
+    let config = read(
+        r#"
+        [node]
+        name    = "node-7"
+        zone    = "eu-1a"
+        workers = 2
+        [admin]
+        listen = "127.0.0.1:9990"
+        [[listeners]]
+        name   = "outgoing"
+        kind   = "outgoing"
+        listen = "127.0.0.1:4140"
+        [[listeners]]
+        name   = "incoming"
+        kind   = "incoming"
+        listen = "0.0.0.0:4141"
+        [[routes]]
+        name      = "reviews-android"
+        listeners = ["outgoing"]
+        hosts     = ["reviews", "*.reviews.internal"]
+        match     = [{ path_prefix = "/v2", methods = ["GET"], headers = { client = "Android" } }]
+        backends  = [{ service = "reviews-android" }]
+        [[routes]]
+        name     = "reviews"
+        hosts    = ["reviews"]
+        backends = [{ service = "reviews-v1", weight = 90 }, { service = "reviews-android", weight = 10 }]
+        timeout  = "2s"
+        attempt_timeout = "500ms"
+        [[routes]]
+        name     = "everything-else"
+        hosts    = ["*"]
+        backends = [{ dns = "{host}" }]
+        [services.reviews-v1]
+        dns      = "reviews-v1.prod.svc.cluster.local:8080"
+        protocol = "auto"
+        balancer = "round-robin"
+        [services.reviews-android]
+        endpoints = ["10.0.0.1:8080", { address = "10.0.0.2:8080", weight = 2 }]
+        [defaults.service]
+        connect_timeout = "1s"
+        [defaults.route]
+    "#,
+    )
+    .unwrap();
+    assert_eq!((config.listeners.len(), config.routes.len(), config.services.len()), (2, 3, 2));
+    assert_eq!(config.routes[1].backends[0].weight, 90);
+    let Source::Fixed(endpoints) = &config.services["reviews-android"].source else { panic!("fixed") };
+    assert_eq!(endpoints[1].weight, 2);
+}
+
+#[test]
+fn numbers_may_be_written_in_every_way_of_toml() {
+    let limits =
+        |number: &str| with(&format!("[limits]\nheader_count = {number}")).map(|config| config.limits);
+    for number in ["1_000", "0x3e8", "+1000", "0b1111101000"] {
+        assert_eq!(limits(number).unwrap().header_count, 1000, "{number}");
+    }
+    assert!(limits("99999999999999999999999").unwrap_err().contains("out of range"));
+}
+
+#[test]
+fn a_file_with_very_many_faults_is_still_answered_at_once() {
+    let text = "a = 1\n".repeat(20_000) + &"[[routes]]\nx = 1\n".repeat(5_000);
+    let started = std::time::Instant::now();
+    assert!(read(&text).unwrap_err().lines().count() > 20_000);
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
 /// Numbers that look random and are the same in every run.
