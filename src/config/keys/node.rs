@@ -29,7 +29,7 @@ pub static NODE: TableDef = TableDef {
             Kind::Number { min: 1, max: 1024 },
             "the CPUs that the cgroup allows",
             "2",
-            "Worker threads. A change takes effect at the next start.",
+            "Worker threads.",
         ),
     ]],
     choose: None,
