@@ -36,7 +36,7 @@ fn socket(text: &str) -> Result<SocketAddr, String> {
 
 /// What a listener's address may be.
 pub(super) const ALLOWED_LISTEN: &str =
-    "must be IP:PORT such as \"127.0.0.1:4140\" or \"[::]:4141\", or \"unix:PATH\"";
+    "IP:PORT such as \"127.0.0.1:4140\" or \"[::]:4141\", or \"unix:PATH\"";
 
 /// `IP:PORT` or `unix:PATH`; the path is still as written.
 pub(super) fn listen(text: &str) -> Result<Address, String> {
@@ -50,7 +50,7 @@ pub(super) fn listen(text: &str) -> Result<Address, String> {
 }
 
 /// What the admin API's address may be.
-pub(super) const ALLOWED_ADMIN: &str = "must be IP:PORT such as \"127.0.0.1:9990\"";
+pub(super) const ALLOWED_ADMIN: &str = "IP:PORT such as \"127.0.0.1:9990\"";
 
 /// `IP:PORT`.
 pub(super) fn admin(text: &str) -> Result<SocketAddr, String> {
@@ -61,7 +61,7 @@ pub(super) fn admin(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// What an endpoint's address may be.
-pub(super) const ALLOWED_ENDPOINT: &str = "must be IP:PORT such as \"10.0.0.1:8080\" or \"[fd00::1]:8080\"";
+pub(super) const ALLOWED_ENDPOINT: &str = "IP:PORT such as \"10.0.0.1:8080\" or \"[fd00::1]:8080\"";
 
 /// `IP:PORT` with a port that can be connected to.
 pub(super) fn endpoint(text: &str) -> Result<SocketAddr, String> {
@@ -75,8 +75,7 @@ pub(super) fn endpoint(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// What a DNS server's address may be.
-pub(super) const ALLOWED_DNS_SERVER: &str =
-    "must be IP or IP:PORT such as \"10.96.0.10\" or \"127.0.0.1:5353\"";
+pub(super) const ALLOWED_DNS_SERVER: &str = "IP or IP:PORT such as \"10.96.0.10\" or \"127.0.0.1:5353\"";
 
 /// `IP` or `IP:PORT`; port 53 where none is given.
 pub(super) fn dns_server(text: &str) -> Result<SocketAddr, String> {

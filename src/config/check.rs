@@ -32,14 +32,12 @@ pub(super) fn names(nodes: &[Node], def: &'static TableDef, report: &mut Report)
     }
 }
 
-/// No two listeners share a socket, nor the admin API's.
-pub(super) fn listeners(root: Section<'_>, listeners: &[Listener], report: &mut Report) {
-    let mut taken: Vec<(Address, String)> = Vec::new();
-    if let Some(admin) = root.table("admin").socket("listen") {
-        taken.push((Address::Tcp(admin), "the admin API".to_owned()));
-    }
-    let whole = root.list("listeners").len() == listeners.len();
-    for (node, listener) in root.list("listeners").iter().zip(listeners).filter(|_| whole) {
+/// No two listeners share a socket, nor the admin API's. Takes each listener with its node.
+pub(super) fn sockets(root: Section<'_>, listeners: &[(Listener, &Node)], report: &mut Report) {
+    let mut taken: Vec<(&Address, &str)> = Vec::new();
+    let admin = root.table("admin").socket("listen").map(Address::Tcp);
+    taken.extend(admin.as_ref().map(|address| (address, "the admin API")));
+    for (listener, node) in listeners {
         if let Some((address, owner)) = taken.iter().find(|(other, _)| overlap(other, &listener.address)) {
             let at =
                 Section::new(&keys::LISTENER, node).written("listen").map_or(node.at, |listen| listen.at);
@@ -47,7 +45,7 @@ pub(super) fn listeners(root: Section<'_>, listeners: &[Listener], report: &mut 
                 format!("{} overlaps {address} of {owner}; every socket must be its own", listener.address);
             report.add(at, &format!("{}.listen", node.path), text);
         }
-        taken.push((listener.address.clone(), node.path.clone()));
+        taken.push((&listener.address, &node.path));
     }
 }
 
@@ -112,12 +110,12 @@ fn exists<'a>(
     node: &Node,
     what: &str,
     there: impl Fn(&str) -> bool,
-    all: impl Iterator<Item = &'a str>,
+    all: impl Iterator<Item = &'a str> + Clone,
     report: &mut Report,
 ) {
     let Data::Text(name) = &node.data else { return };
     if !there(name) {
-        let instead = suggest::instead(name, all);
+        let instead = suggest::instead(name, all.clone(), all);
         report.add(node.at, &node.path, format!("there is no {what} \"{name}\"; {instead}"));
     }
 }

@@ -1,6 +1,6 @@
 //! What a definition of keys is made of.
 //!
-//! The definition itself is in `keys.rs`; what it does to a file is in `tree.rs`.
+//! The definition itself is in `keys/`; what it does to a file is in `tree.rs`.
 
 /// The keys of one table.
 #[derive(Debug)]
@@ -155,6 +155,9 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// Stands for whatever other word a user may write.
+    pub const ANY_OTHER: &str = "*";
+
     /// A word that works.
     pub const fn built(word: &'static str, doc: &'static str) -> Self {
         Self { word, doc, refused: None }
@@ -186,6 +189,18 @@ impl Key {
         doc: &'static str,
     ) -> Self {
         Self { name, kind, need: Need::Optional(silence), example, doc, refused: None }
+    }
+
+    /// A table in which everything has a default.
+    pub const fn table(name: &'static str, def: &'static TableDef) -> Self {
+        Self {
+            name,
+            kind: Kind::Table(def),
+            need: Need::Default("{}"),
+            example: "{}",
+            doc: def.doc,
+            refused: None,
+        }
     }
 
     /// A key of the contract whose feature is not built yet; `why` is a clause, as in "retries are not built yet".

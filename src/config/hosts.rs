@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use super::checked::HostPattern;
 
 /// What a host pattern may be.
-pub(super) const ALLOWED_PATTERN: &str = "must be a host such as \"reviews\", \"*.example.com\" or \"*\"";
+pub(super) const ALLOWED_PATTERN: &str = "a host such as \"reviews\", \"*.example.com\" or \"*\"";
 
 /// A pattern of a route's `hosts`.
 pub(super) fn pattern(text: &str) -> Result<HostPattern, String> {
@@ -62,7 +62,7 @@ fn label(label: &str) -> Result<(), String> {
 }
 
 /// What a DNS name with a port may be.
-pub(super) const ALLOWED_DNS_NAME: &str = "must be NAME:PORT such as \"reviews.internal:8080\"";
+pub(super) const ALLOWED_DNS_NAME: &str = "NAME:PORT such as \"reviews.internal:8080\"";
 
 /// `NAME:PORT`, where the name may be an IP literal (canonical, without brackets).
 pub(super) fn name_and_port(text: &str) -> Result<(String, u16), String> {
@@ -78,7 +78,7 @@ pub(super) fn name_and_port(text: &str) -> Result<(String, u16), String> {
 
 /// What a template may be.
 pub(super) const ALLOWED_TEMPLATE: &str =
-    "must be a DNS name with \"{host}\" in it, such as \"{host}\" or \"{host}.svc.local:8080\"";
+    "a DNS name with \"{host}\" in it, such as \"{host}\" or \"{host}.svc.local:8080\"";
 
 /// `prefix{host}suffix[:port]`, lower-cased.
 pub(super) fn template(text: &str) -> Result<(String, String, Option<u16>), String> {

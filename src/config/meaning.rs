@@ -29,7 +29,6 @@ pub(super) fn config(
     report: &mut Report,
 ) -> Config {
     let listeners = listeners(root, directory, report);
-    check::listeners(root, &listeners, report);
     let services = service_meaning::services(root, report);
     let routes = route_meaning::routes(root, &listeners, report);
     check::names(root.list("routes"), &keys::ROUTE, report);
@@ -107,7 +106,11 @@ fn host_services(bounds: Section<'_>) -> HostServices {
 fn listeners(root: Section<'_>, directory: &Path, report: &mut Report) -> Vec<Listener> {
     let nodes = root.list("listeners");
     check::names(nodes, &keys::LISTENER, report);
-    nodes.iter().filter_map(|node| listener(Section::new(&keys::LISTENER, node), directory, report)).collect()
+    let read =
+        |node| listener(Section::new(&keys::LISTENER, node), directory, report).map(|read| (read, node));
+    let listeners: Vec<(Listener, &tree::Node)> = nodes.iter().filter_map(read).collect();
+    check::sockets(root, &listeners, report);
+    listeners.into_iter().map(|(listener, _)| listener).collect()
 }
 
 fn listener(section: Section<'_>, directory: &Path, report: &mut Report) -> Option<Listener> {

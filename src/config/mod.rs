@@ -1,6 +1,6 @@
 //! Configuration: typed (as written) -> checked (as meant).
 //!
-//! `keys.rs` defines every key once. From that definition come the reading of a file (`tree.rs`), its defaults
+//! `keys/` defines every key once. From that definition come the reading of a file (`tree.rs`), its defaults
 //! (`section.rs`), the JSON Schema, `config/full.toml` and `docs/configuration.md`. `meaning.rs` turns what was read
 //! into the types of `checked.rs`, which is all that the rest of the program sees.
 
@@ -9,24 +9,31 @@ mod check;
 pub mod checked;
 mod definition;
 mod environment;
+mod full;
 
 mod hosts;
 mod keys;
 mod load;
 mod meaning;
 mod problems;
+mod reference;
 
 mod route_meaning;
 
+mod schema;
 mod section;
 mod service_meaning;
 mod suggest;
 mod syntax;
 mod tree;
 mod values;
+mod wording;
 
 pub use checked::*;
 pub use environment::Environment;
 
+pub use full::full_toml;
 pub use load::{load, parse, parse_in};
 pub use problems::Problems;
+pub use reference::reference_markdown;
+pub use schema::schema;

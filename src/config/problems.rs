@@ -137,8 +137,8 @@ impl Lines {
         let at = at.min(text.len());
         let line = self.line(at);
         let start = self.0[line];
-        let before = text.char_indices().skip_while(|(i, _)| *i < start).take_while(|(i, _)| *i < at);
-        (line + 1, before.count() + 1)
+        let before = text.get(start..at).map_or(at - start, |before| before.chars().count());
+        (line + 1, before + 1)
     }
 }
 

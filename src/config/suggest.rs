@@ -1,11 +1,15 @@
 //! The valid word that was probably meant.
 
-/// A clause that helps with `wrong`: the nearest of `valid`, else all of them.
-pub(super) fn instead<'a>(wrong: &str, valid: impl Iterator<Item = &'a str>) -> String {
-    let mut valid: Vec<&str> = valid.collect();
-    if let Some(nearest) = nearest(wrong, &valid) {
+/// A clause that helps with `wrong`: the nearest of `known`, else all of `valid`.
+pub(super) fn instead<'a>(
+    wrong: &str,
+    known: impl Iterator<Item = &'a str>,
+    valid: impl Iterator<Item = &'a str>,
+) -> String {
+    if let Some(nearest) = nearest(wrong, &known.collect::<Vec<_>>()) {
         return format!("did you mean \"{nearest}\"?");
     }
+    let mut valid: Vec<&str> = valid.collect();
     if valid.is_empty() {
         return "none is defined".to_owned();
     }
@@ -28,12 +32,12 @@ mod tests {
     #[test]
     fn a_slip_finds_its_word() {
         let valid = ["retry", "timeout", "attempt_timeout"];
-        assert_eq!(instead("retrys", valid.into_iter()), "did you mean \"retry\"?");
-        assert_eq!(instead("time_out", valid.into_iter()), "did you mean \"timeout\"?");
+        assert_eq!(instead("retrys", valid.into_iter(), valid.into_iter()), "did you mean \"retry\"?");
+        assert_eq!(instead("time_out", valid.into_iter(), valid.into_iter()), "did you mean \"timeout\"?");
     }
 
     #[test]
     fn a_word_like_no_other_gets_the_list() {
-        assert_eq!(instead("qqq", ["b", "a"].into_iter()), "valid: a, b");
+        assert_eq!(instead("qqq", ["b", "a", "z"].into_iter(), ["b", "a"].into_iter()), "valid: a, b");
     }
 }

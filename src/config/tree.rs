@@ -15,7 +15,7 @@ use super::{
     checked::HostPattern,
     definition::{Choose, Key, Kind, Need, TableDef, Text},
     problems::Report,
-    suggest, values,
+    suggest, values, wording,
 };
 use crate::net::Address;
 
@@ -57,7 +57,7 @@ pub(super) enum Data {
     Table(BTreeMap<String, Node>),
 }
 
-/// A value under its path.
+/// Reads values and reports what is wrong with them.
 struct Reader<'r> {
     report: &'r mut Report,
 }
@@ -110,7 +110,8 @@ impl Reader<'_> {
                 self.report.add(at, path, format!("{why}; remove the key"))
             }
             None => {
-                let instead = suggest::instead(name, def.all().map(|key| key.name));
+                let instead =
+                    suggest::instead(name, def.all().map(|key| key.name), def.built().map(|key| key.name));
                 self.report.add(at, path, format!("unknown key; {instead}"));
             }
             known => return known,
@@ -166,14 +167,14 @@ impl Reader<'_> {
                 let read = |(index, entry)| self.value(item, entry, &format!("{path}[{index}]"));
                 Some(Data::List(items.iter().enumerate().filter_map(read).collect()))
             }
-            (Kind::Table(def) | Kind::Or(_, def), DeValue::Table(tree)) => {
+            (Kind::Table(def) | Kind::Or(_, def), DeValue::Table(tree)) if !says_nothing(def, tree) => {
                 Some(Data::Table(self.table(def, tree, span.start, path)))
             }
             (Kind::Map { name, value: kind, .. }, DeValue::Table(tree)) => {
                 Some(Data::Table(self.map(*name, kind, tree, path)))
             }
             (_, other) => {
-                let text = format!("{} is the wrong type; {}", found(other), allowed(kind));
+                let text = format!("{} is the wrong type; must be {}", found(other), wording::kind(kind));
                 self.report.add(span.start, path, text);
                 None
             }
@@ -184,7 +185,7 @@ impl Reader<'_> {
     fn text(&mut self, syntax: Text, text: &str, span: &Range<usize>, path: &str) -> Option<Data> {
         let read = values::read(syntax, text);
         read.map_err(|wrong| {
-            self.report.add(span.start, path, format!("{wrong}; {}", values::allowed(syntax)))
+            self.report.add(span.start, path, format!("{wrong}; must be {}", wording::syntax(syntax)))
         })
         .ok()
     }
@@ -230,6 +231,11 @@ impl Reader<'_> {
     }
 }
 
+/// Whether a table could say something only with keys that are not built yet, and does not even do that.
+fn says_nothing(def: &TableDef, tree: &DeTable<'_>) -> bool {
+    tree.is_empty() && def.built().next().is_none()
+}
+
 /// A line that would add the key.
 fn sample(key: &Key) -> String {
     let Kind::List { item: Kind::Table(def), .. } = key.kind else {
@@ -256,25 +262,45 @@ fn found(value: &DeValue<'_>) -> String {
     }
 }
 
-/// What a key takes, as "must be ...".
-pub(super) fn allowed(kind: &Kind) -> String {
-    match kind {
-        Kind::Text(syntax) => values::allowed(*syntax),
-        Kind::Number { min, max } => format!("must be a whole number from {min} to {max}"),
-        Kind::Flag => "must be true or false".to_owned(),
-        Kind::True => "must be true".to_owned(),
-        Kind::List { .. } => "must be an array".to_owned(),
-        Kind::Table(_) | Kind::Map { .. } => "must be a table".to_owned(),
-        Kind::Or(syntax, def) if def.built().next().is_some() => {
-            format!("{} or a table", values::allowed(*syntax))
-        }
-        Kind::Or(syntax, _) => values::allowed(*syntax),
-    }
-}
-
 /// `path.name`, with the name in quotes where TOML needs them.
 fn join(path: &str, name: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let name = if !name.is_empty() && name.bytes().all(bare) { name.to_owned() } else { format!("{name:?}") };
     if path.is_empty() { name } else { format!("{path}.{name}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::keys, *};
+
+    /// Every key's example, in this table and below.
+    fn check_examples(def: &'static TableDef, checked: &mut usize) {
+        for key in def.built() {
+            let mut report = Report::default();
+            let needs_entries = matches!(key.kind, Kind::List { empty: false, .. }) && key.example == "[]";
+            assert!(
+                needs_entries || read_own(&key.kind, key.example, "", &mut report).is_some(),
+                "{}",
+                key.name
+            );
+            assert!(needs_entries || report.is_empty(), "{} = {}: {report:?}", key.name, key.example);
+            *checked += 1;
+            below(&key.kind).into_iter().for_each(|def| check_examples(def, checked));
+        }
+    }
+
+    fn below(kind: &'static Kind) -> Option<&'static TableDef> {
+        match kind {
+            Kind::Table(def) | Kind::Or(_, def) => Some(def),
+            Kind::List { item: kind, .. } | Kind::Map { value: kind, .. } => below(kind),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn every_example_and_default_of_the_definition_is_valid() {
+        let mut checked = 0;
+        check_examples(&keys::ROOT, &mut checked);
+        assert!(checked > 50, "{checked}");
+    }
 }

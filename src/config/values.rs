@@ -1,6 +1,6 @@
 //! Strings of the file -> values, one function for each syntax.
 //!
-//! Hosts and addresses have files of their own. Every error says what is wrong; [`allowed`] says what is right.
+//! Hosts and addresses have files of their own. Every error says what is wrong; `wording.rs` says what is right.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use regex::Regex;
 use super::{
     addresses,
     definition::{Choice, Text},
-    hosts, suggest,
+    hosts,
     tree::Data,
 };
 
@@ -45,58 +45,14 @@ pub(super) fn read(syntax: Text, text: &str) -> Result<Data, String> {
     }
 }
 
-/// What is allowed for a syntax, as "must be ...".
-pub(super) fn allowed(syntax: Text) -> String {
-    let fixed = match syntax {
-        Text::Choice(words) => return format!("must be {}", one_of(words)),
-        Text::Duration { zero: false } => {
-            "must be a duration above zero such as \"250ms\", \"2s\", \"5m\" or \"1h\""
-        }
-        Text::Duration { zero: true } => {
-            "must be a duration such as \"0s\", \"250ms\", \"2s\", \"5m\" or \"1h\""
-        }
-        Text::Size { min, max } => {
-            return format!("must be a size from \"{}\" to \"{}\"", size_text(min), size_text(max));
-        }
-        Text::Name => "must be 1 to 128 letters, digits, \"-\", \"_\" or \".\"",
-        Text::ListenerName => "must be the name of a listener",
-        Text::ServiceName => "must be the name of a service",
-        Text::HostPattern => hosts::ALLOWED_PATTERN,
-        Text::Path | Text::PathPrefix => "must be a path such as \"/v2\"",
-        Text::Regex => "must be a regular expression",
-        Text::Method => "must be a method such as \"GET\"",
-        Text::HeaderName => "must be a header name such as \"x-user\"",
-        Text::QueryName => "must be the name of a query parameter",
-        Text::Value => "must be a string",
-        Text::Listen => addresses::ALLOWED_LISTEN,
-        Text::AdminListen => addresses::ALLOWED_ADMIN,
-        Text::Endpoint => addresses::ALLOWED_ENDPOINT,
-        Text::DnsServer => addresses::ALLOWED_DNS_SERVER,
-        Text::DnsName => hosts::ALLOWED_DNS_NAME,
-        Text::HostTemplate => hosts::ALLOWED_TEMPLATE,
-        Text::LogPath => "must be \"stdout\" or a file",
-    };
-    fixed.to_owned()
-}
-
-/// `"a", "b" or "c"` of the words that work.
-fn one_of(words: &[Choice]) -> String {
-    let quoted: Vec<String> =
-        words.iter().filter(|word| word.refused.is_none()).map(|word| format!("\"{}\"", word.word)).collect();
-    match quoted.split_last() {
-        Some((last, [])) => last.clone(),
-        Some((last, others)) => format!("{} or {last}", others.join(", ")),
-        None => String::new(),
-    }
-}
-
 fn choice(words: &[Choice], text: &str) -> Result<(), String> {
     match words.iter().find(|choice| choice.word == text) {
         Some(Choice { refused: None, .. }) => Ok(()),
         Some(Choice { refused: Some(why), .. }) => Err((*why).to_owned()),
         None => {
-            let valid = words.iter().filter(|word| word.refused.is_none()).map(|word| word.word);
-            Err(format!("\"{text}\" is not one of them, {}", suggest::instead(text, valid)))
+            let other = words.iter().find(|choice| choice.word == Choice::ANY_OTHER);
+            let unknown = || format!("\"{text}\" is not known");
+            Err(other.and_then(|choice| choice.refused).map_or_else(unknown, str::to_owned))
         }
     }
 }
@@ -138,13 +94,6 @@ fn size(text: &str, min: u64, max: u64) -> Result<u64, String> {
     };
     let total = number.checked_mul(bytes).filter(|total| (min..=max).contains(total));
     total.ok_or_else(|| format!("\"{text}\" is out of range"))
-}
-
-/// A size in its largest whole unit.
-pub(super) fn size_text(bytes: u64) -> String {
-    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    let whole = units.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
-    whole.map_or_else(|| format!("{bytes}B"), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
@@ -190,7 +139,7 @@ fn method(text: &str) -> Result<(), String> {
         return Err(format!("\"{text}\" is not a token"));
     }
     let upper = text.to_ascii_uppercase();
-    if upper == text { Ok(()) } else { Err(format!("methods are in upper case, did you mean \"{upper}\"?")) }
+    if upper == text { Ok(()) } else { Err(format!("methods are in upper case, as in \"{upper}\"")) }
 }
 
 fn header_name(text: &str) -> Result<String, String> {
@@ -228,7 +177,6 @@ mod tests {
     fn sizes_have_binary_units_and_bounds() {
         for (text, bytes) in [("512B", 512), ("64KiB", 65536), ("1MiB", 1 << 20), ("1GiB", 1 << 30)] {
             assert_eq!(size(text, 1, 1 << 40), Ok(bytes), "{text}");
-            assert_eq!(size_text(bytes), text);
         }
         for wrong in ["64", "64KB", "64kib", "KiB", "0B", "2MiB"] {
             assert!(size(wrong, 1, 1 << 20).is_err(), "{wrong}");

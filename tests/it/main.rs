@@ -1,1 +1,2 @@
 //! One binary: the real daemon in process, real sockets.
+mod config;

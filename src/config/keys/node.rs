@@ -1,0 +1,185 @@
+//! Keys of the node as a whole, and of its listeners.
+
+use super::super::definition::{Choice, Key, Kind, TableDef, Text};
+
+const POSITIVE: Kind = Kind::Text(Text::Duration { zero: false });
+const HEAD_SIZE: Text = Text::Size { min: 1 << 10, max: 16 << 20 };
+const MILLION: u64 = 1_000_000;
+
+/// `[node]`.
+pub static NODE: TableDef = TableDef {
+    doc: "Who this node is.",
+    keys: &[&[
+        Key::optional(
+            "name",
+            Kind::Text(Text::Name),
+            "$NODE_NAME, else the host's name",
+            r#""node-7""#,
+            "The node's name, in metrics and logs.",
+        ),
+        Key::optional(
+            "zone",
+            Kind::Text(Text::Name),
+            "$NODE_ZONE, else none",
+            r#""eu-1a""#,
+            "The zone that the node stands in.",
+        ),
+        Key::optional(
+            "workers",
+            Kind::Number { min: 1, max: 1024 },
+            "the CPUs that the cgroup allows",
+            "2",
+            "Worker threads.",
+        ),
+    ]],
+    choose: None,
+};
+
+/// `[admin]`.
+pub static ADMIN: TableDef = TableDef {
+    doc: "The admin API: health, metrics, status, reload and drain.",
+    keys: &[&[Key::default(
+        "listen",
+        Kind::Text(Text::AdminListen),
+        r#""127.0.0.1:9990""#,
+        "ADDRESS:PORT of the admin API; port 0 lets the kernel choose.",
+    )]],
+    choose: None,
+};
+
+/// `[drain]`.
+pub static DRAIN: TableDef = TableDef {
+    doc: "How a node stops.",
+    keys: &[&[Key::default(
+        "timeout",
+        Kind::Text(Text::Duration { zero: true }),
+        r#""30s""#,
+        "Duration: requests that still run after this are cut off.",
+    )]],
+    choose: None,
+};
+
+/// `[limits]`.
+pub static LIMITS: TableDef = TableDef {
+    doc: "What a client may send, over every listener.",
+    keys: &[&[
+        Key::default(
+            "header_bytes",
+            Kind::Text(HEAD_SIZE),
+            r#""64KiB""#,
+            "Size of a request's head (HTTP/1.1) or decoded header list (HTTP/2).",
+        ),
+        Key::default("header_count", Kind::Number { min: 1, max: 10_000 }, "100", "Fields in a head."),
+        Key::default("first_byte_timeout", POSITIVE, r#""10s""#, "Duration from accept to the first byte."),
+        Key::default("head_timeout", POSITIVE, r#""10s""#, "Duration from a head's first byte to its last."),
+        Key::default(
+            "idle_timeout",
+            POSITIVE,
+            r#""10m""#,
+            "Duration after which a connection without a running request is closed.",
+        ),
+        Key::default(
+            "max_streams",
+            Kind::Number { min: 1, max: MILLION },
+            "256",
+            "Concurrent HTTP/2 streams of one connection.",
+        ),
+        Key::refused("memory", "a memory limit is not built yet"),
+    ]],
+    choose: None,
+};
+
+/// `[dns]`.
+pub static DNS: TableDef = TableDef {
+    doc: "How names are resolved.",
+    keys: &[&[
+        Key::default(
+            "servers",
+            Kind::List { item: &Kind::Text(Text::DnsServer), empty: true },
+            "[]",
+            "Addresses of DNS servers, port 53 where none is given. Empty: those of the system's resolv.conf.",
+        ),
+        Key::default("timeout", POSITIVE, r#""2s""#, "Duration that one query waits for its answer."),
+        Key::default(
+            "first_answer_timeout",
+            POSITIVE,
+            r#""5s""#,
+            "Duration that a request waits for a service that has no answer yet.",
+        ),
+        Key::refused("max_stale", "an age limit of DNS answers is not built yet"),
+    ]],
+    choose: None,
+};
+
+/// `[access_log]`.
+pub static ACCESS_LOG: TableDef = TableDef {
+    doc: "The access log: one line per request.",
+    keys: &[&[
+        Key::optional(
+            "path",
+            Kind::Text(Text::LogPath),
+            "no access log",
+            r#""stdout""#,
+            "Where lines go: \"stdout\" or a file, which is appended to.",
+        ),
+        Key::default(
+            "format",
+            Kind::Text(Text::Choice(&[
+                Choice::built("json", "one JSON object per line"),
+                Choice::refused(
+                    Choice::ANY_OTHER,
+                    "access log formats other than \"json\" are not built yet",
+                ),
+            ])),
+            r#""json""#,
+            "What a line looks like.",
+        ),
+        Key::refused("only", "a filter of the access log is not built yet"),
+    ]],
+    choose: None,
+};
+
+/// `[host_services]`.
+pub static HOST_SERVICES: TableDef = TableDef {
+    doc: "Bounds on services that are made on first use from a \"{host}\" backend.",
+    keys: &[&[
+        Key::default(
+            "max",
+            Kind::Number { min: 1, max: MILLION },
+            "1024",
+            "Such services at once; a request for one more is refused as overloaded.",
+        ),
+        Key::default(
+            "idle_timeout",
+            POSITIVE,
+            r#""10m""#,
+            "Duration without a request after which one is dropped.",
+        ),
+    ]],
+    choose: None,
+};
+
+/// `[[listeners]]`.
+pub static LISTENER: TableDef = TableDef {
+    doc: "A socket that takes requests.",
+    keys: &[&[
+        Key::required("name", Kind::Text(Text::Name), r#""outgoing""#, "Unique; in metrics and logs."),
+        Key::required(
+            "kind",
+            Kind::Text(Text::Choice(&[
+                Choice::built("outgoing", "requests of services on this host"),
+                Choice::built("incoming", "requests of other nodes"),
+            ])),
+            r#""outgoing""#,
+            "Which way requests go.",
+        ),
+        Key::required(
+            "listen",
+            Kind::Text(Text::Listen),
+            r#""127.0.0.1:4140""#,
+            "ADDRESS:PORT or unix:PATH; port 0 lets the kernel choose.",
+        ),
+        Key::refused("tls", "TLS on listeners is not built yet"),
+    ]],
+    choose: None,
+};

@@ -1,0 +1,54 @@
+//! The top level of the file, and `[defaults]`.
+
+use super::super::definition::{Key, Kind, TableDef, Text};
+use super::{
+    ACCESS_LOG, ADMIN, DNS, DRAIN, HOST_SERVICES, LIMITS, LISTENER, NODE, ROUTE, ROUTE_DEFAULTS, SERVICE,
+    SERVICE_DEFAULTS,
+};
+
+/// The whole file.
+pub static ROOT: TableDef = TableDef {
+    doc: "The whole file.",
+    keys: &[&[
+        Key::table("node", &NODE),
+        Key::table("admin", &ADMIN),
+        Key::table("drain", &DRAIN),
+        Key::table("limits", &LIMITS),
+        Key::table("dns", &DNS),
+        Key::table("access_log", &ACCESS_LOG),
+        Key::table("host_services", &HOST_SERVICES),
+        Key::table("defaults", &DEFAULTS),
+        Key::required(
+            "listeners",
+            Kind::List { item: &Kind::Table(&LISTENER), empty: false },
+            "[]",
+            "Sockets that take requests. At least one.",
+        ),
+        Key::optional(
+            "routes",
+            Kind::List { item: &Kind::Table(&ROUTE), empty: true },
+            "every request is answered no_route",
+            "[]",
+            "Rules: which requests, and where they go. The most specific rule wins: host, exact path, longest path_prefix, path_regex, method, most headers, most query parameters, file order.",
+        ),
+        Key::optional(
+            "services",
+            Kind::Map { name: Text::Name, value: &Kind::Table(&SERVICE), example: "reviews" },
+            "none",
+            "{}",
+            "Services by name: where their endpoints come from, and their policies.",
+        ),
+        Key::refused("callers", "limits and identities of callers are not built yet"),
+        Key::refused("policies", "authorization policies are not built yet"),
+        Key::refused("jwt", "JWT validation is not built yet"),
+        Key::refused("tracing", "trace export is not built yet"),
+    ]],
+    choose: None,
+};
+
+/// `[defaults]`.
+pub static DEFAULTS: TableDef = TableDef {
+    doc: "Policies of services and routes that are silent about them.",
+    keys: &[&[Key::table("service", &SERVICE_DEFAULTS), Key::table("route", &ROUTE_DEFAULTS)]],
+    choose: None,
+};

@@ -1,0 +1,106 @@
+//! What a key takes, in words: the same in problems, in `config/full.toml` and in the reference.
+
+use super::{
+    addresses,
+    definition::{Choice, Kind, Need, Text},
+    hosts,
+};
+
+/// What a key takes, as it follows "must be".
+pub(super) fn kind(kind: &Kind) -> String {
+    match kind {
+        Kind::Text(text) => syntax(*text),
+        Kind::Number { min, max } => format!("a whole number from {min} to {max}"),
+        Kind::Flag => "true or false".to_owned(),
+        Kind::True => "true".to_owned(),
+        Kind::List { item, .. } => format!("an array, each entry {}", self::kind(item)),
+        Kind::Table(_) => "a table".to_owned(),
+        Kind::Map { name, value, .. } => {
+            format!("a table, each key {}, each value {}", syntax(*name), self::kind(value))
+        }
+        Kind::Or(text, def) if def.built().next().is_some() => format!("{}, or a table", syntax(*text)),
+        Kind::Or(text, _) => syntax(*text),
+    }
+}
+
+/// What a key takes, for files whose head explains the syntax: words of a choice come with their meaning.
+pub(super) fn brief(kind: &Kind) -> String {
+    match kind {
+        Kind::Text(Text::Duration { zero: true }) => "a duration".to_owned(),
+        Kind::Text(Text::Duration { zero: false }) => "a duration above zero".to_owned(),
+        Kind::Text(Text::Choice(words)) | Kind::Or(Text::Choice(words), _) => {
+            let built = words.iter().filter(|word| word.refused.is_none());
+            built.map(|word| format!("\"{}\" ({})", word.word, word.doc)).collect::<Vec<_>>().join(", ")
+        }
+        _ => self::kind(kind),
+    }
+}
+
+/// What happens when a key is silent.
+pub(super) fn silence(need: Need) -> String {
+    match need {
+        Need::Required => "required".to_owned(),
+        Need::Optional(words) => words.to_owned(),
+        Need::Default(text) => text.to_owned(),
+    }
+}
+
+/// What is allowed for a syntax, as "...".
+pub(super) fn syntax(syntax: Text) -> String {
+    let fixed = match syntax {
+        Text::Choice(words) => return one_of(words),
+        Text::Duration { zero: false } => "a duration above zero such as \"250ms\", \"2s\", \"5m\" or \"1h\"",
+        Text::Duration { zero: true } => "a duration such as \"0s\", \"250ms\", \"2s\", \"5m\" or \"1h\"",
+        Text::Size { min, max } => {
+            return format!("a size from \"{}\" to \"{}\"", size_text(min), size_text(max));
+        }
+        Text::Name => "1 to 128 letters, digits, \"-\", \"_\" or \".\"",
+        Text::ListenerName => "the name of a listener",
+        Text::ServiceName => "the name of a service",
+        Text::HostPattern => hosts::ALLOWED_PATTERN,
+        Text::Path | Text::PathPrefix => "a path such as \"/v2\"",
+        Text::Regex => "a regular expression",
+        Text::Method => "a method such as \"GET\"",
+        Text::HeaderName => "a header name such as \"x-user\"",
+        Text::QueryName => "the name of a query parameter",
+        Text::Value => "a string",
+        Text::Listen => addresses::ALLOWED_LISTEN,
+        Text::AdminListen => addresses::ALLOWED_ADMIN,
+        Text::Endpoint => addresses::ALLOWED_ENDPOINT,
+        Text::DnsServer => addresses::ALLOWED_DNS_SERVER,
+        Text::DnsName => hosts::ALLOWED_DNS_NAME,
+        Text::HostTemplate => hosts::ALLOWED_TEMPLATE,
+        Text::LogPath => "\"stdout\" or a file",
+    };
+    fixed.to_owned()
+}
+
+/// `"a", "b" or "c"` of the words that work.
+fn one_of(words: &[Choice]) -> String {
+    let quoted: Vec<String> =
+        words.iter().filter(|word| word.refused.is_none()).map(|word| format!("\"{}\"", word.word)).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
+
+/// A size in its largest whole unit.
+pub(super) fn size_text(bytes: u64) -> String {
+    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let whole = units.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{bytes}B"), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_shown_in_their_largest_whole_unit() {
+        for (bytes, text) in [(512, "512B"), (65536, "64KiB"), (1 << 20, "1MiB"), (1025, "1025B")] {
+            assert_eq!(size_text(bytes), text);
+        }
+    }
+}
