@@ -1,4 +1,4 @@
-"""A gRPC server for grpc_client.py and grpc_load.py: every call kind, with bytes as messages so that no code is generated."""
+"""A gRPC server for grpc_client.py and grpc_load.py: every call kind; messages are bytes, so no code is generated."""
 
 import hashlib
 import sys

@@ -16,6 +16,7 @@ h2load_check() {
   local name=$1 requests=$2 output
   shift 2
   output=$(timeout 120 h2load -n "$requests" "$@" "$proxy/small" 2>&1) || true
-  check "$name" "requests: $requests total, $requests started, $requests done, $requests succeeded, 0 failed, 0 errored, 0 timeout status codes: $requests 2xx, 0 3xx, 0 4xx, 0 5xx" \
+  check "$name" "requests: $requests total, $requests started, $requests done, $requests succeeded, 0 failed, \
+0 errored, 0 timeout status codes: $requests 2xx, 0 3xx, 0 4xx, 0 5xx" \
     "$(grep -E '^(requests|status codes):' <<<"$output" | tr '\n' ' ' | sed 's/ $//')"
 }
