@@ -165,14 +165,14 @@ async fn a_call_that_its_caller_cancels_is_cancelled_at_the_server() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_stream_that_its_caller_drops_is_cancelled_at_the_server() {
-    let (_daemon, server, mut caller) = started().await;
-    let (sender, outgoing) = messages();
-    let call = caller.streaming(Request::new(outgoing), method("Chat"), Plain);
+    let (daemon, server, mut caller) = started().await;
+    let call = caller.server_streaming(Request::new(Bytes::from("a")), method("Forever"), Plain);
     let mut incoming = within("the call", call).await.unwrap().into_inner();
-    sender.send("a".into()).await.unwrap();
-    within("its echo", incoming.message()).await.unwrap();
+    assert_eq!(within("a message", incoming.message()).await.unwrap(), Some("a".into()));
+    assert_eq!(server.running(), 1);
     drop(incoming);
     eventually("the server sees it go", async || server.running() == 0).await;
+    daemon.metric_becomes("requests_in_flight", &[], 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

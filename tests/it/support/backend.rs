@@ -221,8 +221,15 @@ async fn obey<C: Future>(
 async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, body::BodyError> {
     shared.requests.fetch_add(1, Ordering::SeqCst);
     let running = Held::new(&shared.running);
+    let head = request.method() == http::Method::HEAD;
     let mut response = answer(&shared, request).await?;
     drop(running);
+    if head {
+        if let Some(length) = http_body::Body::size_hint(response.body()).exact() {
+            response.headers_mut().insert("content-length", length.into());
+        }
+        *response.body_mut() = body::empty(); // hyper leaves that to the service over HTTP/2
+    }
     response.headers_mut().insert("x-backend", shared.name.parse().unwrap());
     Ok(response)
 }
@@ -261,7 +268,8 @@ async fn hold(body: Incoming) {
 }
 
 fn respond(status: u16, text: &'static str) -> Response<Body> {
-    Response::builder().status(status).body(body::full(text)).unwrap()
+    let body = if matches!(status, 204 | 304) { body::empty() } else { body::full(text) };
+    Response::builder().status(status).body(body).unwrap()
 }
 
 /// One piece, and then what `next` says.

@@ -2,7 +2,7 @@
 //!
 //! Methods of `/test.Echo/`: `Unary` gives the message back, `Fail` answers FAILED_PRECONDITION, `Collect` joins
 //! what a client streams, `Count` streams as many messages as the request says, `Chat` gives each message back,
-//! `Hang` never answers, `Late` fails after one message.
+//! `Hang` never answers, `Late` fails after one message, `Forever` gives one message and then nothing more.
 
 use std::{
     future::Future,
@@ -158,6 +158,7 @@ async fn call(counts: Arc<Counts>, request: http::Request<Incoming>) -> Result<A
         "Collect" => grpc.client_streaming(Collect, request).await,
         "Count" => grpc.server_streaming(Count, request).await,
         "Late" => grpc.server_streaming(Late, request).await,
+        "Forever" => grpc.server_streaming(Forever, request).await,
         "Chat" => grpc.streaming(Chat, request).await,
         "Hang" => std::future::pending().await,
         _ => Status::unimplemented(name).into_http(),
@@ -178,6 +179,7 @@ struct Fail;
 struct Collect;
 struct Count;
 struct Late;
+struct Forever;
 struct Chat;
 
 impl UnaryService<Bytes> for Unary {
@@ -238,6 +240,17 @@ impl ServerStreamingService<Bytes> for Late {
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
         let items = [Ok(request.into_inner()), Err(Status::data_loss("lost on the way"))];
         Box::pin(async { Ok(Response::new(Box::pin(tokio_stream::iter(items)) as Replies)) })
+    }
+}
+
+impl ServerStreamingService<Bytes> for Forever {
+    type Response = Bytes;
+    type ResponseStream = Replies;
+    type Future = Reply<Replies>;
+
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        let items = tokio_stream::once(Ok(request.into_inner())).chain(tokio_stream::pending());
+        Box::pin(async { Ok(Response::new(Box::pin(items) as Replies)) })
     }
 }
 
