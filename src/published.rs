@@ -51,11 +51,13 @@ pub struct Reader<T>(RefCell<ReaderState<T>>);
 struct ReaderState<T> {
     cache: Cache<Arc<ArcSwap<T>>, Arc<T>>,
     /// What the last call returned, under a reference count of this worker's own.
+    #[allow(clippy::redundant_allocation)] // the inner count is shared by all workers, the outer is not
     seen: Rc<Arc<T>>,
 }
 
 impl<T> Reader<T> {
     /// The value now. The count that is raised belongs to this worker.
+    #[allow(clippy::redundant_allocation)] // as above
     pub fn get(&self) -> Rc<Arc<T>> {
         let mut state = self.0.borrow_mut();
         let ReaderState { cache, seen } = &mut *state;

@@ -48,17 +48,30 @@ impl Interim {
             if status == StatusCode::CONTINUE {
                 state.continued = true;
                 state.continue_waker.take()
-            } else if state.waiting.len() < MAX_WAITING {
-                state.waiting.push_back((status, headers));
-                self.0.any.store(true, Ordering::Release);
-                state.waker.take()
             } else {
-                None
+                self.put_in(&mut state, status, headers)
             }
         };
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Puts an answer of towpath's own in.
+    pub fn say(&self, status: StatusCode) {
+        let waker = self.put_in(&mut self.lock(), status, HeaderMap::new());
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn put_in(&self, state: &mut State, status: StatusCode, headers: HeaderMap) -> Option<Waker> {
+        if state.waiting.len() == MAX_WAITING {
+            return None;
+        }
+        state.waiting.push_back((status, headers));
+        self.0.any.store(true, Ordering::Release);
+        state.waker.take()
     }
 
     /// Returns once the endpoint has said `100 Continue`.

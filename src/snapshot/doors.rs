@@ -43,7 +43,8 @@ pub enum DoorCommand {
 /// The doors that are open now.
 pub(super) struct Doors {
     open: Vec<Arc<Door>>,
-    acceptor: mpsc::UnboundedSender<DoorCommand>,
+    /// None once the node drains.
+    acceptor: Option<mpsc::UnboundedSender<DoorCommand>>,
     metrics: Arc<Metrics>,
 }
 
@@ -55,7 +56,7 @@ pub(super) struct Plan {
 
 impl Doors {
     pub(super) fn new(acceptor: mpsc::UnboundedSender<DoorCommand>, metrics: Arc<Metrics>) -> Self {
-        Self { open: Vec::new(), acceptor, metrics }
+        Self { open: Vec::new(), acceptor: Some(acceptor), metrics }
     }
 
     pub(super) fn open(&self) -> &[Arc<Door>] {
@@ -132,8 +133,18 @@ impl Doors {
             if let DoorCommand::Replace(old, _) | DoorCommand::Close(old) = &command {
                 old.drain.advance(Phase::Draining);
             }
-            // The acceptor is gone only when the node stops.
-            let _ = self.acceptor.send(command);
+            if let Some(acceptor) = &self.acceptor {
+                // The acceptor is gone only when the node stops.
+                let _ = acceptor.send(command);
+            }
+        }
+    }
+
+    /// Closes every door for good; connections finish what they serve. Ends the acceptor, and with it the workers.
+    pub(super) fn close(&mut self) {
+        self.acceptor = None;
+        for door in &self.open {
+            door.drain.advance(Phase::Draining);
         }
     }
 }

@@ -112,6 +112,7 @@ pub struct Reloader {
     doors: Doors,
     shared: Shared,
     resolver: Resolver,
+    draining: bool,
 }
 
 impl Reloader {
@@ -137,7 +138,7 @@ impl Reloader {
             doors: Published::new(Arc::new(doors.open().to_vec())),
             last: Published::new(Arc::new(last)),
         };
-        let reloader = Self { source, seen, doors, shared, resolver };
+        let reloader = Self { source, seen, doors, shared, resolver, draining: false };
         reloader.count("applied", true);
         Ok(reloader)
     }
@@ -152,6 +153,9 @@ impl Reloader {
     /// # Errors
     /// Every problem, a line each; the old configuration stays in force.
     pub fn reload(&mut self, text: Option<String>) -> Result<Reloaded, String> {
+        if self.draining {
+            return Err("the node is draining: nothing is reloaded".to_owned());
+        }
         if let (Source::Text { text: old, .. }, Some(new)) = (&mut self.source, text) {
             *old = new;
         }
@@ -209,6 +213,12 @@ impl Reloader {
     /// Lets discovery follow a service that a worker made.
     pub fn follow(&self, service: &Arc<Service>) {
         service::follow(service, &self.resolver);
+    }
+
+    /// Closes every listener; connections finish what they serve. There is no way back.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        self.doors.close();
     }
 
     /// Housekeeping; to be called about once a second.

@@ -1,2 +1,23 @@
 //! One binary: the real daemon in process, real sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test that unwraps fails with the line at fault
+
+#[macro_use]
+mod support;
+
+mod admin;
+mod architecture;
+mod bad_input;
+mod balancing;
+mod bodies;
 mod config;
+mod connections;
+mod drain;
+mod failures;
+mod grpc;
+mod http1;
+mod http2;
+mod listeners;
+mod reload;
+mod routing;
+mod translation;
+mod upstream;

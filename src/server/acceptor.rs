@@ -1,0 +1,146 @@
+//! The acceptor: one thread that accepts on every listening socket and hands each connection to the least busy worker.
+//!
+//! It never ends by itself. When the process runs out of descriptors it waits for some to be given back, and counts.
+
+use std::{collections::HashMap, io, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
+
+use super::worker::WorkerHandle;
+use crate::{
+    net::{AsyncListener, Listener},
+    snapshot::{Door, DoorCommand},
+    telemetry::Metrics,
+};
+
+/// After an error that only time mends; doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Accepts connections.
+pub struct Acceptor {
+    workers: Arc<[WorkerHandle]>,
+    metrics: Arc<Metrics>,
+    open: HashMap<*const Door, Accepting>,
+}
+
+/// A socket that is being accepted from; it closes when this is dropped, after a last look at its queue.
+struct Accepting {
+    door: watch::Sender<Arc<Door>>,
+}
+
+impl Acceptor {
+    /// An acceptor that hands connections to `workers`.
+    pub fn new(workers: Arc<[WorkerHandle]>, metrics: Arc<Metrics>) -> Self {
+        Self { workers, metrics, open: HashMap::new() }
+    }
+
+    /// Runs until `commands` ends, within a local runtime.
+    pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<DoorCommand>) {
+        let mut running = tokio::task::JoinSet::new();
+        loop {
+            let command = tokio::select! {
+                command = commands.recv() => command,
+                Some(_) = running.join_next() => continue,
+            };
+            match command {
+                Some(DoorCommand::Open(socket, door)) => self.open(socket, door, &mut running),
+                Some(DoorCommand::Replace(old, new)) => self.replace(&old, new),
+                Some(DoorCommand::Close(door)) => {
+                    self.open.remove(&Arc::as_ptr(&door));
+                }
+                None => break,
+            }
+        }
+        self.open.clear();
+        while running.join_next().await.is_some() {}
+    }
+
+    fn open(&mut self, socket: Listener, door: Arc<Door>, running: &mut tokio::task::JoinSet<()>) {
+        let listener = match socket.into_async() {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(listener = &*door.name, %error, "cannot accept from the socket");
+                return;
+            }
+        };
+        tracing::info!(listener = &*door.name, address = %door.address, "listening");
+        let key = Arc::as_ptr(&door);
+        let (sender, receiver) = watch::channel(door);
+        self.open.insert(key, Accepting { door: sender });
+        let hands = Hands { workers: self.workers.clone(), metrics: self.metrics.clone(), next: 0 };
+        running.spawn_local(accept(listener, receiver, hands));
+    }
+
+    fn replace(&mut self, old: &Arc<Door>, new: Arc<Door>) {
+        if let Some(accepting) = self.open.remove(&Arc::as_ptr(old)) {
+            let key = Arc::as_ptr(&new);
+            accepting.door.send_replace(new);
+            self.open.insert(key, accepting);
+        }
+    }
+}
+
+/// Accepts until the door's sender is gone, then takes what the kernel's queue still holds.
+async fn accept(listener: AsyncListener, mut door: watch::Receiver<Arc<Door>>, mut hands: Hands) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            closed = door.changed() => match closed {
+                Ok(()) => continue,
+                Err(_) => break,
+            },
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok(accepted) => {
+                pause = FIRST_PAUSE;
+                hands.over(accepted, &door.borrow());
+            }
+            Err(error) => {
+                hands.metrics.accept_errors.inc();
+                if concerns_one_connection(&error) {
+                    continue;
+                }
+                if pause == FIRST_PAUSE {
+                    tracing::warn!(listener = &*door.borrow().name, %error, "cannot accept; trying again");
+                }
+                sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+    let last_door = door.borrow().clone();
+    while let Ok(Ok(accepted)) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+        hands.over(accepted, &last_door);
+    }
+}
+
+/// The next connection has nothing to do with what happened to this one.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, InvalidInput, NotConnected};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | InvalidInput | NotConnected)
+}
+
+/// Hands connections to workers.
+struct Hands {
+    workers: Arc<[WorkerHandle]>,
+    metrics: Arc<Metrics>,
+    /// Where to look first, so that equally busy workers take turns.
+    next: usize,
+}
+
+impl Hands {
+    fn over(&mut self, accepted: crate::net::Accepted, door: &Arc<Door>) {
+        let count = self.workers.len();
+        self.next = (self.next + 1) % count;
+        let order = (0..count).map(|offset| (self.next + offset) % count);
+        if let Some(least) = order.min_by_key(|index| self.workers[*index].connections()) {
+            self.workers[least].take(accepted, door.clone());
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! One connection, from its worker's hands to its end: which protocol does it speak?
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::{TcpStream, UnixStream},
+    time::Instant,
+};
+
+use super::{
+    http1, http2,
+    members::{Members, Membership},
+    timer::Timer,
+    worker::NewConnection,
+};
+use crate::{
+    net::{Accepted, Address, SharedStream, Stream},
+    proxy::{Caller, Worker},
+};
+
+/// How a client with prior knowledge opens HTTP/2 (RFC 9113 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bytes that are read at once while nothing is known about what comes.
+const READ: usize = 16 * 1024;
+
+thread_local! {
+    /// What a worker reads heads into: an idle connection holds no buffer of its own.
+    static SCRATCH: std::cell::RefCell<Box<[u8]>> = std::cell::RefCell::new(vec![0; READ].into());
+}
+
+/// Serves the connection as a task of this worker.
+pub(super) fn spawn(worker: Rc<Worker>, connection: NewConnection, members: &Rc<Members>) {
+    let membership = Rc::new(members.join());
+    let task = tokio::task::spawn_local(serve(worker, connection, membership.clone()));
+    membership.runs_as(task.abort_handle());
+}
+
+async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Membership>) {
+    let NewConnection { accepted, door, counted: _counted } = connection;
+    let _panics = CountsPanics(worker.clone());
+    let _open = door.series.connections.hold();
+    let _held = worker.metrics.worker_connections(worker.index).hold();
+    let (stream, peer) = match adopt(accepted) {
+        Ok(adopted) => adopted,
+        Err(error) => return tracing::warn!(%error, "cannot serve an accepted connection"),
+    };
+    let caller = Rc::new(Caller::new(door, peer));
+    poll_fn(|cx| Poll::Ready(membership.wake_with(cx.waker()))).await;
+    let stream = SharedStream::new(stream);
+    let mut buffer = BytesMut::new();
+    match detect(&worker, &stream, &mut buffer, &membership).await {
+        Some(Protocol::Http1) => http1::serve(worker, caller, stream, buffer, membership).await,
+        Some(Protocol::Http2) => http2::serve(worker, caller, stream, buffer.freeze(), membership).await,
+        None => {}
+    }
+}
+
+fn adopt(accepted: Accepted) -> io::Result<(Stream, Address)> {
+    Ok(match accepted {
+        Accepted::Tcp(stream, peer) => (Stream::Tcp(TcpStream::from_std(stream)?), Address::Tcp(peer)),
+        Accepted::Unix(stream) => {
+            let local = stream.local_addr().ok().and_then(|address| address.as_pathname().map(ToOwned::to_owned));
+            (Stream::Unix(UnixStream::from_std(stream)?), Address::Unix(local.unwrap_or_default()))
+        }
+    })
+}
+
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Reads until the first bytes tell; None when they do not come in time.
+async fn detect(
+    worker: &Worker,
+    stream: &SharedStream,
+    buffer: &mut BytesMut,
+    membership: &Membership,
+) -> Option<Protocol> {
+    let mut timer = Timer::new(Instant::now() + worker.view().snapshot.config.limits.first_byte_timeout);
+    let mut hurried = false;
+    poll_fn(|cx| loop {
+        if let Some(protocol) = told_by(buffer) {
+            return Poll::Ready(Some(protocol));
+        }
+        match poll_read_some(stream, cx, buffer) {
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Pending => {
+                if membership.is_draining() && !hurried {
+                    // It came with the last ones: a moment to say something, instead of the whole timeout.
+                    hurried = true;
+                    timer.set(Instant::now() + http1::DRAIN_LINGER);
+                }
+                return timer.poll(cx).map(|()| None);
+            }
+        }
+    })
+    .await
+}
+
+fn told_by(buffer: &[u8]) -> Option<Protocol> {
+    let compared = buffer.len().min(PREFACE.len());
+    match buffer[..compared] == PREFACE[..compared] {
+        false => Some(Protocol::Http1),
+        true if compared == PREFACE.len() => Some(Protocol::Http2),
+        true => None,
+    }
+}
+
+/// Reads once, through the worker's scratch memory, to the end of `buffer`; 0 is the end of the stream.
+pub(super) fn poll_read_some(
+    stream: &SharedStream,
+    cx: &mut Context<'_>,
+    buffer: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut read = ReadBuf::new(scratch);
+        std::task::ready!(Pin::new(&mut stream.clone()).poll_read(cx, &mut read))?;
+        buffer.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    })
+}
+
+/// Counts the panic that ends a connection's task.
+struct CountsPanics(Rc<Worker>);
+
+impl Drop for CountsPanics {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.metrics.connection_panics.inc();
+        }
+    }
+}

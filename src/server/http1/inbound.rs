@@ -1,0 +1,329 @@
+//! The reading side of a connection: heads, and the bodies between them.
+//!
+//! The connection's task reads heads; whoever sends a request on reads its body, which may be another task of the same
+//! worker. They share this, one at a time.
+
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::{
+    http::{
+        Body, BodyError,
+        http1::{
+            Chunk, ChunkedDecoder, Framing, Head, HeadError, HeadLimits,
+            head::{find_end, leading_empty_lines, parse},
+        },
+    },
+    net::SharedStream,
+    server::connection::poll_read_some,
+};
+
+/// Read at once for a body.
+const BODY_READ: usize = 64 * 1024;
+/// Of the next requests, while one is being served. More waits in the kernel, which stops the caller.
+const AHEAD: usize = 64 * 1024;
+
+/// The reading side. Clones share it.
+#[derive(Clone)]
+pub(super) struct Inbound(Rc<RefCell<State>>);
+
+struct State {
+    stream: SharedStream,
+    buffer: BytesMut,
+    /// How far `buffer` has been searched for the end of a head.
+    scanned: usize,
+    body: Progress,
+    /// The caller finished sending.
+    ended: bool,
+    /// The caller waits for `100 Continue`, and somebody has begun to read the body.
+    continue_due: bool,
+    /// The caller waits, and nobody has begun.
+    continue_awaited: bool,
+    /// The connection's task.
+    waker: Option<Waker>,
+}
+
+/// How far the present request's body has been read.
+enum Progress {
+    /// To its end.
+    Done,
+    Length(u64),
+    Chunked(ChunkedDecoder),
+    /// Nothing behind it can be trusted.
+    Broken,
+}
+
+impl Inbound {
+    pub(super) fn new(stream: SharedStream, buffer: BytesMut) -> Self {
+        Self(Rc::new(RefCell::new(State {
+            stream,
+            buffer,
+            scanned: 0,
+            body: Progress::Done,
+            ended: false,
+            continue_due: false,
+            continue_awaited: false,
+            waker: None,
+        })))
+    }
+
+    /// The next head; None when the caller has finished. Only between requests.
+    pub(super) fn poll_head(
+        &self,
+        cx: &mut Context<'_>,
+        limits: HeadLimits,
+    ) -> Poll<Result<Option<Head>, HeadError>> {
+        let state = &mut *self.0.borrow_mut();
+        loop {
+            if let Some(head) = state.take_head(limits)? {
+                return Poll::Ready(Ok(Some(head)));
+            }
+            if state.ended {
+                return Poll::Ready(Ok(None));
+            }
+            match ready!(poll_read_some(&state.stream, cx, &mut state.buffer)) {
+                Ok(0) | Err(_) => state.ended = true,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Whether a head has begun to arrive.
+    pub(super) fn has_begun(&self) -> bool {
+        !self.0.borrow().buffer.is_empty()
+    }
+
+    /// The body of the request whose head was last read.
+    pub(super) fn body(&self, head: &Head) -> Body {
+        let mut state = self.0.borrow_mut();
+        state.continue_due = false;
+        state.continue_awaited = head.expects_continue;
+        state.body = match head.framing {
+            Framing::None => Progress::Done,
+            Framing::Length(length) => Progress::Length(length),
+            Framing::Chunked => Progress::Chunked(ChunkedDecoder::new()),
+        };
+        match state.body {
+            Progress::Done => Body::Empty,
+            _ => Body::other(InboundBody(self.clone())),
+        }
+    }
+
+    /// Leaves the connection's waker, to be woken when the body needs an answer or has ended.
+    pub(super) fn wake_with(&self, waker: &Waker) {
+        self.0.borrow_mut().waker = Some(waker.clone());
+    }
+
+    /// Whether `100 Continue` is to be said now.
+    pub(super) fn take_continue(&self) -> bool {
+        std::mem::take(&mut self.0.borrow_mut().continue_due)
+    }
+
+    /// Whether the body has been read to its end.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.0.borrow().body, Progress::Done)
+    }
+
+    /// Whether the connection can carry no further request: the framing is broken, or the caller may or may not send
+    /// the body that nobody asked for.
+    pub(super) fn is_spoilt(&self) -> bool {
+        let state = self.0.borrow();
+        matches!(state.body, Progress::Broken) || (state.continue_awaited && !matches!(state.body, Progress::Done))
+    }
+
+    /// Whether somebody still holds the body.
+    pub(super) fn is_being_read(&self) -> bool {
+        Rc::strong_count(&self.0) > 1
+    }
+
+    /// The caller has finished sending, for good or bad. Reads ahead to find out, when nobody reads the body.
+    pub(super) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let state = &mut *self.0.borrow_mut();
+        while !state.ended {
+            if state.buffer.len() >= AHEAD {
+                return Poll::Pending;
+            }
+            match ready!(poll_read_some(&state.stream, cx, &mut state.buffer)) {
+                Ok(0) | Err(_) => state.ended = true,
+                Ok(_) => {}
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Reads the rest of a body that nobody wants, up to `limit` bytes; true when its end was found.
+    pub(super) async fn skip_body(&self, limit: usize) -> bool {
+        let mut skipped = 0;
+        while !self.is_done() {
+            let frame = std::future::poll_fn(|cx| self.0.borrow_mut().poll_body(cx)).await;
+            match frame {
+                Some(Ok(frame)) => skipped += frame.data_ref().map_or(0, Bytes::len),
+                Some(Err(_)) => return false,
+                None => return true,
+            }
+            if skipped > limit {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Reads and forgets until the caller has finished.
+    pub(super) async fn skip_all(&self) {
+        std::future::poll_fn(|cx| {
+            let state = &mut *self.0.borrow_mut();
+            while !state.ended {
+                state.buffer.clear();
+                match ready!(poll_read_some(&state.stream, cx, &mut state.buffer)) {
+                    Ok(0) | Err(_) => state.ended = true,
+                    Ok(_) => {}
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+impl State {
+    fn take_head(&mut self, limits: HeadLimits) -> Result<Option<Head>, HeadError> {
+        let empty = leading_empty_lines(&self.buffer);
+        if empty > 0 && self.scanned == 0 {
+            let _ = self.buffer.split_to(empty);
+        }
+        // The caller's half of an empty line: the other half is on its way.
+        if self.buffer[..] == *b"\r" {
+            return Ok(None);
+        }
+        let Some(end) = find_end(&self.buffer, &mut self.scanned, limits)? else { return Ok(None) };
+        self.scanned = 0;
+        let head = self.buffer.split_to(end).freeze();
+        if self.buffer.is_empty() {
+            // The head keeps the memory alive; the connection, which may be idle for long, does not.
+            self.buffer = BytesMut::new();
+        }
+        parse(&head, limits).map(Some)
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if std::mem::take(&mut self.continue_awaited) {
+            self.continue_due = true;
+            self.wake();
+        }
+        loop {
+            match self.next_frame() {
+                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(None) if matches!(self.body, Progress::Done) => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(error) => {
+                    self.body = Progress::Broken;
+                    self.wake();
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+            match ready!(self.poll_more(cx)) {
+                true => {}
+                false => {
+                    self.ended = true;
+                    self.body = Progress::Broken;
+                    self.wake();
+                    return Poll::Ready(Some(Err(BodyError::Incomplete)));
+                }
+            }
+        }
+    }
+
+    /// More bytes for the body; false when there are none to come.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let wanted = match self.body {
+            Progress::Length(left) => usize::try_from(left).unwrap_or(usize::MAX).min(BODY_READ),
+            _ => BODY_READ,
+        };
+        if wanted < 4096 {
+            return poll_read_some(&self.stream, cx, &mut self.buffer).map(|read| read.is_ok_and(|count| count > 0));
+        }
+        self.buffer.reserve(wanted);
+        self.stream.poll_read_into(cx, &mut self.buffer).map(|read| read.is_ok_and(|count| count > 0))
+    }
+
+    /// The next piece of the body in the buffer.
+    fn next_frame(&mut self) -> Result<Option<Frame<Bytes>>, BodyError> {
+        match &mut self.body {
+            Progress::Done => Ok(None),
+            Progress::Broken => Err(BodyError::Incomplete),
+            Progress::Length(_) if self.buffer.is_empty() => Ok(None),
+            Progress::Length(left) => {
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(self.buffer.len());
+                *left -= length as u64;
+                if *left == 0 {
+                    self.finish_body();
+                }
+                Ok(Some(Frame::data(self.buffer.split_to(length).freeze())))
+            }
+            Progress::Chunked(decoder) => match decoder.decode(&mut self.buffer)? {
+                Chunk::Data(data) => Ok(Some(Frame::data(data))),
+                Chunk::NeedMore => Ok(None),
+                Chunk::End => {
+                    self.finish_body();
+                    Ok(None)
+                }
+                Chunk::Trailers(trailers) => {
+                    self.finish_body();
+                    Ok(Some(Frame::trailers(trailers)))
+                }
+            },
+        }
+    }
+
+    fn finish_body(&mut self) {
+        self.body = Progress::Done;
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// The body of the present request.
+struct InboundBody(Inbound);
+
+impl HttpBody for InboundBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.0.0.borrow_mut().poll_body(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_done()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.0.0.borrow().body {
+            Progress::Done => SizeHint::with_exact(0),
+            Progress::Length(left) => SizeHint::with_exact(left),
+            Progress::Chunked(_) | Progress::Broken => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for InboundBody {
+    fn drop(&mut self) {
+        // The connection may be waiting for the body's reader to be gone.
+        self.0.0.borrow().wake();
+    }
+}

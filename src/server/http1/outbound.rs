@@ -1,0 +1,224 @@
+//! The writing side of a connection: responses, framed as the caller's version allows.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode, Version,
+    header::{CONNECTION, CONTENT_LENGTH, DATE},
+    response::Parts,
+};
+use http_body::{Body as _, SizeHint};
+use tokio::io::AsyncWrite;
+
+use crate::{http::http1::encode, net::SharedStream};
+
+/// A piece of content up to this is copied behind what waits to be written; a larger one is written from where it is.
+const COPIED: usize = 16 * 1024;
+
+/// The writing side.
+pub(super) struct Outbound {
+    stream: SharedStream,
+    buffer: Vec<u8>,
+    written: usize,
+}
+
+/// What a response's framing depends on.
+pub(super) struct Asked {
+    pub(super) method: Method,
+    pub(super) version: Version,
+}
+
+/// How the end of a response's content is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// There is no content.
+    Empty,
+    /// After this many bytes.
+    After(u64),
+    /// With the last chunk.
+    Chunked,
+    /// With the connection.
+    WithConnection,
+}
+
+impl Asked {
+    /// How a response with these parts ends (RFC 9112 6.3).
+    pub(super) fn ends(&self, status: StatusCode, headers: &HeaderMap, content: &SizeHint) -> Ends {
+        let none = self.method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+        if none {
+            return Ends::Empty;
+        }
+        let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        match declared.or(content.exact()) {
+            Some(length) => Ends::After(length),
+            None if self.version == Version::HTTP_10 => Ends::WithConnection,
+            None => Ends::Chunked,
+        }
+    }
+}
+
+impl Outbound {
+    pub(super) fn new(stream: SharedStream) -> Self {
+        Self { stream, buffer: Vec::new(), written: 0 }
+    }
+
+    /// Puts a response's head in. `keep` is whether the connection stays open after it.
+    pub(super) fn head(&mut self, parts: &Parts, ends: Ends, asked: &Asked, keep: bool, date: impl Fn() -> HeaderValue) {
+        let out = &mut self.buffer;
+        out.reserve(512);
+        encode::status_line(out, parts.status);
+        encode::fields(out, &parts.headers);
+        let has_length = parts.headers.contains_key(CONTENT_LENGTH);
+        match ends {
+            Ends::After(length) if !has_length => {
+                encode::raw_field(out, "content-length", itoa::Buffer::new().format(length).as_bytes());
+            }
+            Ends::Chunked => encode::raw_field(out, "transfer-encoding", b"chunked"),
+            Ends::After(_) | Ends::Empty | Ends::WithConnection => {}
+        }
+        if !parts.headers.contains_key(DATE) {
+            encode::field(out, &DATE, &date());
+        }
+        match (keep, asked.version == Version::HTTP_10) {
+            (false, _) => encode::field(out, &CONNECTION, &HeaderValue::from_static("close")),
+            (true, true) => encode::field(out, &CONNECTION, &HeaderValue::from_static("keep-alive")),
+            (true, false) => {}
+        }
+        encode::end(out);
+    }
+
+    /// Puts an interim answer in.
+    pub(super) fn interim(&mut self, status: StatusCode, headers: &HeaderMap) {
+        encode::status_line(&mut self.buffer, status);
+        encode::fields(&mut self.buffer, headers);
+        encode::end(&mut self.buffer);
+    }
+
+    /// Puts content in; a large piece is written at once.
+    ///
+    /// # Errors
+    /// When the caller is gone.
+    pub(super) async fn content(&mut self, data: Bytes, ends: Ends) -> io::Result<()> {
+        match ends {
+            Ends::Empty => Ok(()),
+            Ends::Chunked if data.len() <= COPIED => {
+                encode::chunk(&mut self.buffer, &data);
+                Ok(())
+            }
+            Ends::Chunked => {
+                encode::size_line(&mut self.buffer, data.len());
+                self.large(data).await?;
+                self.buffer.extend_from_slice(b"\r\n");
+                Ok(())
+            }
+            Ends::After(_) | Ends::WithConnection if data.len() <= COPIED => {
+                self.buffer.extend_from_slice(&data);
+                Ok(())
+            }
+            Ends::After(_) | Ends::WithConnection => self.large(data).await,
+        }
+    }
+
+    /// Puts the end in.
+    pub(super) fn end(&mut self, ends: Ends, trailers: Option<&HeaderMap>) {
+        if ends == Ends::Chunked {
+            encode::last_chunk(&mut self.buffer, trailers);
+        }
+    }
+
+    /// Bytes that wait to be written.
+    pub(super) fn waiting(&self) -> usize {
+        self.buffer.len() - self.written
+    }
+
+    /// Writes what waits.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.waiting() > 0 {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.buffer[self.written..]))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += count;
+        }
+        self.buffer.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what waits.
+    ///
+    /// # Errors
+    /// When the caller is gone.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Gives the buffer's memory back; to be called when the connection becomes idle.
+    pub(super) fn rest(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = Vec::new();
+        }
+    }
+
+    /// Says that nothing more will come.
+    pub(super) async fn shut_down(&mut self) {
+        // The caller may be gone already, which is as good.
+        let _ = std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
+    }
+
+    /// Writes what waits, then `data` from where it is.
+    async fn large(&mut self, mut data: Bytes) -> io::Result<()> {
+        std::future::poll_fn(|cx| {
+            while !data.is_empty() {
+                let slices = [io::IoSlice::new(&self.buffer[self.written..]), io::IoSlice::new(&data)];
+                let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices))?;
+                if count == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                let ahead = count.min(self.buffer.len() - self.written);
+                self.written += ahead;
+                data.advance(count - ahead);
+            }
+            self.buffer.clear();
+            self.written = 0;
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+}
+
+/// The size that a body declares.
+pub(super) fn size_of(body: &crate::proxy::ResponseBody) -> SizeHint {
+    body.size_hint()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(method: Method, version: Version, status: u16, length: Option<&str>, exact: Option<u64>) -> Ends {
+        let mut headers = HeaderMap::new();
+        if let Some(length) = length {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_str(length).unwrap());
+        }
+        let hint = exact.map_or_else(SizeHint::default, SizeHint::with_exact);
+        Asked { method, version }.ends(StatusCode::from_u16(status).unwrap(), &headers, &hint)
+    }
+
+    #[test]
+    fn the_end_is_shown_as_the_callers_version_allows() {
+        use Version as V;
+        assert_eq!(ends(Method::GET, V::HTTP_11, 200, Some("5"), None), Ends::After(5));
+        assert_eq!(ends(Method::GET, V::HTTP_11, 200, None, Some(0)), Ends::After(0));
+        assert_eq!(ends(Method::GET, V::HTTP_11, 200, None, None), Ends::Chunked);
+        assert_eq!(ends(Method::GET, V::HTTP_10, 200, None, None), Ends::WithConnection);
+        assert_eq!(ends(Method::HEAD, V::HTTP_11, 200, Some("5"), Some(0)), Ends::Empty);
+        assert_eq!(ends(Method::GET, V::HTTP_11, 204, None, None), Ends::Empty);
+        assert_eq!(ends(Method::GET, V::HTTP_11, 304, Some("5"), None), Ends::Empty);
+    }
+}

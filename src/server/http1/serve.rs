@@ -1,0 +1,309 @@
+//! The loop over a connection's requests.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use http::{Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use tokio::time::{Instant, timeout};
+
+use super::{
+    inbound::Inbound,
+    outbound::{Asked, Ends, Outbound, size_of},
+};
+use crate::{
+    config::Limits,
+    http::{
+        Interim,
+        http1::{Head, HeadError, HeadLimits},
+    },
+    net::{PeerState, SharedStream, peer_state},
+    proxy::{self, Caller, Failure, Reason, ResponseBody, Worker},
+    server::{members::Membership, timer::Timer},
+};
+
+/// How long an idle connection of a draining listener is left open. A request that is already on its way is answered,
+/// with `connection: close`; without this, closing at once would lose it.
+pub(in crate::server) const DRAIN_LINGER: Duration = Duration::from_secs(1);
+/// How often a caller is looked at that has finished sending while its request is being served.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Written before more of a response's body is read.
+const WRITE_AHEAD: usize = 64 * 1024;
+/// Of a request body that nobody wanted, read so that the connection can be kept.
+const SKIPPED: usize = 256 * 1024;
+/// How long the caller has to take a last response and to finish, before the connection is closed.
+const CLOSE_LINGER: Duration = Duration::from_secs(2);
+
+struct Connection {
+    worker: Rc<Worker>,
+    caller: Rc<Caller>,
+    membership: Rc<Membership>,
+    stream: SharedStream,
+    inbound: Inbound,
+    outbound: Outbound,
+    timer: Timer,
+}
+
+/// Why the loop ends.
+enum Over {
+    /// Nothing is left to be said.
+    Closed,
+    /// The caller must be given the time to read what was said.
+    Linger,
+}
+
+/// Serves requests until the connection ends.
+pub(in crate::server) async fn serve(
+    worker: Rc<Worker>,
+    caller: Rc<Caller>,
+    stream: SharedStream,
+    buffer: BytesMut,
+    membership: Rc<Membership>,
+) {
+    let inbound = Inbound::new(stream.clone(), buffer);
+    poll_fn(|cx| Poll::Ready(inbound.wake_with(cx.waker()))).await;
+    let mut connection = Connection {
+        outbound: Outbound::new(stream.clone()),
+        timer: Timer::new(Instant::now()),
+        worker,
+        caller,
+        membership,
+        stream,
+        inbound,
+    };
+    loop {
+        match connection.serve_one().await {
+            Ok(()) => {}
+            Err(Over::Closed) => return,
+            Err(Over::Linger) => return connection.linger().await,
+        }
+    }
+}
+
+impl Connection {
+    /// One request, from its head to the end of its response.
+    async fn serve_one(&mut self) -> Result<(), Over> {
+        let head = match self.next_head().await? {
+            Ok(head) => head,
+            Err(error) => return self.refuse(&error).await,
+        };
+        let asked = Asked { method: head.parts.method.clone(), version: head.parts.version };
+        let wants_keep = head.keep_alive;
+        let body = self.inbound.body(&head);
+        let request = Request::from_parts(head.parts, body);
+        let response = self.answer(request, asked.version).await?;
+        let keep = wants_keep && !self.membership.is_draining() && !self.inbound.is_spoilt();
+        self.respond(response, &asked, keep).await?;
+        if !keep { Err(Over::Linger) } else { self.finish_request().await }
+    }
+
+    /// The next request's head; `Err` in it when it cannot be read.
+    async fn next_head(&mut self) -> Result<Result<Head, HeadError>, Over> {
+        let limits = self.worker.view().snapshot.config.limits.clone();
+        let head_limits = HeadLimits { bytes: limits.header_bytes, fields: limits.header_count };
+        self.outbound.rest();
+        let mut waiting = Waiting { idle: !self.inbound.has_begun(), draining: false };
+        self.timer.set(Instant::now() + if waiting.idle { limits.idle_timeout } else { limits.head_timeout });
+        poll_fn(|cx| match self.inbound.poll_head(cx, head_limits) {
+            Poll::Ready(Ok(Some(head))) => Poll::Ready(Ok(Ok(head))),
+            Poll::Ready(Ok(None)) => Poll::Ready(Err(Over::Closed)),
+            Poll::Ready(Err(error)) => Poll::Ready(Ok(Err(error))),
+            Poll::Pending => {
+                self.time_wait(&mut waiting, &limits);
+                self.timer.poll(cx).map(|()| Err(Over::Closed))
+            }
+        })
+        .await
+    }
+
+    /// Sets the timer by what is being waited for.
+    fn time_wait(&mut self, waiting: &mut Waiting, limits: &Limits) {
+        if waiting.idle && self.inbound.has_begun() {
+            waiting.idle = false;
+            self.timer.set(Instant::now() + limits.head_timeout);
+        }
+        if waiting.idle && !waiting.draining && self.membership.is_draining() {
+            waiting.draining = true;
+            self.timer.set(Instant::now() + DRAIN_LINGER);
+        }
+    }
+
+    /// Answers what cannot be read, and ends the connection.
+    async fn refuse(&mut self, error: &HeadError) -> Result<(), Over> {
+        let failure = match error {
+            HeadError::TooLarge => Failure::new(Reason::HeadersTooLarge, "the request's head is over the limits"),
+            HeadError::Malformed(what) => Failure::new(Reason::BadRequest, *what),
+        };
+        let response = proxy::refuse(&self.worker, &self.caller, &failure);
+        let asked = Asked { method: http::Method::GET, version: Version::HTTP_11 };
+        self.respond(response, &asked, false).await?;
+        Err(Over::Linger)
+    }
+
+    /// Has the request served, and passes interim answers on meanwhile.
+    async fn answer(
+        &mut self,
+        request: Request<crate::http::Body>,
+        version: Version,
+    ) -> Result<Response<ResponseBody>, Over> {
+        let interim = Interim::default();
+        let (worker, caller) = (self.worker.clone(), self.caller.clone());
+        let mut handling = pin!(proxy::handle(&worker, &caller, request, &interim));
+        let mut began = false;
+        poll_fn(|cx| {
+            if let Poll::Ready(response) = handling.as_mut().poll(cx) {
+                return Poll::Ready(Ok(response));
+            }
+            if !began {
+                began = true;
+                interim.wake_with(cx.waker());
+                self.timer.set(Instant::now() + LOOK_AGAIN);
+            }
+            self.write_interim(cx, &interim, version);
+            self.poll_gone(cx).map(|()| Err(Over::Closed))
+        })
+        .await
+    }
+
+    fn write_interim(&mut self, cx: &mut Context<'_>, interim: &Interim, version: Version) {
+        if self.inbound.take_continue() {
+            self.outbound.interim(StatusCode::CONTINUE, &http::HeaderMap::new());
+        }
+        while let Some((status, headers)) = interim.pop() {
+            interim.wake_with(cx.waker());
+            // HTTP/1.0 knows no interim answers (RFC 9110 15.2).
+            if version != Version::HTTP_10 {
+                self.outbound.interim(status, &headers);
+            }
+        }
+        // An error shows again when the response is written.
+        let _ = self.outbound.poll_flush(cx);
+    }
+
+    /// Ready when nobody is there any more to take a response.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let finished = if self.inbound.is_done() { self.inbound.poll_ended(cx).is_ready() } else { true };
+        if !finished {
+            return Poll::Pending;
+        }
+        // The caller has finished sending, or somebody else reads its body: ask the kernel about it now and then.
+        if self.inbound.is_done() && self.is_gone() {
+            return Poll::Ready(());
+        }
+        while self.timer.poll(cx).is_ready() {
+            if self.is_gone() {
+                return Poll::Ready(());
+            }
+            self.timer.set(Instant::now() + LOOK_AGAIN);
+        }
+        Poll::Pending
+    }
+
+    fn is_gone(&self) -> bool {
+        match self.stream.tcp_ends() {
+            Some((local, peer)) => peer_state(local, peer) == PeerState::Gone,
+            None => self.stream.is_hung_up(),
+        }
+    }
+
+    /// Writes the response.
+    async fn respond(&mut self, response: Response<ResponseBody>, asked: &Asked, keep: bool) -> Result<(), Over> {
+        let (parts, mut body) = response.into_parts();
+        let ends = asked.ends(parts.status, &parts.headers, &size_of(&body));
+        let keep = keep && ends != Ends::WithConnection;
+        self.outbound.head(&parts, ends, asked, keep, || self.worker.date());
+        if ends != Ends::Empty {
+            self.write_body(&mut body, ends).await?;
+        }
+        self.outbound.flush().await.map_err(|_| Over::Closed)?;
+        if ends == Ends::WithConnection { Err(Over::Linger) } else { Ok(()) }
+    }
+
+    async fn write_body(&mut self, body: &mut ResponseBody, ends: Ends) -> Result<(), Over> {
+        let mut left = if let Ends::After(length) = ends { length } else { u64::MAX };
+        let mut trailers = None;
+        while !body.is_end_stream() && trailers.is_none() {
+            match self.next_frame(body).await? {
+                None => break,
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        // More than was declared would be read as the next response.
+                        left = left.checked_sub(data.len() as u64).ok_or(Over::Closed)?;
+                        self.outbound.content(data, ends).await.map_err(|_| Over::Closed)?;
+                    }
+                    Err(frame) => trailers = frame.into_trailers().ok(),
+                },
+                // The caller must see that the response is not whole: no end, and the connection closes.
+                Some(Err(_)) => {
+                    let _ = self.outbound.flush().await;
+                    return Err(Over::Closed);
+                }
+            }
+            if self.outbound.waiting() >= WRITE_AHEAD {
+                self.outbound.flush().await.map_err(|_| Over::Closed)?;
+            }
+        }
+        if matches!(ends, Ends::After(_)) && left > 0 {
+            let _ = self.outbound.flush().await;
+            return Err(Over::Closed);
+        }
+        self.outbound.end(ends, trailers.as_ref());
+        Ok(())
+    }
+
+    /// The next frame of the response; what waits is written while there is none.
+    async fn next_frame(
+        &mut self,
+        body: &mut ResponseBody,
+    ) -> Result<Option<Result<http_body::Frame<bytes::Bytes>, crate::http::BodyError>>, Over> {
+        poll_fn(|cx| {
+            if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
+                return Poll::Ready(Ok(frame));
+            }
+            if let Poll::Ready(Err(_)) = self.outbound.poll_flush(cx) {
+                return Poll::Ready(Err(Over::Closed));
+            }
+            self.poll_gone(cx).map(|()| Err(Over::Closed))
+        })
+        .await
+    }
+
+    /// Makes sure that the next byte is the next request's first.
+    async fn finish_request(&mut self) -> Result<(), Over> {
+        if self.inbound.is_done() {
+            return Ok(());
+        }
+        // The endpoint answered early, and may still be taking the rest.
+        let read = timeout(CLOSE_LINGER, async {
+            poll_fn(|_| if self.inbound.is_being_read() && !self.inbound.is_done() && !self.inbound.is_spoilt() {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            })
+            .await;
+            !self.inbound.is_spoilt() && self.inbound.skip_body(SKIPPED).await
+        });
+        if read.await.unwrap_or(false) { Ok(()) } else { Err(Over::Linger) }
+    }
+
+    /// Closes so that the caller can read the last response: a socket that is closed with unread bytes is reset, and the
+    /// reset may overtake the response (RFC 9112 9.6).
+    async fn linger(mut self) {
+        self.outbound.shut_down().await;
+        let _ = timeout(CLOSE_LINGER, self.inbound.skip_all()).await;
+    }
+}
+
+/// What a connection without a request waits for.
+struct Waiting {
+    /// Nothing of the next head has arrived.
+    idle: bool,
+    /// It has been seen that the listener drains.
+    draining: bool,
+}

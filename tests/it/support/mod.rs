@@ -1,0 +1,19 @@
+//! What the integration tests are written with: the daemon, real peers on both sides of it, and bounded waits.
+
+#[macro_use]
+mod protocols;
+
+pub mod backend;
+pub mod body;
+pub mod client;
+pub mod daemon;
+pub mod dns;
+pub mod grpc;
+pub mod raw;
+pub mod wait;
+
+pub use backend::Backend;
+pub use client::{Answer, Call, Client, Speaks, call, get};
+pub use daemon::Daemon;
+pub use raw::{Raw, RawServer};
+pub use wait::{eventually, within};
