@@ -39,6 +39,9 @@ impl From<Reloaded> for ReloadAnswer {
 
 /// Waits for the outcome.
 pub(super) async fn reload(State(shared): State<Arc<Shared>>) -> Response {
+    if shared.admin.drain.phase() != Phase::Running {
+        return refused(StatusCode::SERVICE_UNAVAILABLE, "the node is draining and reloads no more");
+    }
     let (reply, outcome) = oneshot::channel();
     // Where nobody takes the request, nobody replies either.
     let _ = shared.admin.reload.send(ReloadRequest { text: None, reply });
