@@ -26,7 +26,7 @@ pub async fn shut_down(reloader: &mut Reloader, node: &Trigger, mut workers: mps
     if !in_time {
         let left = connections(reloader.seen());
         tracing::warn!(connections = left, "the drain's deadline has passed: what still runs is cut off");
-        for door in reloader.doors() {
+        for door in &*reloader.seen().doors.get() {
             door.drain.advance(Phase::Closed);
         }
     }

@@ -24,7 +24,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 pub struct Acceptor {
     workers: Arc<[WorkerHandle]>,
     metrics: Arc<Metrics>,
-    open: HashMap<*const Door, Accepting>,
+    /// By the address of the door.
+    open: HashMap<usize, Accepting>,
 }
 
 /// A socket that is being accepted from; it closes when this is dropped, after a last look at its queue.
@@ -50,7 +51,7 @@ impl Acceptor {
                 Some(DoorCommand::Open(socket, door)) => self.open(socket, door, &mut running),
                 Some(DoorCommand::Replace(old, new)) => self.replace(&old, new),
                 Some(DoorCommand::Close(door)) => {
-                    self.open.remove(&Arc::as_ptr(&door));
+                    self.open.remove(&Arc::as_ptr(&door).addr());
                 }
                 None => break,
             }
@@ -68,7 +69,7 @@ impl Acceptor {
             }
         };
         tracing::info!(listener = &*door.name, address = %door.address, "listening");
-        let key = Arc::as_ptr(&door);
+        let key = Arc::as_ptr(&door).addr();
         let (sender, receiver) = watch::channel(door);
         self.open.insert(key, Accepting { door: sender });
         let hands = Hands { workers: self.workers.clone(), metrics: self.metrics.clone(), next: 0 };
@@ -76,8 +77,8 @@ impl Acceptor {
     }
 
     fn replace(&mut self, old: &Arc<Door>, new: Arc<Door>) {
-        if let Some(accepting) = self.open.remove(&Arc::as_ptr(old)) {
-            let key = Arc::as_ptr(&new);
+        if let Some(accepting) = self.open.remove(&Arc::as_ptr(old).addr()) {
+            let key = Arc::as_ptr(&new).addr();
             accepting.door.send_replace(new);
             self.open.insert(key, accepting);
         }
