@@ -1,6 +1,10 @@
 //! What one worker thread has: its view of the snapshot, its connections to endpoints, its random numbers.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::Arc,
+};
 
 use tokio::time::Instant;
 

@@ -68,8 +68,7 @@ fn adopt(accepted: Accepted) -> io::Result<(Stream, Address)> {
     Ok(match accepted {
         Accepted::Tcp(stream, peer) => (Stream::Tcp(TcpStream::from_std(stream)?), Address::Tcp(peer)),
         Accepted::Unix(stream) => {
-            let local =
-                stream.local_addr().ok().and_then(|address| address.as_pathname().map(ToOwned::to_owned));
+            let local = stream.local_addr().ok().and_then(|address| address.as_pathname().map(ToOwned::to_owned));
             (Stream::Unix(UnixStream::from_std(stream)?), Address::Unix(local.unwrap_or_default()))
         }
     })
@@ -89,22 +88,20 @@ async fn detect(
 ) -> Option<Protocol> {
     let mut timer = Timer::new(Instant::now() + worker.view().snapshot.config.limits.first_byte_timeout);
     let mut hurried = false;
-    poll_fn(|cx| {
-        loop {
-            if let Some(protocol) = told_by(buffer) {
-                return Poll::Ready(Some(protocol));
-            }
-            match poll_read_some(stream, cx, buffer) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Pending => {
-                    if membership.is_draining() && !hurried {
-                        // It came with the last ones: a moment to say something, instead of the whole timeout.
-                        hurried = true;
-                        timer.set(Instant::now() + http1::DRAIN_LINGER);
-                    }
-                    return timer.poll(cx).map(|()| None);
+    poll_fn(|cx| loop {
+        if let Some(protocol) = told_by(buffer) {
+            return Poll::Ready(Some(protocol));
+        }
+        match poll_read_some(stream, cx, buffer) {
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Pending => {
+                if membership.is_draining() && !hurried {
+                    // It came with the last ones: a moment to say something, instead of the whole timeout.
+                    hurried = true;
+                    timer.set(Instant::now() + http1::DRAIN_LINGER);
                 }
+                return timer.poll(cx).map(|()| None);
             }
         }
     })

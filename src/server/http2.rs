@@ -13,10 +13,7 @@ use h2::{
     Reason as Reset, RecvStream, SendStream,
     server::{Builder, Connection, SendResponse},
 };
-use http::{
-    Method, Request, Response, StatusCode,
-    header::{DATE, EXPECT},
-};
+use http::{Method, Request, Response, StatusCode, header::{DATE, EXPECT}};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -157,11 +154,7 @@ impl Streams {
         });
     }
 
-    async fn serve_one(
-        &self,
-        request: Request<RecvStream>,
-        mut respond: SendResponse<Bytes>,
-    ) -> Result<(), h2::Error> {
+    async fn serve_one(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
         let head_only = request.method() == Method::HEAD;
         let interim = Interim::default();
         let response = if self.is_too_large(&request) {
@@ -220,9 +213,7 @@ async fn write_body(mut body: ResponseBody, mut stream: SendStream<Bytes>) -> Re
     loop {
         let frame = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
             Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-            Poll::Pending => {
-                stream.poll_reset(cx).map(|reset| Err(reset.map_or_else(|error| error, Into::into)))
-            }
+            Poll::Pending => stream.poll_reset(cx).map(|reset| Err(reset.map_or_else(|error| error, Into::into))),
         })
         .await?;
         match frame {
@@ -299,11 +290,7 @@ impl AsyncRead for Replayed {
 }
 
 impl AsyncWrite for Replayed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

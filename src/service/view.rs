@@ -72,12 +72,7 @@ impl ServiceView {
         }
     }
 
-    fn choose(
-        &self,
-        set: &Rc<Arc<EndpointSet>>,
-        avoid: &[u64],
-        random: impl FnMut() -> u64,
-    ) -> Option<usize> {
+    fn choose(&self, set: &Rc<Arc<EndpointSet>>, avoid: &[u64], random: impl FnMut() -> u64) -> Option<usize> {
         // With nothing to avoid, and when everything is to be avoided, any endpoint will do.
         let all_avoided = || set.endpoints.iter().all(|endpoint| avoid.contains(&endpoint.target.id));
         let avoid = if avoid.is_empty() || all_avoided() { &[] } else { avoid };

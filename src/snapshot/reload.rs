@@ -228,9 +228,7 @@ impl Reloader {
             .routes
             .iter()
             .flat_map(|route| &route.backends)
-            .filter_map(
-                |backend| if let Backend::PerHost(template) = backend { Some(&**template) } else { None },
-            )
+            .filter_map(|backend| if let Backend::PerHost(template) = backend { Some(&**template) } else { None })
             .collect();
         self.shared.host_services.sweep(snapshot.config.host_services.idle_timeout, &templates);
         for service in snapshot.services.iter().chain(&self.shared.host_services.list()) {
