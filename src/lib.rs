@@ -9,6 +9,8 @@ pub mod admin;
 pub mod app;
 /// 3: pure choice of an endpoint: least-request, round-robin.
 pub mod balance;
+/// 12: the command line.
+pub mod cli;
 /// 1: typed -> checked; problems with positions; schema and reference are generated from it.
 pub mod config;
 /// 4: where a service's endpoints come from: fixed, DNS; the last good answer is kept.

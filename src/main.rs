@@ -1,2 +1,7 @@
-//! The command line.
-fn main() {}
+//! The command line: see `src/cli/`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    towpath::cli::main(std::env::args_os())
+}

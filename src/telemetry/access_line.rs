@@ -108,7 +108,10 @@ impl Write for Escaped<'_> {
 }
 
 /// RFC 3339 in UTC with milliseconds. A time before 1970 is written as 1970.
-fn write_time(to: &mut String, time: SystemTime) -> fmt::Result {
+///
+/// # Errors
+/// Never: a string takes everything.
+pub fn write_time(to: &mut String, time: SystemTime) -> fmt::Result {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(days);

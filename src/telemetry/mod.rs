@@ -16,6 +16,7 @@ mod render;
 mod series;
 mod trace;
 
+pub use access_line::write_time;
 pub use access_log::{AccessLog, Record};
 pub use arena::enter_worker;
 pub use handles::{AttemptOutcome, EndpointSeries, ListenerSeries, RequestSeries, ServiceSeries};

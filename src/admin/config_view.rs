@@ -1,0 +1,170 @@
+//! `/api/config`: the configuration in force in the shape of the file, with every default filled in.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use serde_json::{Map, Value, json};
+
+use super::{routes, server::Shared, words};
+use crate::config::{Config, Limits, Listener, LogPath, Pool, Service, ServicePolicy, Source};
+
+pub(super) async fn config(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let snapshot = shared.snapshot();
+    Json(json!({ "generation": snapshot.generation, "config": whole(&snapshot.config) }))
+}
+
+fn whole(config: &Config) -> Value {
+    let services: Map<_, _> =
+        config.services.iter().map(|(name, given)| (name.to_string(), service(given))).collect();
+    let servers: Vec<String> = config.dns.servers.iter().map(ToString::to_string).collect();
+    json!({
+        "node": {
+            "name": &*config.node.name,
+            "zone": config.node.zone.as_deref(),
+            "workers": config.node.workers.get(),
+        },
+        "admin": { "listen": config.admin.listen.to_string() },
+        "drain": { "timeout": words::duration(config.drain.timeout) },
+        "limits": limits(&config.limits),
+        "dns": {
+            "servers": servers,
+            "timeout": words::duration(config.dns.timeout),
+            "first_answer_timeout": words::duration(config.dns.first_answer_timeout),
+        },
+        "access_log": config.access_log.as_ref().map(|log| json!({ "path": log_path(&log.path) })),
+        "host_services": {
+            "max": config.host_services.max,
+            "idle_timeout": words::duration(config.host_services.idle_timeout),
+        },
+        "listeners": config.listeners.iter().map(listener).collect::<Vec<_>>(),
+        "routes": routes::all(config),
+        "services": services,
+    })
+}
+
+fn limits(limits: &Limits) -> Value {
+    json!({
+        "header_bytes": words::size(limits.header_bytes),
+        "header_count": limits.header_count,
+        "first_byte_timeout": words::duration(limits.first_byte_timeout),
+        "head_timeout": words::duration(limits.head_timeout),
+        "idle_timeout": words::duration(limits.idle_timeout),
+        "max_streams": limits.max_streams,
+    })
+}
+
+fn log_path(path: &LogPath) -> String {
+    match path {
+        LogPath::Stdout => "stdout".to_owned(),
+        LogPath::File(path) => path.display().to_string(),
+    }
+}
+
+fn listener(listener: &Listener) -> Value {
+    json!({
+        "name": &*listener.name,
+        "kind": words::kind(listener.kind),
+        "listen": listener.address.to_string(),
+    })
+}
+
+fn service(service: &Service) -> Value {
+    let mut written = policy(&service.policy);
+    match &service.source {
+        Source::Dns { host, port } => drop(written.insert("dns".to_owned(), json!(format!("{host}:{port}")))),
+        Source::Fixed(endpoints) => {
+            let endpoint = |endpoint: &crate::config::FixedEndpoint| json!({ "address": endpoint.address.to_string(), "weight": endpoint.weight });
+            let list: Vec<Value> = endpoints.iter().map(endpoint).collect();
+            written.insert("endpoints".to_owned(), json!(list));
+        }
+    }
+    Value::Object(written)
+}
+
+fn policy(policy: &ServicePolicy) -> Map<String, Value> {
+    let mut written = Map::new();
+    written.insert("protocol".to_owned(), json!(words::protocol(policy.protocol)));
+    written.insert("balancer".to_owned(), json!(words::balancer(policy.balancer)));
+    written.insert("connect_timeout".to_owned(), json!(words::duration(policy.connect_timeout)));
+    written.insert("pool".to_owned(), pool(&policy.pool));
+    written
+}
+
+fn pool(pool: &Pool) -> Value {
+    json!({
+        "max_idle": pool.max_idle,
+        "idle_timeout": words::duration(pool.idle_timeout),
+        "max_lifetime": words::duration(pool.max_lifetime),
+        "max_connections": pool.max_connections,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{self, Environment};
+
+    /// What this file shows must be what the daemon means, so it is read back.
+    #[test]
+    fn what_is_shown_means_the_same_configuration() {
+        let text = r#"
+            [dns]
+            servers = ["127.0.0.1:5353"]
+            [limits]
+            header_bytes = "1000B"
+            [[listeners]]
+            name = "outgoing"
+            kind = "outgoing"
+            listen = "127.0.0.1:4140"
+            [[listeners]]
+            name = "in"
+            kind = "incoming"
+            listen = "unix:/run/towpath.sock"
+            [[routes]]
+            name = "reviews"
+            listeners = ["in", "outgoing"]
+            hosts = ["reviews", "*.reviews.internal"]
+            match = [
+                { path_prefix = "/v2", methods = ["GET"], headers = { client = "Android", x = { absent = true } } },
+                { path_regex = "/v[0-9]+", query = { page = { present = true }, y = { regex = "a|b" } } },
+                { path = "/healthz" },
+            ]
+            backends = [{ service = "b", weight = 10 }, { service = "a", weight = 90 }]
+            timeout = "2s"
+            attempt_timeout = "1500ms"
+            [[routes]]
+            name = "rest"
+            backends = [{ dns = "{host}.local:8080" }]
+            [services.a]
+            dns = "a.local:80"
+            protocol = "http2"
+            [services.b]
+            endpoints = ["10.0.0.1:80", { address = "10.0.0.2:80", weight = 3 }]
+            balancer = "round-robin"
+            pool = { max_idle = 3 }
+        "#;
+        let environment = Environment::of_process();
+        let parse = |text: &str| {
+            config::parse_in(text, Path::new("t.toml"), &environment)
+                .unwrap_or_else(|problems| panic!("{problems}"))
+        };
+        let config = parse(text);
+        let mut shown = whole(&config);
+        // TOML has no null, and silence means the same.
+        without_nulls(&mut shown);
+        assert_eq!(parse(&toml::to_string(&shown).unwrap()), config);
+    }
+
+    fn without_nulls(value: &mut Value) {
+        match value {
+            Value::Object(map) => {
+                map.retain(|_, value| !value.is_null());
+                map.values_mut().for_each(without_nulls);
+            }
+            Value::Array(list) => list.iter_mut().for_each(without_nulls),
+            _ => {}
+        }
+    }
+}

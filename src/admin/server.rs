@@ -1,0 +1,148 @@
+//! Which path of the admin API is answered by what.
+
+use std::{
+    future::IntoFuture,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, Uri, header},
+    middleware,
+    response::{Html, IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::{actions, config_view, explain, guard::Guard, page, routes, services, status};
+use crate::{
+    drain::{Phase, Trigger, Watcher},
+    snapshot::{ReloadRequest, Seen, Snapshot},
+    telemetry::{Metrics, log::LogControl},
+};
+
+/// Every path, as the answer to an unknown one lists them.
+const PATHS: [&str; 12] = [
+    "/",
+    "/live",
+    "/ready",
+    "/metrics",
+    "/api/status",
+    "/api/config",
+    "/api/services",
+    "/api/routes",
+    "/api/explain",
+    "/api/reload",
+    "/api/drain",
+    "/api/log-level",
+];
+
+/// An answer that is still being written when the node has closed gets this long.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// What the admin API reads and presses.
+pub struct Admin {
+    /// What is in force.
+    pub seen: Seen,
+    /// What has been counted.
+    pub metrics: Arc<Metrics>,
+    /// To the control thread, which reloads.
+    pub reload: mpsc::UnboundedSender<ReloadRequest>,
+    /// Drains the node.
+    pub drain: Trigger,
+    /// The level of towpath's own log; none when another program's log is in place.
+    pub log: Option<LogControl>,
+    /// When the node started.
+    pub started: SystemTime,
+}
+
+/// What handlers share.
+pub(super) struct Shared {
+    pub(super) admin: Admin,
+    /// Close to when the node started, and never adjusted.
+    pub(super) born: Instant,
+}
+
+impl Shared {
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.admin.seen.snapshot.get()
+    }
+}
+
+/// Answers on `listener` until `stop` has reached [`Phase::Closed`].
+pub async fn serve(admin: Admin, listener: tokio::net::TcpListener, mut stop: Watcher) {
+    let bound = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    let app = app(Shared { admin, born: Instant::now() }, Guard::new(bound));
+    let mut closed = stop.clone();
+    let server = axum::serve(listener, app)
+        .with_graceful_shutdown(async move { closed.reached(Phase::Closed).await })
+        .into_future();
+    let patience = async {
+        stop.reached(Phase::Closed).await;
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
+    tokio::select! {
+        // It accepts for ever: errors of single connections do not end it.
+        _ = server => {}
+        () = patience => {}
+    }
+}
+
+pub(super) fn app(shared: Shared, guard: Guard) -> Router {
+    Router::new()
+        .route("/", get(page::page))
+        .route("/live", get(async || "live\n"))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/api/status", get(status::status))
+        .route("/api/config", get(config_view::config))
+        .route("/api/services", get(services::services))
+        .route("/api/routes", get(routes::routes))
+        .route("/api/explain", get(explain::answer))
+        .route("/api/reload", post(actions::reload))
+        .route("/api/drain", post(actions::drain))
+        .route("/api/log-level", get(actions::log_level).put(actions::set_log_level))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::new(guard), super::guard::check))
+        .with_state(Arc::new(shared))
+}
+
+/// An error as JSON: `{"error": text}`.
+pub(super) fn refused(status: StatusCode, text: impl Into<String>) -> Response {
+    (status, Json(json!({ "error": text.into() }))).into_response()
+}
+
+async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
+    match shared.admin.drain.phase() {
+        Phase::Running => (StatusCode::OK, "ready\n"),
+        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "not ready: the node is draining\n"),
+        Phase::Closed => {
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready: the node has drained and is stopping\n")
+        }
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.admin.metrics.render())
+}
+
+async fn unknown_path(uri: Uri) -> Response {
+    let body = json!({ "error": format!("there is no {}", uri.path()), "paths": PATHS });
+    (StatusCode::NOT_FOUND, Json(body)).into_response()
+}
+
+async fn wrong_method(uri: Uri) -> Response {
+    let text = format!("{} does not take this method; `allow` names those that it takes", uri.path());
+    refused(StatusCode::METHOD_NOT_ALLOWED, text)
+}
+
+/// A page of HTML that runs no scripts and loads nothing.
+pub(super) fn html(text: String) -> Response {
+    let policy = [(header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'")];
+    (policy, Html(text)).into_response()
+}

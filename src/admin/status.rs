@@ -1,0 +1,108 @@
+//! `/api/status`: the node in one answer. The command line reads it back.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+
+use super::{server::Shared, words};
+use crate::{
+    drain::Phase,
+    snapshot::{Attempt, Door, Reloaded},
+};
+
+/// The node.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// `[node] name`.
+    pub node: String,
+    /// `[node] zone`.
+    pub zone: Option<String>,
+    /// Of towpath.
+    pub version: String,
+    /// Number of the configuration in force.
+    pub generation: u64,
+    /// RFC 3339.
+    pub started: String,
+    /// Since it started.
+    pub uptime_seconds: u64,
+    /// Threads that serve connections.
+    pub workers: usize,
+    /// `running` or `draining`.
+    pub state: String,
+    /// Those that are open.
+    pub listeners: Vec<ListenerState>,
+    /// The last configuration that was read.
+    pub last_reload: LastReload,
+}
+
+/// One listener that is open.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ListenerState {
+    /// Its name.
+    pub name: String,
+    /// `outgoing` or `incoming`.
+    pub kind: String,
+    /// Where it really listens.
+    pub address: String,
+    /// Open now.
+    pub connections: i64,
+}
+
+/// What came of the last configuration that was read.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LastReload {
+    /// RFC 3339.
+    pub at: String,
+    /// `applied`, `unchanged` or `rejected`.
+    pub result: String,
+    /// Every problem, a line each, when it was rejected.
+    pub error: Option<String>,
+}
+
+impl LastReload {
+    fn of(attempt: &Attempt) -> Self {
+        let (result, error) = match &attempt.outcome {
+            Ok(Reloaded::Applied { .. }) => ("applied", None),
+            Ok(Reloaded::Unchanged { .. }) => ("unchanged", None),
+            Err(problems) => ("rejected", Some(problems.clone())),
+        };
+        Self { at: words::time(attempt.at), result: result.to_owned(), error }
+    }
+}
+
+impl ListenerState {
+    fn of(door: &Door) -> Self {
+        Self {
+            name: door.name.to_string(),
+            kind: words::kind(door.kind).to_owned(),
+            address: door.address.to_string(),
+            connections: door.series.connections.get(),
+        }
+    }
+}
+
+impl Status {
+    pub(super) fn of(shared: &Shared) -> Self {
+        let snapshot = shared.snapshot();
+        let node = &snapshot.config.node;
+        let doors = shared.admin.seen.doors.get();
+        Self {
+            node: node.name.to_string(),
+            zone: node.zone.as_deref().map(str::to_owned),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            generation: snapshot.generation,
+            started: words::time(shared.admin.started),
+            uptime_seconds: shared.born.elapsed().as_secs(),
+            workers: node.workers.get(),
+            state: if shared.admin.drain.phase() == Phase::Running { "running" } else { "draining" }
+                .to_owned(),
+            listeners: doors.iter().map(|door| ListenerState::of(door)).collect(),
+            last_reload: LastReload::of(&shared.admin.seen.last.get()),
+        }
+    }
+}
+
+pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
+    Json(Status::of(&shared))
+}

@@ -1,0 +1,108 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::telemetry::log::LogFormat;
+
+/// A service mesh data plane: one proxy daemon per host.
+#[derive(Debug, Parser)]
+#[command(name = "towpath", version, arg_required_else_help = true)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the daemon. SIGHUP reloads; SIGTERM and SIGINT drain, a second one exits at once.
+    Run(Run),
+    /// Check a configuration file; prints every problem.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Say where a request would go, and why not elsewhere.
+    Explain(Explain),
+    /// Sample services and the daemon in one process, with a little traffic.
+    Demo {
+        /// Exit after the three acts, instead of at Ctrl-C.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Show the state of a running daemon.
+    Status(Remote),
+    /// Let a running daemon read its configuration again; waits for the outcome.
+    Reload(Remote),
+    /// Let a running daemon finish its requests and exit.
+    Drain(Remote),
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+    /// Print a completion script.
+    Completions {
+        /// For this shell.
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Run {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/towpath/towpath.toml")]
+    pub(super) config: PathBuf,
+    /// What a line of towpath's own log looks like.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub(super) log_format: Format,
+    /// What is logged: off, error, warn, info, debug, trace, or for single modules `info,towpath::proxy=debug`.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(super) log_level: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Explain {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    /// The listener that the request comes to; by default the first outgoing one.
+    #[arg(long, value_name = "NAME")]
+    pub(super) listener: Option<String>,
+    /// A header of the request; a `host` header wins over the URL's host, as with curl.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub(super) headers: Vec<String>,
+    /// The request's body.
+    #[arg(long, value_name = "FILE")]
+    pub(super) body: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Such as GET.
+    pub(super) method: String,
+    /// Such as http://reviews/v2.
+    pub(super) url: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Remote {
+    /// The daemon's admin API.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9990")]
+    pub(super) admin: String,
+}

@@ -1,0 +1,44 @@
+//! A small HTTP/1.1 client for the admin API and for the demonstration's traffic.
+
+use std::io;
+
+use axum::body::{Body, to_bytes};
+use http::{Method, Request, StatusCode, header};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// No answer that is read here is longer.
+const MAX_BODY: usize = 256 << 20;
+
+/// One connection that is kept alive.
+pub(super) struct Connection(SendRequest<String>);
+
+/// An answer, read whole.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: String,
+}
+
+impl Connection {
+    /// Connects to `HOST:PORT`. Needs a runtime.
+    pub(super) async fn open(address: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        // How the connection ends shows in the request that it ends for.
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(Self(sender))
+    }
+
+    /// Sends a request without a body and reads the answer.
+    pub(super) async fn ask(&mut self, method: Method, host: &str, path: &str) -> io::Result<Answer> {
+        let request =
+            Request::builder().method(method).uri(path).header(header::HOST, host).body(String::new());
+        let request = request.map_err(io::Error::other)?;
+        self.0.ready().await.map_err(io::Error::other)?;
+        let (head, body) = self.0.send_request(request).await.map_err(io::Error::other)?.into_parts();
+        let body = to_bytes(Body::new(body), MAX_BODY).await.map_err(io::Error::other)?;
+        Ok(Answer { status: head.status, body: String::from_utf8_lossy(&body).into_owned() })
+    }
+}

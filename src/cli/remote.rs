@@ -1,0 +1,154 @@
+//! The commands that speak to a running daemon: status, reload, drain.
+
+use std::{io, time::Duration};
+
+use http::{Method, StatusCode, Uri};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    http_client::{Answer, Connection},
+    outcome::{Failure, Outcome},
+    table::table,
+};
+use crate::admin::{ReloadAnswer, ServiceState, Services, Status};
+
+/// A daemon that has not answered after this is not going to. A reload of a large file takes seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) fn status(admin: &str) -> Outcome {
+    let status: Status = read(&ask(admin, Method::GET, "/api/status")?)?;
+    let services: Services = read(&ask(admin, Method::GET, "/api/services")?)?;
+    Ok(format!("{}\n{}\n{}", summary(&status), listeners(&status), self::services(&services)))
+}
+
+pub(super) fn reload(admin: &str) -> Outcome {
+    let answer: ReloadAnswer = read(&ask(admin, Method::POST, "/api/reload")?)?;
+    Ok(match answer.result.as_str() {
+        "unchanged" => format!("unchanged: generation {} stays in force\n", answer.generation),
+        result => format!("{result}: generation {} is in force\n", answer.generation),
+    })
+}
+
+pub(super) fn drain(admin: &str) -> Outcome {
+    ask(admin, Method::POST, "/api/drain")?;
+    Ok("draining: running requests finish, then towpath exits\n".to_owned())
+}
+
+/// The body of an answer that is 200. What towpath refuses becomes the failure's text.
+fn ask(admin: &str, method: Method, path: &str) -> Result<String, Failure> {
+    let authority = authority(admin)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::running(format!("cannot make a runtime: {error}")))?;
+    let asked = runtime.block_on(tokio::time::timeout(PATIENCE, exchange(&authority, method, path)));
+    let answer = asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| {
+        let hint = "is towpath running, and is this its [admin] listen? (--admin URL)";
+        Failure::running(format!("cannot reach towpath's admin API at http://{authority}: {error}; {hint}"))
+    })?;
+    if answer.status == StatusCode::OK {
+        return Ok(answer.body);
+    }
+    let json: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+    Err(Failure::running(match json["error"].as_str() {
+        Some(error) => error.to_owned(),
+        None => format!("http://{authority}{path} answered {}: is this towpath's admin API?", answer.status),
+    }))
+}
+
+async fn exchange(authority: &str, method: Method, path: &str) -> io::Result<Answer> {
+    Connection::open(authority).await?.ask(method, authority, path).await
+}
+
+/// `HOST:PORT` of `http://HOST[:PORT]`.
+fn authority(admin: &str) -> Result<String, Failure> {
+    let wrong = || Failure::usage(format!("--admin {admin}: must be a URL such as http://127.0.0.1:9990"));
+    let uri: Uri = admin.parse().map_err(|_| wrong())?;
+    let plain = uri.scheme_str() == Some("http") && matches!(uri.path(), "/" | "") && uri.query().is_none();
+    let authority = uri.authority().filter(|_| plain).ok_or_else(wrong)?;
+    Ok(format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)))
+}
+
+fn read<T: DeserializeOwned>(body: &str) -> Result<T, Failure> {
+    serde_json::from_str(body).map_err(|error| {
+        Failure::running(format!("the answer cannot be read, is the daemon of another version? ({error})"))
+    })
+}
+
+fn summary(status: &Status) -> String {
+    let Status { node, version, state, generation, workers, last_reload, .. } = status;
+    let zone = status.zone.as_ref().map(|zone| format!(" in {zone}")).unwrap_or_default();
+    let up = uptime(status.uptime_seconds);
+    let workers = if *workers == 1 { "1 worker".to_owned() } else { format!("{workers} workers") };
+    let mut text = format!(
+        "{node}{zone}: towpath {version} {state}, generation {generation}, {workers}, up {up}\n\
+         last configuration read {}: {}\n",
+        last_reload.at, last_reload.result
+    );
+    for line in last_reload.error.iter().flat_map(|error| error.lines()) {
+        text += &format!("  {line}\n");
+    }
+    text
+}
+
+fn uptime(seconds: u64) -> String {
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, seconds) => format!("{seconds}s"),
+        (0, 0, minutes, seconds) => format!("{minutes}m {seconds}s"),
+        (0, hours, minutes, _) => format!("{hours}h {minutes}m"),
+        (days, hours, ..) => format!("{days}d {hours}h"),
+    }
+}
+
+fn listeners(status: &Status) -> String {
+    let row = |listener: &crate::admin::ListenerState| {
+        [&listener.name, &listener.kind, &listener.address, &listener.connections.to_string()]
+            .map(String::clone)
+    };
+    let rows: Vec<_> = status.listeners.iter().map(row).collect();
+    table(["LISTENER", "KIND", "ADDRESS", "CONNECTIONS"], &rows)
+}
+
+fn services(services: &Services) -> String {
+    let rows: Vec<_> = services.services.iter().map(service).collect();
+    table(["SERVICE", "SOURCE", "PROTOCOL", "BALANCER", "ENDPOINTS", "IN FLIGHT", "STATE"], &rows)
+}
+
+fn service(service: &ServiceState) -> [String; 7] {
+    let age = service.discovery_age_seconds.map(|age| format!(", answer {age:.0}s old")).unwrap_or_default();
+    let message = service.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+    [
+        service.name.clone(),
+        service.source.clone(),
+        service.protocol.clone(),
+        service.balancer.clone(),
+        service.endpoints.len().to_string(),
+        service.in_flight.to_string(),
+        format!("{}{age}{message}", service.state),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_url_is_a_host_and_a_port() {
+        for (url, expected) in [
+            ("http://127.0.0.1:9990", "127.0.0.1:9990"),
+            ("http://[::1]:9990/", "[::1]:9990"),
+            ("http://node-7", "node-7:80"),
+        ] {
+            assert_eq!(authority(url).unwrap(), expected);
+        }
+        for wrong in ["", "127.0.0.1:9990", "https://a", "http://a/b", "http://a/?b", "unix:/x"] {
+            assert!(authority(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn uptime_shows_its_two_largest_units() {
+        for (seconds, text) in [(5, "5s"), (125, "2m 5s"), (7260, "2h 1m"), (180_000, "2d 2h")] {
+            assert_eq!(uptime(seconds), text);
+        }
+    }
+}
