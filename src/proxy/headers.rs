@@ -2,7 +2,7 @@
 
 use http::{
     HeaderMap, HeaderValue, Method, Uri, Version,
-    header::{HOST, VIA},
+    header::{COOKIE, HOST, VIA},
     request::Parts,
     uri::{PathAndQuery, Scheme},
 };
@@ -61,12 +61,25 @@ pub(super) fn address_request(parts: &mut Parts, target: &Target, version: upstr
             if parts.headers.get(HOST) != Some(&target.authority) {
                 parts.headers.insert(HOST, target.authority.clone());
             }
+            join_cookies(&mut parts.headers);
         }
         upstream::Version::Http2 => {
             parts.version = Version::HTTP_2;
             parts.headers.remove(HOST);
             parts.uri = absolute(&parts.uri, &parts.method, target);
         }
+    }
+}
+
+/// HTTP/2 may split `cookie` into fields, HTTP/1.1 has one (RFC 9113 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
     }
 }
 

@@ -86,7 +86,8 @@ async fn detect(
     buffer: &mut BytesMut,
     membership: &Membership,
 ) -> Option<Protocol> {
-    let mut timer = Timer::new(Instant::now() + worker.view().snapshot.config.limits.first_byte_timeout);
+    let limits = worker.view().snapshot.config.limits.clone();
+    let mut timer = Timer::new(Instant::now() + limits.first_byte_timeout);
     let mut hurried = false;
     poll_fn(|cx| loop {
         if let Some(protocol) = told_by(buffer) {
@@ -94,7 +95,7 @@ async fn detect(
         }
         match poll_read_some(stream, cx, buffer) {
             Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
-            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Ok(_)) => timer.set(Instant::now() + limits.head_timeout),
             Poll::Pending => {
                 if membership.is_draining() && !hurried {
                     // It came with the last ones: a moment to say something, instead of the whole timeout.

@@ -91,9 +91,8 @@ async fn an_address_that_cannot_be_bound_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_cannot_be_read_or_bound_does_not_start() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
-    let held = std::net::TcpListener::bind(&taken).unwrap();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = held.local_addr().unwrap().to_string();
     let toml = listener("outgoing", &taken) + &one_service("http1", &["127.0.0.1:9".parse().unwrap()]);
     assert!(Daemon::try_start(&toml).err().unwrap().contains(&taken));
     drop(held);

@@ -72,11 +72,12 @@ async fn trailers_of_an_http1_request_reach_an_http2_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn trailers_of_an_http2_request_reach_an_http1_server() {
+async fn declared_trailers_of_an_http2_request_reach_an_http1_server() {
     let server = crate::support::RawServer::start().await;
     let daemon = Daemon::start(&one_service("http1", &[server.address]));
     let mut client = Client::connect(daemon.address(), Speaks::Http2).await;
-    let request = call("POST", "svc", "/").body(body::with_trailers(&["ab"], &[("x-sum", "2")]));
+    let request = call("POST", "svc", "/").header("trailer", "x-sum");
+    let request = request.body(body::with_trailers(&["ab"], &[("x-sum", "2")]));
     let asking = tokio::spawn(async move { client.ask(request).await });
     let mut upstream = server.accept().await;
     let head = upstream.read_head().await;

@@ -211,7 +211,7 @@ fn framing(version: Version, headers: &HeaderMap) -> Result<Framing, HeadError> 
     match (codings.next(), lengths.next()) {
         (None, None) => Ok(Framing::None),
         (Some(_), Some(_)) => Err(Malformed("Content-Length beside Transfer-Encoding")),
-        (Some(_), None) if version == Version::HTTP_10 => Err(Malformed("Transfer-Encoding in HTTP/1.0")),
+        (Some(_), None) if version == Version::HTTP_10 => Err(Malformed("Transfer-Encoding in a request of version 1.0")),
         (Some(coding), None) => {
             let chunked = codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
             if chunked { Ok(Framing::Chunked) } else { Err(Malformed("Transfer-Encoding is not chunked")) }

@@ -157,7 +157,9 @@ impl Connection {
         let mut handling = pin!(proxy::handle(&worker, &caller, request, &interim));
         let mut began = false;
         poll_fn(|cx| {
-            if let Poll::Ready(response) = handling.as_mut().poll(cx) {
+            let poll = handling.as_mut().poll(cx);
+            self.write_interim(cx, &interim, version);
+            if let Poll::Ready(response) = poll {
                 return Poll::Ready(Ok(response));
             }
             if !began {
@@ -165,7 +167,6 @@ impl Connection {
                 interim.wake_with(cx.waker());
                 self.timer.set(Instant::now() + LOOK_AGAIN);
             }
-            self.write_interim(cx, &interim, version);
             self.poll_gone(cx).map(|()| Err(Over::Closed))
         })
         .await

@@ -180,7 +180,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
         obey(serving, http2::Connection::graceful_shutdown, order).await;
     } else {
         let mut builder = http1::Builder::new();
-        builder.half_close(true).timer(TokioTimer::new());
+        builder.timer(TokioTimer::new());
         let serving = builder.serve_connection(TokioIo::new(stream), service);
         obey(serving, http1::Connection::graceful_shutdown, order).await;
     }
