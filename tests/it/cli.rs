@@ -125,7 +125,7 @@ fn explain_tells_the_winner_and_why_the_others_are_not() {
     };
     let text = ask(&["GET", "http://reviews/x"]);
     for part in
-        ["route     reviews\n", " 90.0 %  v1 ", "rest     matches too, but `reviews` takes precedence"]
+        ["route     reviews\n", " 90.0 %  v1 ", "rest  matches too, but `reviews` takes precedence"]
     {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
