@@ -124,9 +124,7 @@ fn explain_tells_the_winner_and_why_the_others_are_not() {
         out(&output)
     };
     let text = ask(&["GET", "http://reviews/x"]);
-    for part in
-        ["route     reviews\n", " 90.0 %  v1 ", "rest  matches too, but `reviews` takes precedence"]
-    {
+    for part in ["route     reviews\n", " 90.0 %  v1 ", "rest  matches too, but `reviews` takes precedence"] {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
     let json: Value = serde_json::from_str(&ask(&["--json", "GET", "/", "-H", "host: other:8080"])).unwrap();
