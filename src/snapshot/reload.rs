@@ -189,6 +189,8 @@ impl Reloader {
         let snapshot = Arc::new(build::build(config, Some(&old), &self.shared)?);
         if let Some(resolver) = new_resolver {
             self.resolver = resolver;
+            // These outlive snapshots, and would go on asking the old servers.
+            self.shared.host_services.list().iter().for_each(|service| self.follow(service));
         }
         self.seen.snapshot.publish(snapshot.clone());
         self.retire(&old, &snapshot);
