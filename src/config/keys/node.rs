@@ -99,7 +99,12 @@ pub static DNS: TableDef = TableDef {
             "[]",
             "Addresses of DNS servers, port 53 where none is given. Empty: those of the system's resolv.conf.",
         ),
-        Key::default("timeout", POSITIVE, r#""2s""#, "Duration that one query waits for its answer."),
+        Key::default(
+            "timeout",
+            POSITIVE,
+            r#""2s""#,
+            "Duration of one look-up, over all servers and the search list.",
+        ),
         Key::default(
             "first_answer_timeout",
             POSITIVE,
