@@ -83,10 +83,11 @@ impl ServiceView {
         let avoid = if avoid.is_empty() || all_avoided() { &[] } else { avoid };
         let usable = |index: usize| avoid.is_empty() || !avoid.contains(&set.endpoints[index].target.id);
         match self.service.policy.balancer {
-            Balancer::LeastRequest => {
+            Balancer::RoundRobin if avoid.is_empty() => self.in_turn(set, random, usable),
+            // A further attempt takes no turn: with two endpoints, every request's first would go to the failed one.
+            Balancer::RoundRobin | Balancer::LeastRequest => {
                 least_request(&set.weights, random, |index| set.endpoints[index].load(), usable)
             }
-            Balancer::RoundRobin => self.in_turn(set, random, usable),
         }
     }
 

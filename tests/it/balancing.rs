@@ -72,3 +72,16 @@ async fn least_request_avoids_a_stuck_endpoint_from_every_worker() {
     assert!(hanging.len() <= 2, "{} of 60 requests went to the stuck endpoint", hanging.len());
     hanging.iter().for_each(|asking| asking.abort());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn round_robin_comes_to_an_endpoint_that_refuses_connections_no_more_often_than_its_turn() {
+    let good = Backend::start("good").await;
+    // Bound, so that nobody else gets the port, and not listening.
+    let dead = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    dead.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let refusing = dead.local_addr().unwrap().as_socket().unwrap();
+    let service = one_service("http1", &[good.address, refusing]);
+    let daemon = Daemon::start(&format!("{service}balancer = \"round-robin\"\n"));
+    assert_eq!(shares(&daemon, 100).await["good"], 100);
+    daemon.metric_becomes("retries_total", &[("reason", "connect_failed")], 50.0).await;
+}
