@@ -4,7 +4,7 @@
 //! unchanged (nearly all do) reads one pointer that is written only by a publication, and touches no reference count
 //! that another worker touches. No guard outlives a call, so nothing is held across an await.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, ops::Deref, rc::Rc, sync::Arc};
 
 #[allow(clippy::disallowed_types)] // the one place
 use arc_swap::{ArcSwap, Cache};
@@ -38,7 +38,7 @@ impl<T> Published<T> {
     /// A reader for one worker.
     pub fn reader(&self) -> Reader<T> {
         let mut cache = Cache::new(self.0.clone());
-        let seen = Rc::new(cache.load().clone());
+        let seen = Current(Rc::new(cache.load().clone()));
         Reader(RefCell::new(ReaderState { cache, seen }))
     }
 }
@@ -50,22 +50,40 @@ pub struct Reader<T>(RefCell<ReaderState<T>>);
 #[derive(Debug)]
 struct ReaderState<T> {
     cache: Cache<Arc<ArcSwap<T>>, Arc<T>>,
-    /// What the last call returned, under a reference count of this worker's own.
-    #[allow(clippy::redundant_allocation)] // the inner count is shared by all workers, the outer is not
-    seen: Rc<Arc<T>>,
+    /// What the last call returned.
+    seen: Current<T>,
 }
 
 impl<T> Reader<T> {
-    /// The value now. The count that is raised belongs to this worker.
-    #[allow(clippy::redundant_allocation)] // as above
-    pub fn get(&self) -> Rc<Arc<T>> {
+    /// The value now.
+    pub fn get(&self) -> Current<T> {
         let mut state = self.0.borrow_mut();
         let ReaderState { cache, seen } = &mut *state;
         let now = cache.load();
-        if !Arc::ptr_eq(now, seen) {
-            *seen = Rc::new(now.clone());
+        if !Arc::ptr_eq(now, &seen.0) {
+            *seen = Current(Rc::new(now.clone()));
         }
         seen.clone()
+    }
+}
+
+/// A published value in a worker's hands. Cloning raises a count of this worker's own; the one that all workers share
+/// is raised once per worker and publication.
+#[derive(Debug)]
+#[allow(clippy::redundant_allocation)] // two counts for two circles of owners
+pub struct Current<T>(Rc<Arc<T>>);
+
+impl<T> Clone for Current<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Deref for Current<T> {
+    type Target = Arc<T>;
+
+    fn deref(&self) -> &Arc<T> {
+        &self.0
     }
 }
 

@@ -113,7 +113,7 @@ mod tests {
             [dns]
             servers = ["127.0.0.1:5353"]
             [limits]
-            header_bytes = "1000B"
+            header_bytes = "1025B"
             [[listeners]]
             name = "outgoing"
             kind = "outgoing"

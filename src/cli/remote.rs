@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use http::{Method, StatusCode, Uri};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::{
     http_client::{Answer, Connection},
@@ -40,7 +41,7 @@ fn ask(admin: &str, method: Method, path: &str) -> Result<String, Failure> {
     let authority = authority(admin)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::running(format!("cannot make a runtime: {error}")))?;
-    let asked = runtime.block_on(tokio::time::timeout(PATIENCE, exchange(&authority, method, path)));
+    let asked = runtime.block_on(async { timeout(PATIENCE, exchange(&authority, method, path)).await });
     let answer = asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| {
         let hint = "is towpath running, and is this its [admin] listen? (--admin URL)";
         Failure::running(format!("cannot reach towpath's admin API at http://{authority}: {error}; {hint}"))

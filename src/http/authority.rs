@@ -66,9 +66,21 @@ mod tests {
 
     #[test]
     fn what_could_be_read_in_two_ways_is_refused() {
-        for text in
-            ["", ":80", "a b", "a,b", "user@host", "a/b", "a:80:80", "a:8x", "a:99999", "[::1", "[x]", "a%2eb", "a\\b"]
-        {
+        for text in [
+            "",
+            ":80",
+            "a b",
+            "a,b",
+            "user@host",
+            "a/b",
+            "a:80:80",
+            "a:8x",
+            "a:99999",
+            "[::1",
+            "[x]",
+            "a%2eb",
+            "a\\b",
+        ] {
             assert_eq!(split(text), None, "{text}");
         }
     }

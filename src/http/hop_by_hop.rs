@@ -87,13 +87,17 @@ mod tests {
 
     #[test]
     fn connection_and_what_it_names_is_removed() {
-        assert_eq!(left(&[("connection", "close, X-Secret"), ("x-secret", "1"), ("accept", "*/*")]), ["accept"]);
+        assert_eq!(
+            left(&[("connection", "close, X-Secret"), ("x-secret", "1"), ("accept", "*/*")]),
+            ["accept"]
+        );
         assert!(left(&[("keep-alive", "5"), ("proxy-connection", "x"), ("upgrade", "h2c")]).is_empty());
     }
 
     #[test]
     fn what_the_next_hop_relies_on_cannot_be_named_away() {
-        let fields = [("connection", "host, authorization, content-length"), ("host", "a"), ("authorization", "b")];
+        let fields =
+            [("connection", "host, authorization, content-length"), ("host", "a"), ("authorization", "b")];
         assert_eq!(left(&fields), ["authorization", "host"]);
     }
 

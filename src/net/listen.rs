@@ -60,7 +60,9 @@ impl fmt::Display for ListenerError {
         let hint = match self.source.kind() {
             io::ErrorKind::AddrInUse => "; another process listens there",
             io::ErrorKind::AddrNotAvailable => "; this host has no such address",
-            io::ErrorKind::PermissionDenied => "; a port below 1024 or that path needs a right this process lacks",
+            io::ErrorKind::PermissionDenied => {
+                "; a port below 1024 or that path needs a right this process lacks"
+            }
             io::ErrorKind::NotFound => "; the directory does not exist",
             _ => "",
         };

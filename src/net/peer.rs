@@ -60,10 +60,13 @@ fn ask(request: &[u8; REQUEST_LENGTH]) -> io::Result<Option<u32>> {
 }
 
 fn inode(answer: &[u8]) -> io::Result<Option<u32>> {
-    let field = |at: usize| answer.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
+    let field =
+        |at: usize| answer.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
     let kind = answer.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
     match kind {
-        Some(SOCK_DIAG_BY_FAMILY) => field(INODE_AT).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into()),
+        Some(SOCK_DIAG_BY_FAMILY) => {
+            field(INODE_AT).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        }
         Some(NLMSG_ERROR) => match field(16).map(u32::cast_signed) {
             Some(code) if code == -rustix::io::Errno::NOENT.raw_os_error() => Ok(None),
             Some(code) => Err(io::Error::from_raw_os_error(-code)),
@@ -112,7 +115,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
-        let ends = || (server.local_addr().unwrap(), client.peer_addr().map(|_| client.local_addr().unwrap()));
+        let ends =
+            || (server.local_addr().unwrap(), client.peer_addr().map(|_| client.local_addr().unwrap()));
         let (local, peer) = (ends().0, ends().1.unwrap());
         assert_eq!(peer_state(local, peer), PeerState::Open);
         client.shutdown(Shutdown::Write).unwrap();

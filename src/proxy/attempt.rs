@@ -78,7 +78,8 @@ impl Call {
         loop {
             let picked = self.pick(&history.avoid).await?;
             exchange.attempt(&picked);
-            let mut report = Report { backend: &self.backend, picked: &picked, outcome: AttemptOutcome::Cancelled };
+            let mut report =
+                Report { backend: &self.backend, picked: &picked, outcome: AttemptOutcome::Cancelled };
             match self.attempt(&picked, version, history.fresh).await {
                 Ok((response, lease)) => {
                     report.outcome = classify(&response);
@@ -87,7 +88,8 @@ impl Call {
                 }
                 Err(error) => {
                     report.outcome = error.outcome();
-                    let again = (exchange.attempts < MAX_ATTEMPTS).then(|| self.again(&error, &picked, &mut history));
+                    let again =
+                        (exchange.attempts < MAX_ATTEMPTS).then(|| self.again(&error, &picked, &mut history));
                     match again.flatten() {
                         Some(reason) => self.backend.view.service.series.retry(reason),
                         None => return Err(error.failure(&self.backend.view.service.name, &picked)),
@@ -116,7 +118,8 @@ impl Call {
                 Choice::Nothing(message) => return Err(Failure::new(Reason::NoEndpoints, message)),
                 Choice::Waiting if waited => {
                     let (name, wait) = (&view.service.name, self.first_answer_timeout);
-                    let message = format!("{name} has no endpoints: discovery has not answered within {wait:?}");
+                    let message =
+                        format!("{name} has no endpoints: discovery has not answered within {wait:?}");
                     return Err(Failure::new(Reason::NoEndpoints, message));
                 }
                 Choice::Waiting => {
@@ -125,7 +128,10 @@ impl Call {
                     // Whether it answered or not shows in the next pick.
                     let _ = timeout_at(until, view.service.first_answer()).await;
                     if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                        return Err(Failure::new(Reason::Timeout, "the deadline passed before discovery answered"));
+                        return Err(Failure::new(
+                            Reason::Timeout,
+                            "the deadline passed before discovery answered",
+                        ));
                     }
                     waited = true;
                 }
@@ -161,7 +167,8 @@ impl Call {
     ) -> Result<(Response<Body>, Lease), AttemptError> {
         let want = Want { version, fresh, certain: !self.parts.method.is_idempotent() };
         let policy = &self.backend.view.service.policy;
-        let mut lease = self.worker.pools.checkout(&picked.target, policy, want).await.map_err(AttemptError::Connect)?;
+        let mut lease =
+            self.worker.pools.checkout(&picked.target, policy, want).await.map_err(AttemptError::Connect)?;
         let response = self.send(&mut lease).await.map_err(AttemptError::Send)?;
         Ok((response, lease))
     }
@@ -203,7 +210,8 @@ impl Call {
             AttemptError::Connect(_) => {
                 history.avoid.push(picked.target.id);
                 let endpoints = self.backend.view.service.endpoints();
-                let another = endpoints.endpoints.iter().any(|other| !history.avoid.contains(&other.target.id));
+                let another =
+                    endpoints.endpoints.iter().any(|other| !history.avoid.contains(&other.target.id));
                 another.then_some("connect_failed")
             }
             AttemptError::Send(SendError { caller: Some(_), .. }) | AttemptError::Timeout(_) => None,

@@ -9,12 +9,8 @@ use http::{HeaderValue, Request, Response, Version};
 use tokio::time::Instant;
 
 use super::{
-    Failure, Reason, ResponseBody, Worker,
-    attempt::Answer,
-    failure::About,
-    headers,
-    request_body::RequestBody,
-    target::Target,
+    Failure, Reason, ResponseBody, Worker, attempt::Answer, failure::About, headers,
+    request_body::RequestBody, target::Target,
 };
 use crate::{
     http::{Body, grpc},
@@ -120,7 +116,8 @@ impl Exchange {
         self.route = Some(route);
         let split = &self.view.snapshot.routes[route].split;
         let share = split.choose(self.worker.random());
-        let backend = self.view.backend(route, share, target.host(), target.port).map_err(|full| too_many(&full))?;
+        let backend =
+            self.view.backend(route, share, target.host(), target.port).map_err(|full| too_many(&full))?;
         backend.view.service.series.in_flight.inc();
         self.backend = Some(backend.clone());
         Ok(backend)
@@ -231,7 +228,8 @@ impl Drop for Exchange {
 
 impl Line {
     fn new(caller: &Caller, request: &Request<Body>) -> Self {
-        let host = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        let host =
+            request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         let host = host.or_else(|| request.headers().get(http::header::HOST).cloned());
         Self {
             time: SystemTime::now(),

@@ -57,13 +57,27 @@ impl Reason {
                 grpc::Status::ResourceExhausted,
                 false,
             ),
-            Self::ConnectFailed => row("connect_failed", StatusCode::BAD_GATEWAY, grpc::Status::Unavailable, true),
-            Self::UpstreamReset => row("upstream_reset", StatusCode::BAD_GATEWAY, grpc::Status::Unavailable, false),
-            Self::NoEndpoints => row("no_endpoints", StatusCode::SERVICE_UNAVAILABLE, grpc::Status::Unavailable, true),
-            Self::Overloaded => row("overloaded", StatusCode::SERVICE_UNAVAILABLE, grpc::Status::Unavailable, true),
-            Self::Draining => row("draining", StatusCode::SERVICE_UNAVAILABLE, grpc::Status::Unavailable, true),
-            Self::Timeout => row("timeout", StatusCode::GATEWAY_TIMEOUT, grpc::Status::DeadlineExceeded, false),
-            Self::LoopDetected => row("loop_detected", StatusCode::LOOP_DETECTED, grpc::Status::Internal, false),
+            Self::ConnectFailed => {
+                row("connect_failed", StatusCode::BAD_GATEWAY, grpc::Status::Unavailable, true)
+            }
+            Self::UpstreamReset => {
+                row("upstream_reset", StatusCode::BAD_GATEWAY, grpc::Status::Unavailable, false)
+            }
+            Self::NoEndpoints => {
+                row("no_endpoints", StatusCode::SERVICE_UNAVAILABLE, grpc::Status::Unavailable, true)
+            }
+            Self::Overloaded => {
+                row("overloaded", StatusCode::SERVICE_UNAVAILABLE, grpc::Status::Unavailable, true)
+            }
+            Self::Draining => {
+                row("draining", StatusCode::SERVICE_UNAVAILABLE, grpc::Status::Unavailable, true)
+            }
+            Self::Timeout => {
+                row("timeout", StatusCode::GATEWAY_TIMEOUT, grpc::Status::DeadlineExceeded, false)
+            }
+            Self::LoopDetected => {
+                row("loop_detected", StatusCode::LOOP_DETECTED, grpc::Status::Internal, false)
+            }
         }
     }
 

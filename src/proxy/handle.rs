@@ -43,7 +43,8 @@ async fn serve(
     let target = Target::of(&request)?;
     let (mut parts, body) = request.into_parts();
     refuse_tunnel(&parts.method)?;
-    exchange.request_id = Some(headers::prepare_request(&mut parts, &exchange.worker, &exchange.view.snapshot));
+    exchange.request_id =
+        Some(headers::prepare_request(&mut parts, &exchange.worker, &exchange.view.snapshot));
     headers::check_loop(&parts.headers, &exchange.view.snapshot)?;
     let route = route(exchange, &parts, &target)?;
     let backend = exchange.enter(route, &target)?;
@@ -86,7 +87,10 @@ fn route(exchange: &Exchange, parts: &Parts, target: &Target) -> Result<usize, F
     };
     listener.router.route(&view).ok_or_else(|| {
         let (method, host, path) = (&parts.method, target.host(), parts.uri.path());
-        Failure::new(Reason::NoRoute, format!("no rule of listener {} matches {method} {host}{path}", listener.name))
+        Failure::new(
+            Reason::NoRoute,
+            format!("no rule of listener {} matches {method} {host}{path}", listener.name),
+        )
     })
 }
 

@@ -8,12 +8,7 @@ use http::{
 };
 
 use super::{Failure, Reason, target::Target, worker::Worker};
-use crate::{
-    http::hop_by_hop,
-    snapshot::Snapshot,
-    telemetry,
-    upstream,
-};
+use crate::{http::hop_by_hop, snapshot::Snapshot, telemetry, upstream};
 
 /// A request that has come through this node this often is going round in circles. More than once is legitimate: a
 /// gateway on the node may send what it received through towpath out through towpath again.
@@ -34,9 +29,10 @@ pub(super) fn check_loop(headers: &HeaderMap, snapshot: &Snapshot) -> Result<(),
     if passes < MAX_PASSES {
         return Ok(());
     }
-    let message = format!("the request has come through node {} {passes} times: its route leads back here", {
-        &snapshot.config.node.name
-    });
+    let message =
+        format!("the request has come through node {} {passes} times: its route leads back here", {
+            &snapshot.config.node.name
+        });
     Err(Failure::new(Reason::LoopDetected, message))
 }
 

@@ -181,7 +181,7 @@ impl HttpBody for AttemptBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.next == 0 { self.shared.borrow().length.clone() } else { SizeHint::default() }
+        if self.next == 0 { self.shared.borrow().length } else { SizeHint::default() }
     }
 }
 

@@ -93,9 +93,13 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_contradictory_is_refused() {
-        for (uri, hosts) in
-            [("/", &[][..]), ("/", &["a", "a"]), ("http://a/", &["b"]), ("http://a/", &["a:81"]), ("/", &["a b"])]
-        {
+        for (uri, hosts) in [
+            ("/", &[][..]),
+            ("/", &["a", "a"]),
+            ("http://a/", &["b"]),
+            ("http://a/", &["a:81"]),
+            ("/", &["a b"]),
+        ] {
             assert_eq!(target(uri, hosts), Err(Reason::BadRequest), "{uri} {hosts:?}");
         }
     }

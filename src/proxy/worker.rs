@@ -1,10 +1,6 @@
 //! What one worker thread has: its view of the snapshot, its connections to endpoints, its random numbers.
 
-use std::{
-    cell::RefCell,
-    rc::Rc,
-    sync::Arc,
-};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use tokio::time::Instant;
 

@@ -54,7 +54,11 @@ async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Mem
         Err(error) => return tracing::warn!(%error, "cannot serve an accepted connection"),
     };
     let caller = Rc::new(Caller::new(door, peer));
-    poll_fn(|cx| Poll::Ready(membership.wake_with(cx.waker()))).await;
+    poll_fn(|cx| {
+        membership.wake_with(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
     let stream = SharedStream::new(stream);
     let mut buffer = BytesMut::new();
     match detect(&worker, &stream, &mut buffer, &membership).await {
@@ -68,7 +72,8 @@ fn adopt(accepted: Accepted) -> io::Result<(Stream, Address)> {
     Ok(match accepted {
         Accepted::Tcp(stream, peer) => (Stream::Tcp(TcpStream::from_std(stream)?), Address::Tcp(peer)),
         Accepted::Unix(stream) => {
-            let local = stream.local_addr().ok().and_then(|address| address.as_pathname().map(ToOwned::to_owned));
+            let local =
+                stream.local_addr().ok().and_then(|address| address.as_pathname().map(ToOwned::to_owned));
             (Stream::Unix(UnixStream::from_std(stream)?), Address::Unix(local.unwrap_or_default()))
         }
     })
@@ -89,20 +94,22 @@ async fn detect(
     let limits = worker.view().snapshot.config.limits.clone();
     let mut timer = Timer::new(Instant::now() + limits.first_byte_timeout);
     let mut hurried = false;
-    poll_fn(|cx| loop {
-        if let Some(protocol) = told_by(buffer) {
-            return Poll::Ready(Some(protocol));
-        }
-        match poll_read_some(stream, cx, buffer) {
-            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
-            Poll::Ready(Ok(_)) => timer.set(Instant::now() + limits.head_timeout),
-            Poll::Pending => {
-                if membership.is_draining() && !hurried {
-                    // It came with the last ones: a moment to say something, instead of the whole timeout.
-                    hurried = true;
-                    timer.set(Instant::now() + http1::DRAIN_LINGER);
+    poll_fn(|cx| {
+        loop {
+            if let Some(protocol) = told_by(buffer) {
+                return Poll::Ready(Some(protocol));
+            }
+            match poll_read_some(stream, cx, buffer) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
+                Poll::Ready(Ok(_)) => timer.set(Instant::now() + limits.head_timeout),
+                Poll::Pending => {
+                    if membership.is_draining() && !hurried {
+                        // It came with the last ones: a moment to say something, instead of the whole timeout.
+                        hurried = true;
+                        timer.set(Instant::now() + http1::DRAIN_LINGER);
+                    }
+                    return timer.poll(cx).map(|()| None);
                 }
-                return timer.poll(cx).map(|()| None);
             }
         }
     })

@@ -13,7 +13,10 @@ use h2::{
     Reason as Reset, RecvStream, SendStream,
     server::{Builder, Connection, SendResponse},
 };
-use http::{Method, Request, Response, StatusCode, header::{DATE, EXPECT}};
+use http::{
+    Method, Request, Response, StatusCode,
+    header::{DATE, EXPECT},
+};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -73,6 +76,9 @@ fn builder(limits: &Limits) -> Builder {
     builder
 }
 
+/// A stream that a caller has opened.
+type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
+
 /// When a connection that waits for streams ends by itself.
 struct Waiting {
     idle: Timer,
@@ -93,7 +99,7 @@ impl Waiting {
         connection: &mut Connection<Replayed, Bytes>,
         streams: &Streams,
         membership: &Membership,
-    ) -> Poll<Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>> {
+    ) -> Poll<Option<Result<Accepted, h2::Error>>> {
         if membership.is_draining() {
             self.leave(connection);
         }
@@ -154,7 +160,11 @@ impl Streams {
         });
     }
 
-    async fn serve_one(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
+    async fn serve_one(
+        &self,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+    ) -> Result<(), h2::Error> {
         let head_only = request.method() == Method::HEAD;
         let interim = Interim::default();
         let response = if self.is_too_large(&request) {
@@ -213,7 +223,9 @@ async fn write_body(mut body: ResponseBody, mut stream: SendStream<Bytes>) -> Re
     loop {
         let frame = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
             Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-            Poll::Pending => stream.poll_reset(cx).map(|reset| Err(reset.map_or_else(|error| error, Into::into))),
+            Poll::Pending => {
+                stream.poll_reset(cx).map(|reset| Err(reset.map_or_else(|error| error, Into::into)))
+            }
         })
         .await?;
         match frame {
@@ -290,7 +302,11 @@ impl AsyncRead for Replayed {
 }
 
 impl AsyncWrite for Replayed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

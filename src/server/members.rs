@@ -50,7 +50,8 @@ impl Members {
 
     /// Ends everybody.
     pub(super) fn cut_off(&self) {
-        let tasks: Vec<_> = self.members.borrow().iter().filter_map(|(_, member)| member.task.clone()).collect();
+        let tasks: Vec<_> =
+            self.members.borrow().iter().filter_map(|(_, member)| member.task.clone()).collect();
         for task in tasks {
             task.abort();
         }

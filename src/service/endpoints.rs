@@ -145,14 +145,16 @@ impl EndpointSet {
     pub(super) fn is(&self, found: &[discovery::Endpoint]) -> bool {
         self.endpoints.len() == found.len()
             && self.endpoints.iter().zip(found).enumerate().all(|(index, (endpoint, found))| {
-                endpoint.target.address == found.address && self.weights.weight(index) == u64::from(found.weight)
+                endpoint.target.address == found.address
+                    && self.weights.weight(index) == u64::from(found.weight)
             })
     }
 
     /// Says that no request will go to these endpoints again, but for those that `successor` has.
     pub(super) fn retire(&self, successor: Option<&Self>) {
         for endpoint in &self.endpoints {
-            let kept = successor.is_some_and(|set| set.endpoints.iter().any(|other| Arc::ptr_eq(other, endpoint)));
+            let kept =
+                successor.is_some_and(|set| set.endpoints.iter().any(|other| Arc::ptr_eq(other, endpoint)));
             if !kept {
                 endpoint.target.retire();
             }

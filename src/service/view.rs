@@ -1,15 +1,15 @@
 //! One worker's view of a service: where requests choose their endpoint.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, sync::Arc};
 
 use super::{
     endpoints::{Endpoint, EndpointSet, Known},
-    service::Service,
+    shared::Service,
 };
 use crate::{
     balance::{RoundRobin, least_request},
     config::Balancer,
-    published::Reader,
+    published::{Current, Reader},
 };
 
 /// A service as one worker reads it.
@@ -18,7 +18,7 @@ pub struct ServiceView {
     pub service: Arc<Service>,
     endpoints: Reader<EndpointSet>,
     /// The turn, and the set that it was made for.
-    turn: RefCell<Option<(Rc<Arc<EndpointSet>>, RoundRobin)>>,
+    turn: RefCell<Option<(Current<EndpointSet>, RoundRobin)>>,
 }
 
 /// What became of the wish for an endpoint.
@@ -33,7 +33,7 @@ pub enum Choice {
 
 /// An endpoint that carries one more attempt until this is dropped.
 pub struct Picked {
-    set: Rc<Arc<EndpointSet>>,
+    set: Current<EndpointSet>,
     index: usize,
 }
 
@@ -72,7 +72,12 @@ impl ServiceView {
         }
     }
 
-    fn choose(&self, set: &Rc<Arc<EndpointSet>>, avoid: &[u64], random: impl FnMut() -> u64) -> Option<usize> {
+    fn choose(
+        &self,
+        set: &Current<EndpointSet>,
+        avoid: &[u64],
+        random: impl FnMut() -> u64,
+    ) -> Option<usize> {
         // With nothing to avoid, and when everything is to be avoided, any endpoint will do.
         let all_avoided = || set.endpoints.iter().all(|endpoint| avoid.contains(&endpoint.target.id));
         let avoid = if avoid.is_empty() || all_avoided() { &[] } else { avoid };
@@ -87,12 +92,12 @@ impl ServiceView {
 
     fn in_turn(
         &self,
-        set: &Rc<Arc<EndpointSet>>,
+        set: &Current<EndpointSet>,
         mut random: impl FnMut() -> u64,
         usable: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         let mut turn = self.turn.borrow_mut();
-        let current = turn.as_ref().is_some_and(|(of, _)| Rc::ptr_eq(of, set) || same_endpoints(of, set));
+        let current = turn.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, set) || same_endpoints(of, set));
         if !current {
             *turn = Some((set.clone(), RoundRobin::new(&set.weights, random())));
         }

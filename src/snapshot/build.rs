@@ -6,7 +6,7 @@ use http::HeaderValue;
 
 use super::{
     HostServices,
-    snapshot::{Backend, ListenerRoutes, Route, Snapshot, Via},
+    picture::{Backend, ListenerRoutes, Route, Snapshot, Via},
 };
 use crate::{
     config::{self, BackendTarget, Config, Name},
@@ -25,10 +25,15 @@ pub(super) struct Shared {
 ///
 /// # Errors
 /// What could not be opened, for people.
-pub(super) fn build(config: Config, previous: Option<&Snapshot>, shared: &Shared) -> Result<Snapshot, String> {
+pub(super) fn build(
+    config: Config,
+    previous: Option<&Snapshot>,
+    shared: &Shared,
+) -> Result<Snapshot, String> {
     let access_log = access_log(&config, previous, &shared.metrics)?;
     let services = services(&config, previous, &shared.metrics);
-    let index: HashMap<&Name, usize> = config.services.keys().enumerate().map(|(at, name)| (name, at)).collect();
+    let index: HashMap<&Name, usize> =
+        config.services.keys().enumerate().map(|(at, name)| (name, at)).collect();
     let routes = config.routes.iter().map(|rule| route(rule, &index)).collect();
     let listeners = (0..config.listeners.len()).map(|listener| listener_routes(&config, listener)).collect();
     Ok(Snapshot {
@@ -46,12 +51,17 @@ pub(super) fn build(config: Config, previous: Option<&Snapshot>, shared: &Shared
 
 /// In the order of their names. An equal service is the same object, with its endpoints and discovery.
 fn services(config: &Config, previous: Option<&Snapshot>, metrics: &Arc<Metrics>) -> Vec<Arc<Service>> {
-    let old: HashMap<&Name, &Arc<Service>> =
-        previous.into_iter().flat_map(|previous| &previous.services).map(|service| (&service.name, service)).collect();
+    let old: HashMap<&Name, &Arc<Service>> = previous
+        .into_iter()
+        .flat_map(|previous| &previous.services)
+        .map(|service| (&service.name, service))
+        .collect();
     // Another resolver may give other answers, so discovery starts anew; the endpoints stay until it has some.
     let same_dns = previous.is_none_or(|previous| previous.config.dns == config.dns);
     let service = |(name, service): (&Name, &config::Service)| match old.get(name) {
-        Some(old) if same_dns && old.source == service.source && old.policy == service.policy => (*old).clone(),
+        Some(old) if same_dns && old.source == service.source && old.policy == service.policy => {
+            (*old).clone()
+        }
         old => Arc::new(Service::new(
             name.clone(),
             service.source.clone(),

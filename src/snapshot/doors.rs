@@ -87,7 +87,11 @@ impl Doors {
         Ok(plan)
     }
 
-    fn prepare_one(&self, wanted: &crate::config::Listener, plan: &mut Plan) -> Result<(), crate::net::ListenerError> {
+    fn prepare_one(
+        &self,
+        wanted: &crate::config::Listener,
+        plan: &mut Plan,
+    ) -> Result<(), crate::net::ListenerError> {
         let any_port = matches!(&wanted.address, Address::Tcp(address) if address.port() == 0);
         let same = self
             .open

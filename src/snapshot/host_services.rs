@@ -53,7 +53,13 @@ impl HostServices {
     ///
     /// # Errors
     /// [`Full`] when it does not exist and no more are allowed.
-    pub fn get(&self, template: &HostTemplate, host: &str, port: u16, limits: &Limits) -> Result<Arc<Service>, Full> {
+    pub fn get(
+        &self,
+        template: &HostTemplate,
+        host: &str,
+        port: u16,
+        limits: &Limits,
+    ) -> Result<Arc<Service>, Full> {
         let key = Key { template: template.clone(), host: host.to_owned(), port };
         let mut services = self.lock();
         if let Some(service) = services.get(&key) {

@@ -7,12 +7,12 @@
 mod build;
 mod doors;
 mod host_services;
+mod picture;
 mod reload;
-mod snapshot;
 mod view;
 
 pub use doors::{Door, DoorCommand};
 pub use host_services::{Full, HostServices};
+pub use picture::{Backend, ListenerRoutes, Route, Snapshot};
 pub use reload::{Attempt, ReloadRequest, Reloaded, Reloader, Seen, Source, Wiring};
-pub use snapshot::{Backend, ListenerRoutes, Route, Snapshot};
 pub use view::{BackendView, View};

@@ -14,7 +14,7 @@ use super::{
     HostServices,
     build::{self, Shared},
     doors::{Door, DoorCommand, Doors},
-    snapshot::{Backend, Snapshot},
+    picture::{Backend, Snapshot},
 };
 use crate::{
     config::{self, Config, HostTemplate},
@@ -228,7 +228,9 @@ impl Reloader {
             .routes
             .iter()
             .flat_map(|route| &route.backends)
-            .filter_map(|backend| if let Backend::PerHost(template) = backend { Some(&**template) } else { None })
+            .filter_map(
+                |backend| if let Backend::PerHost(template) = backend { Some(&**template) } else { None },
+            )
             .collect();
         self.shared.host_services.sweep(snapshot.config.host_services.idle_timeout, &templates);
         for service in snapshot.services.iter().chain(&self.shared.host_services.list()) {

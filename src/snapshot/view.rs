@@ -84,7 +84,13 @@ impl View {
     ///
     /// # Errors
     /// [`Full`] when it would have to be made and no more are allowed.
-    pub fn backend(&self, route: usize, backend: usize, host: &str, port: Option<u16>) -> Result<Rc<BackendView>, Full> {
+    pub fn backend(
+        &self,
+        route: usize,
+        backend: usize,
+        host: &str,
+        port: Option<u16>,
+    ) -> Result<Rc<BackendView>, Full> {
         match &self.snapshot.routes[route].backends[backend] {
             Backend::Service(index) => Ok(self.services[*index]
                 .get_or_init(|| Rc::new(BackendView::new(self.snapshot.services[*index].clone())))

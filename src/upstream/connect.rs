@@ -32,7 +32,11 @@ async fn tcp(target: &Target, limit: Duration) -> Result<Stream, ConnectError> {
 }
 
 /// Connects for HTTP/1.1. The connection runs as a task of this worker until it closes.
-pub(super) async fn http1(target: &Target, limit: Duration, open: Open) -> Result<Http1Connection, ConnectError> {
+pub(super) async fn http1(
+    target: &Target,
+    limit: Duration,
+    open: Open,
+) -> Result<Http1Connection, ConnectError> {
     let stream = SharedStream::new(tcp(target, limit).await?);
     let (sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_headers(256)
@@ -65,7 +69,8 @@ pub(super) async fn http2(
 }
 
 async fn http2_handshake(stream: Stream, open: Open) -> Result<Rc<Http2Connection>, ConnectError> {
-    let refused = |error: h2::Error| ConnectError::Protocol(format!("HTTP/2 was not understood: {}", describe(&error)));
+    let refused =
+        |error: h2::Error| ConnectError::Protocol(format!("HTTP/2 was not understood: {}", describe(&error)));
     let (sender, mut driver) = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -76,7 +81,9 @@ async fn http2_handshake(stream: Stream, open: Open) -> Result<Rc<Http2Connectio
         .await
         .map_err(refused)?;
     poll_fn(|cx| match pin!(&mut driver).poll(cx) {
-        Poll::Ready(Ok(())) => Poll::Ready(Err(ConnectError::Protocol("the endpoint closed at once".to_owned()))),
+        Poll::Ready(Ok(())) => {
+            Poll::Ready(Err(ConnectError::Protocol("the endpoint closed at once".to_owned())))
+        }
         Poll::Ready(Err(error)) => Poll::Ready(Err(refused(error))),
         Poll::Pending if driver.max_concurrent_send_streams() == UNTOLD => Poll::Pending,
         Poll::Pending => Poll::Ready(Ok(())),

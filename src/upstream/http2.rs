@@ -37,7 +37,11 @@ pub(super) struct Http2Connection {
 }
 
 impl Http2Connection {
-    pub(super) fn new(sender: SendRequest<Bytes>, max_streams: Rc<Cell<usize>>, pool: Rc<EndpointPool>) -> Self {
+    pub(super) fn new(
+        sender: SendRequest<Bytes>,
+        max_streams: Rc<Cell<usize>>,
+        pool: Rc<EndpointPool>,
+    ) -> Self {
         let now = Instant::now();
         Self {
             sender: RefCell::new(sender),

@@ -5,11 +5,7 @@ use std::rc::Rc;
 use http::{Request, Response};
 
 use super::{
-    error::SendError,
-    http1::Http1Connection,
-    http2::Http2Stream,
-    pool::EndpointPool,
-    target::Version,
+    error::SendError, http1::Http1Connection, http2::Http2Stream, pool::EndpointPool, target::Version,
 };
 use crate::http::{Body, Interim};
 
@@ -48,7 +44,11 @@ impl Lease {
     ///
     /// # Errors
     /// [`SendError`], which says how much the endpoint may have seen.
-    pub async fn send(&mut self, request: Request<Body>, interim: &Interim) -> Result<Response<Body>, SendError> {
+    pub async fn send(
+        &mut self,
+        request: Request<Body>,
+        interim: &Interim,
+    ) -> Result<Response<Body>, SendError> {
         match &mut self.kind {
             Kind::Http1 { connection, .. } => connection.send(request, interim, self.reused).await,
             Kind::Http2(stream) => stream.send(request, interim).await,

@@ -162,9 +162,15 @@ impl EndpointPool {
         self.waiting.notify_one();
     }
 
-    async fn checkout_http1(self: &Rc<Self>, policy: &ServicePolicy, want: Want) -> Result<Lease, ConnectError> {
+    async fn checkout_http1(
+        self: &Rc<Self>,
+        policy: &ServicePolicy,
+        want: Want,
+    ) -> Result<Lease, ConnectError> {
         loop {
-            if !want.fresh && let Some(connection) = self.take_idle(policy, want.certain) {
+            if !want.fresh
+                && let Some(connection) = self.take_idle(policy, want.certain)
+            {
                 return Ok(Lease::http1(connection, self.clone(), true));
             }
             if let Some(open) = self.open(policy) {
@@ -216,7 +222,11 @@ impl EndpointPool {
         self.wake_waiting();
     }
 
-    async fn checkout_http2(self: &Rc<Self>, policy: &ServicePolicy, want: Want) -> Result<Lease, ConnectError> {
+    async fn checkout_http2(
+        self: &Rc<Self>,
+        policy: &ServicePolicy,
+        want: Want,
+    ) -> Result<Lease, ConnectError> {
         let mut fresh = want.fresh;
         loop {
             if !fresh && let Some(connection) = self.with_room(policy) {
@@ -239,7 +249,11 @@ impl EndpointPool {
         }
     }
 
-    async fn connect_http2(self: &Rc<Self>, policy: &ServicePolicy, open: Open) -> Result<Lease, ConnectError> {
+    async fn connect_http2(
+        self: &Rc<Self>,
+        policy: &ServicePolicy,
+        open: Open,
+    ) -> Result<Lease, ConnectError> {
         self.connecting.set(true);
         let connecting = Connecting(self);
         self.failed.replace(None);
@@ -279,7 +293,8 @@ impl EndpointPool {
         });
         self.http2.borrow_mut().retain(|connection| {
             let surplus = connection.is_idle() && now - connection.idle_since.get() >= limits.idle_timeout;
-            !connection.is_closed() && !(retired && connection.is_idle()) && !surplus
+            let useless = connection.is_closed() || surplus || (retired && connection.is_idle());
+            !useless
         });
     }
 }

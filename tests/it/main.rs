@@ -9,6 +9,7 @@ mod architecture;
 mod bad_input;
 mod balancing;
 mod bodies;
+mod cli;
 mod config;
 mod connections;
 mod dns;

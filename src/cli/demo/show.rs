@@ -86,7 +86,7 @@ fn failure(stage: &mut Stage) -> Result<(), End> {
     // What it answered until then is not to be counted below.
     stage.take_counts();
     watch(stage, both, 3)?;
-    let refused = stage.connect_failures()? - before;
+    let refused = stage.connect_failures()?.saturating_sub(before);
     say(stage, &format!("{refused} connects were refused, and those requests sent to ratings-a instead"));
     stage.samples.ratings_b.restart().map_err(|error| format!("cannot start ratings-b again: {error}"))?;
     say(stage, "ratings-b listens again");

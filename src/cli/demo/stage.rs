@@ -33,6 +33,9 @@ pub(super) struct Samples {
     pub(super) ratings_b: Sample,
 }
 
+/// Ends the runtime's thread, and the trickle with it.
+type Runs = (oneshot::Sender<()>, JoinHandle<()>);
+
 /// Everything that runs.
 pub(super) struct Stage {
     pub(super) samples: Samples,
@@ -44,8 +47,7 @@ pub(super) struct Stage {
     listen: [SocketAddr; 2],
     counts: Counts,
     runtime: Handle,
-    /// Ends the runtime's thread, and the trickle with it.
-    runs: (oneshot::Sender<()>, JoinHandle<()>),
+    runs: Runs,
     interrupt: Signal,
     terminate: Signal,
 }
@@ -193,7 +195,7 @@ fn free(port: u16) -> SocketAddr {
 }
 
 /// A runtime on a thread of its own, which runs until the sender is used or dropped.
-fn runtime() -> io::Result<(Handle, (oneshot::Sender<()>, JoinHandle<()>))> {
+fn runtime() -> io::Result<(Handle, Runs)> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
     let (stop, stopped) = oneshot::channel::<()>();

@@ -82,7 +82,11 @@ impl ChunkedDecoder {
     fn take_trailers(&mut self, buffer: &mut BytesMut) -> Result<Chunk, BodyError> {
         let Some(end) = trailers_end(buffer)? else {
             let over = buffer.len() > MAX_TRAILERS;
-            return if over { Err(BodyError::Malformed("trailers are too long")) } else { Ok(Chunk::NeedMore) };
+            return if over {
+                Err(BodyError::Malformed("trailers are too long"))
+            } else {
+                Ok(Chunk::NeedMore)
+            };
         };
         self.position = Position::End;
         let block = buffer.split_to(end).freeze();

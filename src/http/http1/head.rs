@@ -137,7 +137,9 @@ fn parse_with<'h>(
 fn token_error(error: httparse::Error) -> HeadError {
     match error {
         httparse::Error::TooManyHeaders => HeadError::TooLarge,
-        httparse::Error::HeaderName => Malformed("a field name is not a token, or white space precedes the colon"),
+        httparse::Error::HeaderName => {
+            Malformed("a field name is not a token, or white space precedes the colon")
+        }
         httparse::Error::HeaderValue => Malformed("a field value has control characters or is folded"),
         httparse::Error::NewLine => Malformed("a line does not end in CRLF"),
         httparse::Error::Status => Malformed("a status where a request was expected"),
@@ -153,7 +155,9 @@ fn target_uri(method: &Method, target: Bytes) -> Result<Uri, HeadError> {
         return Err(Malformed("the request target has a fragment"));
     }
     match target.first() {
-        Some(b'/') => Ok(Uri::from(PathAndQuery::from_maybe_shared(target).map_err(|_| Malformed("the path is not a URI's"))?)),
+        Some(b'/') => Ok(Uri::from(
+            PathAndQuery::from_maybe_shared(target).map_err(|_| Malformed("the path is not a URI's"))?,
+        )),
         Some(b'*') if target.len() == 1 && method == Method::OPTIONS => Ok(Uri::from_static("*")),
         _ if method == Method::CONNECT => Uri::from_maybe_shared(target).map_err(bad),
         _ => absolute(Uri::from_maybe_shared(target).map_err(bad)?),
@@ -162,7 +166,9 @@ fn target_uri(method: &Method, target: Bytes) -> Result<Uri, HeadError> {
 
 fn absolute(uri: Uri) -> Result<Uri, HeadError> {
     match uri.scheme_str() {
-        Some("http" | "https") if uri.authority().is_some_and(|a| authority::split(a.as_str()).is_some()) => Ok(uri),
+        Some("http" | "https") if uri.authority().is_some_and(|a| authority::split(a.as_str()).is_some()) => {
+            Ok(uri)
+        }
         Some("http" | "https") => Err(Malformed("the target's authority is not a host and port")),
         _ => Err(Malformed("the request target is neither a path nor an http URI")),
     }
@@ -172,7 +178,8 @@ fn header_map(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap
     // Room for what towpath adds: via, x-request-id, traceparent.
     let mut headers = HeaderMap::with_capacity(fields.len() + 4);
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed("a field name is too long"))?;
+        let name = HeaderName::from_bytes(field.name.as_bytes())
+            .map_err(|_| Malformed("a field name is too long"))?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
             .map_err(|_| Malformed("a field value has control characters"))?;
         headers.append(name, value);
@@ -211,7 +218,9 @@ fn framing(version: Version, headers: &HeaderMap) -> Result<Framing, HeadError> 
     match (codings.next(), lengths.next()) {
         (None, None) => Ok(Framing::None),
         (Some(_), Some(_)) => Err(Malformed("Content-Length beside Transfer-Encoding")),
-        (Some(_), None) if version == Version::HTTP_10 => Err(Malformed("Transfer-Encoding in a request of version 1.0")),
+        (Some(_), None) if version == Version::HTTP_10 => {
+            Err(Malformed("Transfer-Encoding in a request of version 1.0"))
+        }
         (Some(coding), None) => {
             let chunked = codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
             if chunked { Ok(Framing::Chunked) } else { Err(Malformed("Transfer-Encoding is not chunked")) }
@@ -250,7 +259,9 @@ fn keep_alive(version: Version, headers: &HeaderMap) -> bool {
 fn expects_continue(version: Version, headers: &HeaderMap) -> Result<bool, HeadError> {
     match headers.get(EXPECT) {
         None => Ok(false),
-        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(version == Version::HTTP_11),
+        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+            Ok(version == Version::HTTP_11)
+        }
         Some(_) => Err(Malformed("Expect is not 100-continue")),
     }
 }

@@ -135,7 +135,8 @@ impl Inbound {
     /// the body that nobody asked for.
     pub(super) fn is_spoilt(&self) -> bool {
         let state = self.0.borrow();
-        matches!(state.body, Progress::Broken) || (state.continue_awaited && !matches!(state.body, Progress::Done))
+        matches!(state.body, Progress::Broken)
+            || (state.continue_awaited && !matches!(state.body, Progress::Done))
     }
 
     /// Whether somebody still holds the body.
@@ -247,7 +248,8 @@ impl State {
             _ => BODY_READ,
         };
         if wanted < 4096 {
-            return poll_read_some(&self.stream, cx, &mut self.buffer).map(|read| read.is_ok_and(|count| count > 0));
+            return poll_read_some(&self.stream, cx, &mut self.buffer)
+                .map(|read| read.is_ok_and(|count| count > 0));
         }
         self.buffer.reserve(wanted);
         self.stream.poll_read_into(cx, &mut self.buffer).map(|read| read.is_ok_and(|count| count > 0))

@@ -49,7 +49,9 @@ pub(super) enum Ends {
 impl Asked {
     /// How a response with these parts ends (RFC 9112 6.3).
     pub(super) fn ends(&self, status: StatusCode, headers: &HeaderMap, content: &SizeHint) -> Ends {
-        let none = self.method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+        let none = self.method == Method::HEAD
+            || status == StatusCode::NO_CONTENT
+            || status == StatusCode::NOT_MODIFIED;
         if none {
             return Ends::Empty;
         }
@@ -68,7 +70,14 @@ impl Outbound {
     }
 
     /// Puts a response's head in. `keep` is whether the connection stays open after it.
-    pub(super) fn head(&mut self, parts: &Parts, ends: Ends, asked: &Asked, keep: bool, date: impl Fn() -> HeaderValue) {
+    pub(super) fn head(
+        &mut self,
+        parts: &Parts,
+        ends: Ends,
+        asked: &Asked,
+        keep: bool,
+        date: impl Fn() -> HeaderValue,
+    ) {
         let out = &mut self.buffer;
         out.reserve(512);
         encode::status_line(out, parts.status);

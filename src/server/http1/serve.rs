@@ -67,7 +67,11 @@ pub(in crate::server) async fn serve(
     membership: Rc<Membership>,
 ) {
     let inbound = Inbound::new(stream.clone(), buffer);
-    poll_fn(|cx| Poll::Ready(inbound.wake_with(cx.waker()))).await;
+    poll_fn(|cx| {
+        inbound.wake_with(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
     let mut connection = Connection {
         outbound: Outbound::new(stream.clone()),
         timer: Timer::new(Instant::now()),
@@ -137,7 +141,9 @@ impl Connection {
     /// Answers what cannot be read, and ends the connection.
     async fn refuse(&mut self, error: &HeadError) -> Result<(), Over> {
         let failure = match error {
-            HeadError::TooLarge => Failure::new(Reason::HeadersTooLarge, "the request's head is over the limits"),
+            HeadError::TooLarge => {
+                Failure::new(Reason::HeadersTooLarge, "the request's head is over the limits")
+            }
             HeadError::Malformed(what) => Failure::new(Reason::BadRequest, *what),
         };
         let response = proxy::refuse(&self.worker, &self.caller, &failure);
@@ -214,7 +220,12 @@ impl Connection {
     }
 
     /// Writes the response.
-    async fn respond(&mut self, response: Response<ResponseBody>, asked: &Asked, keep: bool) -> Result<(), Over> {
+    async fn respond(
+        &mut self,
+        response: Response<ResponseBody>,
+        asked: &Asked,
+        keep: bool,
+    ) -> Result<(), Over> {
         let (parts, mut body) = response.into_parts();
         let ends = asked.ends(parts.status, &parts.headers, &size_of(&body));
         let keep = keep && ends != Ends::WithConnection;
@@ -282,10 +293,12 @@ impl Connection {
         }
         // The endpoint answered early, and may still be taking the rest.
         let read = timeout(CLOSE_LINGER, async {
-            poll_fn(|_| if self.inbound.is_being_read() && !self.inbound.is_done() && !self.inbound.is_spoilt() {
-                Poll::Pending
-            } else {
-                Poll::Ready(())
+            poll_fn(|_| {
+                if self.inbound.is_being_read() && !self.inbound.is_done() && !self.inbound.is_spoilt() {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(())
+                }
             })
             .await;
             !self.inbound.is_spoilt() && self.inbound.skip_body(SKIPPED).await

@@ -107,11 +107,11 @@ impl Daemon {
     }
 
     pub async fn admin_get(&self, path: &str) -> Answer {
-        client::ask(self.admin(), Speaks::Http1, call("GET", "admin", path)).await
+        client::ask(self.admin(), Speaks::Http1, call("GET", "localhost", path)).await
     }
 
     pub async fn admin_post(&self, path: &str) -> Answer {
-        client::ask(self.admin(), Speaks::Http1, call("POST", "admin", path)).await
+        client::ask(self.admin(), Speaks::Http1, call("POST", "localhost", path)).await
     }
 
     /// The sum of the series of `towpath_<name>` that carry these labels; nothing counts as 0.
