@@ -144,7 +144,9 @@ impl Exchange {
 
     /// Notes the status that a gRPC call ended with.
     pub(super) fn grpc_status(&mut self, fields: &http::HeaderMap) {
-        if let (Some(line), Some(status)) = (&mut self.line, fields.get("grpc-status")) {
+        if let Some(line) = &mut self.line
+            && let Some(status) = fields.get("grpc-status")
+        {
             line.grpc_status = status.to_str().ok().and_then(|status| status.parse().ok());
         }
     }

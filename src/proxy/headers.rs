@@ -10,9 +10,9 @@ use http::{
 use super::{Failure, Reason, target::Target, worker::Worker};
 use crate::{http::hop_by_hop, snapshot::Snapshot, telemetry, upstream};
 
-/// A request that has come through this node this often is going round in circles. More than once is legitimate: a
+/// A request that has come through this node this often already is going round in circles. More than once is legitimate: a
 /// gateway on the node may send what it received through towpath out through towpath again.
-const MAX_PASSES: usize = 5;
+const MAX_PASSES: usize = 4;
 
 /// Refuses a request that goes round in circles.
 pub(super) fn check_loop(headers: &HeaderMap, snapshot: &Snapshot) -> Result<(), Failure> {

@@ -103,10 +103,10 @@ impl Drop for Http2Stream {
         }
         let left = self.connection.streams.get() - 1;
         self.connection.streams.set(left);
-        if left == 0 {
-            self.connection.idle_since.set(Instant::now());
-        }
         if let Some(pool) = self.connection.pool.upgrade() {
+            if left == 0 {
+                self.connection.idle_since.set(pool.now());
+            }
             pool.wake_waiting();
         }
     }

@@ -40,9 +40,17 @@ pub struct Want {
 }
 
 /// All pools of one worker.
-#[derive(Default)]
 pub struct Pools {
+    /// The time of the last sweep. Idle connections are timed by it: a second more or less does not matter to them, and
+    /// two looks at the clock for each request would.
+    clock: Rc<Cell<Instant>>,
     by_target: RefCell<HashMap<u64, Rc<EndpointPool>, foldhash::fast::RandomState>>,
+}
+
+impl Default for Pools {
+    fn default() -> Self {
+        Self { clock: Rc::new(Cell::new(Instant::now())), by_target: RefCell::default() }
+    }
 }
 
 impl Pools {
@@ -67,13 +75,14 @@ impl Pools {
         if let Some(pool) = self.by_target.borrow().get(&target.id) {
             return pool.clone();
         }
-        let pool = Rc::new(EndpointPool::new(target.clone()));
+        let pool = Rc::new(EndpointPool::new(target.clone(), self.clock.clone()));
         self.by_target.borrow_mut().insert(target.id, pool.clone());
         pool
     }
 
     /// Closes what has been idle or alive for too long, and forgets retired targets. To be called about once a second.
     pub fn sweep(&self, now: Instant) {
+        self.clock.set(now);
         self.by_target.borrow_mut().retain(|_, pool| {
             pool.sweep(now);
             !(pool.target.is_retired() && pool.open.get() == 0)
@@ -84,6 +93,7 @@ impl Pools {
 /// One endpoint's connections on this worker.
 pub(super) struct EndpointPool {
     target: Arc<Target>,
+    clock: Rc<Cell<Instant>>,
     /// The one that was used last stands last.
     idle: RefCell<Vec<Idle>>,
     http2: RefCell<Vec<Rc<Http2Connection>>>,
@@ -131,9 +141,10 @@ impl Drop for Connecting<'_> {
 }
 
 impl EndpointPool {
-    fn new(target: Arc<Target>) -> Self {
+    fn new(target: Arc<Target>, clock: Rc<Cell<Instant>>) -> Self {
         Self {
             target,
+            clock,
             idle: RefCell::default(),
             http2: RefCell::default(),
             connecting: Cell::new(false),
@@ -156,6 +167,11 @@ impl EndpointPool {
         self.open.set(self.open.get() + 1);
         self.target.connections.inc();
         Some(Open(self.clone()))
+    }
+
+    /// The time of the last sweep.
+    pub(super) fn now(&self) -> Instant {
+        self.clock.get()
     }
 
     pub(super) fn wake_waiting(&self) {
@@ -187,7 +203,7 @@ impl EndpointPool {
     }
 
     fn take_idle(&self, policy: &ServicePolicy, certain: bool) -> Option<Http1Connection> {
-        let now = Instant::now();
+        let now = self.now();
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { connection, since }) = idle.pop() {
             let young = now - connection.opened < policy.pool.max_lifetime;
@@ -218,7 +234,7 @@ impl EndpointPool {
         if self.target.is_retired() || self.idle.borrow().len() >= self.limits.borrow().max_idle {
             return;
         }
-        self.idle.borrow_mut().push(Idle { connection, since: Instant::now() });
+        self.idle.borrow_mut().push(Idle { connection, since: self.now() });
         self.wake_waiting();
     }
 
@@ -275,7 +291,7 @@ impl EndpointPool {
 
     fn with_room(&self, policy: &ServicePolicy) -> Option<Rc<Http2Connection>> {
         let mut connections = self.http2.borrow_mut();
-        let now = Instant::now();
+        let now = self.now();
         connections.retain(|connection| {
             !connection.is_closed() && now - connection.opened < policy.pool.max_lifetime
         });

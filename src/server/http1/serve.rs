@@ -48,6 +48,8 @@ struct Connection {
     inbound: Inbound,
     outbound: Outbound,
     timer: Timer,
+    /// The timer says when to look again whether the caller is still there.
+    looking: bool,
 }
 
 /// Why the loop ends.
@@ -75,6 +77,7 @@ pub(in crate::server) async fn serve(
     let mut connection = Connection {
         outbound: Outbound::new(stream.clone()),
         timer: Timer::new(Instant::now()),
+        looking: false,
         worker,
         caller,
         membership,
@@ -113,6 +116,7 @@ impl Connection {
         let head_limits = HeadLimits { bytes: limits.header_bytes, fields: limits.header_count };
         self.outbound.rest();
         let mut waiting = Waiting { idle: !self.inbound.has_begun(), draining: false };
+        self.looking = false;
         self.timer.set(Instant::now() + if waiting.idle { limits.idle_timeout } else { limits.head_timeout });
         poll_fn(|cx| match self.inbound.poll_head(cx, head_limits) {
             Poll::Ready(Ok(Some(head))) => Poll::Ready(Ok(Ok(head))),
@@ -171,7 +175,6 @@ impl Connection {
             if !began {
                 began = true;
                 interim.wake_with(cx.waker());
-                self.timer.set(Instant::now() + LOOK_AGAIN);
             }
             self.poll_gone(cx).map(|()| Err(Over::Closed))
         })
@@ -200,8 +203,11 @@ impl Connection {
             return Poll::Pending;
         }
         // The caller has finished sending, or somebody else reads its body: ask the kernel about it now and then.
-        if self.inbound.is_done() && self.is_gone() {
-            return Poll::Ready(());
+        if !std::mem::replace(&mut self.looking, true) {
+            if self.inbound.is_done() && self.is_gone() {
+                return Poll::Ready(());
+            }
+            self.timer.set(Instant::now() + LOOK_AGAIN);
         }
         while self.timer.poll(cx).is_ready() {
             if self.is_gone() {
