@@ -5,7 +5,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::support::{
-    Backend, Client, Daemon, Process, Speaks, body, call, client, daemon::one_service, eventually, get,
+    Backend, Client, Daemon, Process, Speaks, body, call, client,
+    daemon::one_service,
+    eventually, get,
     grpc::{self, GrpcServer},
     within,
 };
@@ -41,7 +43,9 @@ impl Logged {
 }
 
 fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
 }
 
 /// Every field given must have this value.
@@ -120,7 +124,10 @@ over_both_protocols! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_grpc_call_has_its_grpc_status_whoever_gave_it() {
     let server = GrpcServer::start().await;
-    let logged = Logged::start(&one_service("http2", &[server.address]).replace("\"*\"", "\"svc\""));
+    let logged = Logged::start(
+        &one_service("http2", &[server.address])
+            .replace("hosts =", "match = [{ path_regex = \".*/(Unary|Fail)\" }]\nhosts ="),
+    );
     let mut grpc = grpc::connect(logged.daemon.address(), "svc").await;
     let cases = [("Unary", 0), ("Fail", 9)];
     for (number, (method, status)) in cases.into_iter().enumerate() {
@@ -130,10 +137,9 @@ async fn a_grpc_call_has_its_grpc_status_whoever_gave_it() {
         let line = logged.line(number + 1).await;
         assert_fields(&line, &serde_json::json!({ "status": 200, "grpc_status": status, "reason": null }));
     }
-    let mut lost = grpc::connect(logged.daemon.address(), "other").await;
-    lost.ready().await.unwrap();
+    grpc.ready().await.unwrap();
     let request = tonic::Request::new(bytes::Bytes::new());
-    assert!(lost.unary(request, grpc::method("Unary"), grpc::Plain).await.is_err());
+    assert!(grpc.unary(request, grpc::method("Lost"), grpc::Plain).await.is_err());
     let line = logged.line(3).await;
     assert_fields(&line, &serde_json::json!({ "reason": "no_route", "grpc_status": 12 }));
 }

@@ -22,7 +22,10 @@ const ROUTES: &[(&str, &str)] = &[
     ("regex", "hosts = [\"svc\"]\nmatch = [{ path_regex = \"/[0-9]+/.*\" }]"),
     ("method", "hosts = [\"svc\"]\nmatch = [{ path_prefix = \"/v2\", methods = [\"DELETE\"] }]"),
     ("header", "hosts = [\"svc\"]\nmatch = [{ headers = { client = \"Android\" } }]"),
-    ("headers", "hosts = [\"svc\"]\nmatch = [{ headers = { client = { regex = \"And.*\" }, beta = { present = true } } }]"),
+    (
+        "headers",
+        "hosts = [\"svc\"]\nmatch = [{ headers = { client = { regex = \"And.*\" }, beta = { present = true } } }]",
+    ),
     ("query", "hosts = [\"svc\"]\nmatch = [{ query = { debug = \"1\" } }]"),
     ("absent", "hosts = [\"absent\"]\nmatch = [{ headers = { user = { absent = true } } }]"),
     ("twin", "hosts = [\"svc\"]\nmatch = [{ path = \"/v2/one\" }]"),
@@ -133,8 +136,9 @@ async fn explain_names_the_route_that_the_daemon_takes() {
         let (online, offline) = (over_the_api(&daemon, asked).await, from_the_file(&config, asked));
         assert_eq!(online, offline, "{asked:?}");
         for client in [&mut one, &mut two] {
-            let request =
-                headers.iter().fold(call(method, host, path), |request, (name, value)| request.header(name, value));
+            let request = headers
+                .iter()
+                .fold(call(method, host, path), |request, (name, value)| request.header(name, value));
             let answer = client.ask(request).await;
             assert_eq!(named(&online), went(&answer), "{asked:?}: {answer:?}");
         }
@@ -142,7 +146,8 @@ async fn explain_names_the_route_that_the_daemon_takes() {
         assert_eq!(others + usize::from(named(&online) != "-"), ROUTES.len(), "every route is accounted for");
         taken.insert(named(&online));
     }
-    let never: Vec<&str> = ROUTES.iter().map(|(name, _)| *name).filter(|name| !taken.contains(*name)).collect();
+    let never: Vec<&str> =
+        ROUTES.iter().map(|(name, _)| *name).filter(|name| !taken.contains(*name)).collect();
     assert_eq!(never, ["twin"], "the table leaves out all but the route that another always precedes");
     assert!(taken.contains("-"));
 }

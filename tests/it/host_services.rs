@@ -59,7 +59,7 @@ async fn a_hundred_first_requests_together_make_one_service_and_ask_dns_once() {
     }
     assert_eq!(dns.queries("busy.test"), 2, "A and AAAA once");
     let name = format!("busy.test:{}", backend.address.port());
-    assert_eq!(made(&daemon).await, [name.clone()]);
+    assert_eq!(made(&daemon).await, [name.as_str()]);
     daemon.metric_becomes("requests_total", &[("route", "per-host"), ("service", &name)], 100.0).await;
 }
 
@@ -143,8 +143,7 @@ over_both_protocols! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_host_that_nobody_asks_for_any_more_is_dropped_and_makes_room() {
-    let (daemon, dns, backend) =
-        started("max = 1\nidle_timeout = \"1s\"", &["a.test", "b.test"]).await;
+    let (daemon, dns, backend) = started("max = 1\nidle_timeout = \"1s\"", &["a.test", "b.test"]).await;
     dns.set_a("a.test", 1, &[HERE]);
     assert_eq!(ask(&daemon, "a.test").await.status, 200);
     assert_eq!(ask(&daemon, "b.test").await.reason(), "overloaded");
@@ -186,7 +185,11 @@ async fn a_reload_keeps_the_services_of_a_template_that_stays_and_drops_the_othe
     let more = service("more", "http1", &[backend.address]);
     daemon.reload(Some(&(per_host(&dns, &template, "") + &more))).unwrap();
     assert_eq!(client.ask(get("a.test", "/")).await.status, 200);
-    assert_eq!((dns.queries("a.test"), backend.connections()), (2, 1), "the service and its connection live on");
+    assert_eq!(
+        (dns.queries("a.test"), backend.connections()),
+        (2, 1),
+        "the service and its connection live on"
+    );
     let toml = per_host(&dns, &template, "").replace("dns = \"{host}", "service = \"more\" }] # ");
     daemon.reload(Some(&(toml + &more))).unwrap();
     eventually("it is dropped", async || made(&daemon).await.is_empty()).await;

@@ -13,6 +13,30 @@ fn nobody() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
+/// Name, type and labels.
+const CONTRACT: &[(&str, &str, &[&str])] = &[
+    ("accept_errors_total", "counter", &[]),
+    ("access_log_dropped_total", "counter", &[]),
+    ("attempts_total", "counter", &["outcome", "service"]),
+    ("build_info", "gauge", &["version"]),
+    ("config_generation", "gauge", &[]),
+    ("config_last_reload_success", "gauge", &[]),
+    ("config_reloads_total", "counter", &["result"]),
+    ("connection_panics_total", "counter", &[]),
+    ("connections", "gauge", &["listener"]),
+    ("discovery_age_seconds", "gauge", &["service"]),
+    ("discovery_updates_total", "counter", &["result", "service"]),
+    ("endpoint_available", "gauge", &["endpoint", "service"]),
+    ("endpoint_requests_total", "counter", &["endpoint", "outcome", "service"]),
+    ("errors_total", "counter", &["reason"]),
+    ("request_duration_seconds", "histogram", &["route", "service"]),
+    ("requests_in_flight", "gauge", &["service"]),
+    ("requests_total", "counter", &["code", "listener", "route", "service"]),
+    ("retries_total", "counter", &["reason", "service"]),
+    ("upstream_connections", "gauge", &["service"]),
+    ("worker_connections", "gauge", &["worker"]),
+];
+
 /// A metric's name to its type and the names of its labels.
 type Page = BTreeMap<String, (String, Vec<BTreeMap<String, String>>)>;
 
@@ -25,7 +49,10 @@ fn parsed(answer: &Answer) -> Page {
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
-            assert!(page.insert(name.to_owned(), (kind.to_owned(), Vec::new())).is_none(), "{name} is announced twice");
+            assert!(
+                page.insert(name.to_owned(), (kind.to_owned(), Vec::new())).is_none(),
+                "{name} is announced twice"
+            );
         } else if !line.starts_with("# HELP ") {
             let (series, value) = line.rsplit_once(' ').unwrap();
             assert!(value.parse::<f64>().is_ok(), "{line}");
@@ -67,7 +94,9 @@ async fn every_metric_of_the_contract_appears_with_its_labels() {
     let (backend, dns) = (Backend::start("one").await, DnsServer::start());
     dns.set_a("named.test", 60, &[std::net::Ipv4Addr::LOCALHOST]);
     let route = |name: &str| {
-        format!("[[routes]]\nname = \"{name}\"\nhosts = [\"{name}\"]\nbackends = [{{ service = \"{name}\" }}]\n")
+        format!(
+            "[[routes]]\nname = \"{name}\"\nhosts = [\"{name}\"]\nbackends = [{{ service = \"{name}\" }}]\n"
+        )
     };
     let toml = format!(
         "[dns]\nservers = [\"{}\"]\n{}{}{}{}{}[services.named]\ndns = \"named.test:{}\"\n",
@@ -82,36 +111,16 @@ async fn every_metric_of_the_contract_appears_with_its_labels() {
     let daemon = Daemon::start(&toml);
     for speaks in [Speaks::Http1, Speaks::Http2] {
         let mut client = Client::connect(daemon.address(), speaks).await;
-        for (host, path, status) in [("echo", "/", 200), ("named", "/status/500", 500), ("broken", "/", 502), ("x", "/", 404)] {
+        for (host, path, status) in
+            [("echo", "/", 200), ("named", "/status/500", 500), ("broken", "/", 502), ("x", "/", 404)]
+        {
             assert_eq!(client.ask(get(host, path)).await.status, status);
         }
     }
     assert!(daemon.reload(Some("nonsense")).is_err());
     daemon.reload(Some(&toml)).unwrap();
     let page = parsed(&daemon.admin_get("/metrics").await);
-    let contract: &[(&str, &str, &[&str])] = &[
-        ("accept_errors_total", "counter", &[]),
-        ("access_log_dropped_total", "counter", &[]),
-        ("attempts_total", "counter", &["outcome", "service"]),
-        ("build_info", "gauge", &["version"]),
-        ("config_generation", "gauge", &[]),
-        ("config_last_reload_success", "gauge", &[]),
-        ("config_reloads_total", "counter", &["result"]),
-        ("connection_panics_total", "counter", &[]),
-        ("connections", "gauge", &["listener"]),
-        ("discovery_age_seconds", "gauge", &["service"]),
-        ("discovery_updates_total", "counter", &["result", "service"]),
-        ("endpoint_available", "gauge", &["endpoint", "service"]),
-        ("endpoint_requests_total", "counter", &["endpoint", "outcome", "service"]),
-        ("errors_total", "counter", &["reason"]),
-        ("request_duration_seconds", "histogram", &["route", "service"]),
-        ("requests_in_flight", "gauge", &["service"]),
-        ("requests_total", "counter", &["code", "listener", "route", "service"]),
-        ("retries_total", "counter", &["reason", "service"]),
-        ("upstream_connections", "gauge", &["service"]),
-        ("worker_connections", "gauge", &["worker"]),
-    ];
-    for (name, kind, labels) in contract {
+    for (name, kind, labels) in CONTRACT {
         let (found, series) = page.get(&format!("towpath_{name}")).unwrap_or_else(|| panic!("no {name}"));
         assert_eq!(found, kind, "{name}");
         assert!(!series.is_empty(), "{name} has no series");
@@ -157,7 +166,9 @@ async fn attempts_that_fail_are_counted_by_how() {
     let server = RawServer::start().await;
     let backend = Backend::start("one").await;
     let route = |name: &str| {
-        format!("[[routes]]\nname = \"{name}\"\nhosts = [\"{name}\"]\nbackends = [{{ service = \"{name}\" }}]\n")
+        format!(
+            "[[routes]]\nname = \"{name}\"\nhosts = [\"{name}\"]\nbackends = [{{ service = \"{name}\" }}]\n"
+        )
     };
     let services = [
         service("refused", "http1", &[nobody()]),
@@ -197,7 +208,9 @@ async fn requests_that_are_sent_again_are_counted_by_why() {
     }
     let refused = daemon.metric("attempts_total", &[("outcome", "connect_failed")]).await;
     assert!(refused >= 1.0, "the turn comes to the endpoint where nobody listens");
-    daemon.metric_becomes("retries_total", &[("service", "echo"), ("reason", "connect_failed")], refused).await;
+    daemon
+        .metric_becomes("retries_total", &[("service", "echo"), ("reason", "connect_failed")], refused)
+        .await;
     daemon.metric_becomes("requests_total", &[("code", "200")], 4.0).await;
     daemon.metric_becomes("attempts_total", &[], 4.0 + refused).await;
     assert!(daemon.metric("errors_total", &[]).await.abs() < f64::EPSILON, "no caller saw a failure");
@@ -213,7 +226,8 @@ async fn durations_fall_in_their_buckets() {
     let sum = daemon.metric("request_duration_seconds_sum", &labels).await;
     assert!((0.3..3.0).contains(&sum), "{sum}");
     let text = daemon.admin_get("/metrics").await.text();
-    let buckets = text.lines().filter_map(|line| line.strip_prefix("towpath_request_duration_seconds_bucket"));
+    let buckets =
+        text.lines().filter_map(|line| line.strip_prefix("towpath_request_duration_seconds_bucket"));
     let mut last = 0.0;
     let mut infinite = None;
     for bucket in buckets {

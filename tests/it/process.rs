@@ -119,7 +119,8 @@ async fn a_sighup_while_draining_neither_reloads_nor_harms() {
 
 #[test]
 fn what_cannot_be_parsed_exits_2_with_every_place() {
-    let (code, text) = refused("[[routes]]\nname = \"a\"\nhots = [\"x\"]\nbackends = [{ service = \"nobody\" }]\n");
+    let (code, text) =
+        refused("[[routes]]\nname = \"a\"\nhots = [\"x\"]\nbackends = [{ service = \"nobody\" }]\n");
     assert_eq!(code, Some(2), "{text}");
     let lines: Vec<&str> = text.lines().filter(|line| line.contains("towpath.toml:")).collect();
     assert!(lines.len() >= 2, "each problem has its place: {text}");
@@ -200,19 +201,16 @@ async fn load(address: SocketAddr, speaks: Speaks, done: Arc<AtomicU64>) {
     }
 }
 
-/// As [`load`], by hand: a caller that keeps its connection until an answer tells it not to.
+/// As [`load`], by hand: a caller that keeps its one connection until an answer tells it not to.
 async fn load_by_hand(address: SocketAddr, done: Arc<AtomicU64>) {
-    while let Ok(stream) = TcpStream::connect(address).await {
-        let mut client = Raw::over(stream);
-        loop {
-            client.send("POST /count HTTP/1.1\r\nhost: svc\r\ncontent-length: 5\r\n\r\nhello").await;
-            let response = client.read_response().await;
-            assert_eq!((response.status, response.text().as_str()), (200, "5"));
-            done.fetch_add(1, Ordering::Relaxed);
-            if response.head.field("connection") == "close" {
-                client.closes().await;
-                return;
-            }
+    let mut client = Raw::connect(address).await;
+    loop {
+        client.send("POST /count HTTP/1.1\r\nhost: svc\r\ncontent-length: 5\r\n\r\nhello").await;
+        let response = client.read_response().await;
+        assert_eq!((response.status, response.text().as_str()), (200, "5"));
+        done.fetch_add(1, Ordering::Relaxed);
+        if response.head.field("connection") == "close" {
+            return client.closes().await;
         }
     }
 }

@@ -35,7 +35,8 @@ fn written(toml: &str) -> (TempDir, PathBuf) {
 /// Runs a configuration that does not start: the exit code and what it says on standard error.
 pub fn refused(toml: &str) -> (Option<i32>, String) {
     let (_directory, path) = written(toml);
-    let output = Command::new(env!("CARGO_BIN_EXE_towpath")).args(["run", "--config"]).arg(&path).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_towpath")).args(["run", "--config"]).arg(&path).output().unwrap();
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 

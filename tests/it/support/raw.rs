@@ -101,7 +101,7 @@ impl Raw {
         Self::over(within("connect", TcpStream::connect(address)).await.unwrap())
     }
 
-    pub fn over(stream: TcpStream) -> Self {
+    fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self { stream, buffer: Vec::new() }
     }
