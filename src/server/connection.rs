@@ -70,8 +70,12 @@ async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Mem
     let stream = SharedStream::new(stream);
     let mut buffer = BytesMut::new();
     match detect(&worker, &stream, &mut buffer, &membership).await {
-        Some(Protocol::Http1) => http1::serve(worker, caller, stream, buffer, membership).await,
-        Some(Protocol::Http2) => http2::serve(worker, caller, stream, buffer.freeze(), membership).await,
+        // Boxed, so that a connection takes the memory of the protocol that it speaks and not of the larger one, twice
+        // (a future holds its arguments beside what it makes of them).
+        Some(Protocol::Http1) => Box::pin(http1::serve(worker, caller, stream, buffer, membership)).await,
+        Some(Protocol::Http2) => {
+            Box::pin(http2::serve(worker, caller, stream, buffer.freeze(), membership)).await
+        }
         None => {}
     }
 }

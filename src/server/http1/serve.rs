@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -164,7 +164,8 @@ impl Connection {
     ) -> Result<Response<ResponseBody>, Over> {
         let interim = Interim::default();
         let (worker, caller) = (self.worker.clone(), self.caller.clone());
-        let mut handling = pin!(proxy::handle(&worker, &caller, request, &interim));
+        // Boxed: an idle connection should not hold the five kilobytes that a request in progress takes.
+        let mut handling = Box::pin(proxy::handle(&worker, &caller, request, &interim));
         let mut began = false;
         poll_fn(|cx| {
             let poll = handling.as_mut().poll(cx);
