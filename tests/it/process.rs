@@ -192,8 +192,7 @@ async fn load(address: SocketAddr, speaks: Speaks, done: Arc<AtomicU64>) {
         while !client.is_closed() {
             match client.try_ask(get("svc", "/slow?ms=3")).await {
                 Ok(answer) => assert_eq!((answer.status, answer.reason()), (200, ""), "{answer:?}"),
-                // hyper says so when the connection was closing before any of the request went out
-                Err(error) if error.is_canceled() || error.is_closed() => break,
+                Err(error) if client::never_processed(&error) => break,
                 Err(error) => panic!("{speaks:?}: {error:?}"),
             }
             done.fetch_add(1, Ordering::Relaxed);
@@ -237,6 +236,7 @@ async fn sigterm_under_load_fails_no_request() {
             outcome.unwrap();
         }
         assert_eq!(process.ends().await.code(), Some(0), "{}", process.log());
+        assert_eq!(backend.requests(), done.load(Ordering::Relaxed), "what the server saw was answered");
     }
 }
 
