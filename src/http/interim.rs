@@ -71,7 +71,7 @@ impl Interim {
         }
         state.waiting.push_back((status, headers));
         self.0.any.store(true, Ordering::Release);
-        state.waker.take()
+        state.waker.clone()
     }
 
     /// Returns once the endpoint has said `100 Continue`.
@@ -104,6 +104,20 @@ impl Interim {
         next
     }
 
+    /// A queue for the next request: this one, when nobody else holds it any more.
+    pub fn renew(&mut self) {
+        match Arc::get_mut(&mut self.0) {
+            Some(shared) => {
+                *shared.any.get_mut() = false;
+                let state = shared.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+                state.waiting.clear();
+                state.continued = false;
+                state.continue_waker = None;
+            }
+            None => *self = Self::default(),
+        }
+    }
+
     /// Whom to wake at the next answer.
     pub fn wake_with(&self, waker: &Waker) {
         let mut state = self.lock();
@@ -127,5 +141,17 @@ mod tests {
         let taken = std::iter::from_fn(|| interim.pop()).count();
         assert_eq!(taken, MAX_WAITING);
         assert!(interim.pop().is_none());
+    }
+
+    #[test]
+    fn what_an_earlier_request_left_behind_is_not_the_next_ones() {
+        let mut interim = Interim::default();
+        interim.say(StatusCode::EARLY_HINTS);
+        interim.renew();
+        assert!(interim.pop().is_none());
+        let late = interim.clone();
+        interim.renew();
+        late.say(StatusCode::EARLY_HINTS);
+        assert!(interim.pop().is_none(), "an abandoned attempt may still hold the old queue");
     }
 }

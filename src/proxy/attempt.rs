@@ -71,7 +71,7 @@ struct History {
 
 impl Call {
     /// Sends the request until there is a response, or a failure that stays.
-    pub(super) async fn run(mut self, exchange: &mut Exchange) -> Result<Answer, Failure> {
+    pub(super) async fn run(&mut self, exchange: &mut Exchange) -> Result<Answer, Failure> {
         let version = self.version(exchange.is_grpc);
         address_request(&mut self.parts, &self.target, version);
         let mut history = History::default();

@@ -166,6 +166,7 @@ impl Exchange {
         self.worker.metrics.error(failure.reason.name());
         tracing::debug!(reason = failure.reason.name(), message = &*failure.message, "a request failed");
         let response = failure.response(&self.about());
+        self.grpc_status(response.headers());
         self.reason = Some(failure.reason);
         self.status = if failure.caller_gone { CALLER_GONE } else { response.status().as_u16() };
         response.map(|body| ResponseBody::own(body, self))

@@ -51,7 +51,7 @@ async fn serve(
     let deadline = deadline(exchange, &parts, route);
     let expects_continue = expects_continue(&mut parts, &body);
     exchange.body = (!body.is_end_stream()).then(|| RequestBody::new(body, expects_continue));
-    let call = Call {
+    let mut call = Call {
         worker: exchange.worker.clone(),
         backend,
         parts,

@@ -5,6 +5,7 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -24,6 +25,7 @@ use super::{
 use crate::{
     net::{Accepted, Address, SharedStream, Stream},
     proxy::{Caller, Worker},
+    telemetry::Metrics,
 };
 
 /// How a client with prior knowledge opens HTTP/2 (RFC 9113 3.4).
@@ -40,13 +42,19 @@ thread_local! {
 /// Serves the connection as a task of this worker.
 pub(super) fn spawn(worker: Rc<Worker>, connection: NewConnection, members: &Rc<Members>) {
     let membership = Rc::new(members.join());
-    let task = tokio::task::spawn_local(serve(worker, connection, membership.clone()));
+    let metrics = worker.metrics.clone();
+    let task = tokio::task::spawn_local(guarded(metrics, serve(worker, connection, membership.clone())));
     membership.runs_as(task.abort_handle());
+}
+
+/// Serves, and counts the panic that ends this connection: the runtime keeps it from the others.
+async fn guarded(metrics: Arc<Metrics>, serving: impl Future<Output = ()>) {
+    let _panics = CountsPanics(metrics);
+    serving.await;
 }
 
 async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Membership>) {
     let NewConnection { accepted, door, counted: _counted } = connection;
-    let _panics = CountsPanics(worker.clone());
     let _open = door.series.connections.hold();
     let _held = worker.metrics.worker_connections(worker.index).hold();
     let (stream, peer) = match adopt(accepted) {
@@ -144,12 +152,61 @@ pub(super) fn poll_read_some(
 }
 
 /// Counts the panic that ends a connection's task.
-struct CountsPanics(Rc<Worker>);
+struct CountsPanics(Arc<Metrics>);
 
 impl Drop for CountsPanics {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.metrics.connection_panics.inc();
+            self.0.connection_panics.inc();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::*;
+
+    /// A connection's task that joins, and holds its place to the end.
+    fn connection(
+        metrics: &Arc<Metrics>,
+        members: &Rc<Members>,
+        serving: impl Future<Output = ()> + 'static,
+    ) -> tokio::task::JoinHandle<()> {
+        let membership = members.join();
+        let place = async move {
+            let _membership = membership;
+            serving.await;
+        };
+        spawn_local(guarded(metrics.clone(), place))
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_connection_only_and_is_counted() {
+        let (metrics, members) = (Metrics::new(1), Rc::new(Members::default()));
+        let counted = |metrics: &Metrics| {
+            let text = metrics.render();
+            let line = text.lines().find_map(|line| line.strip_prefix("towpath_connection_panics_total "));
+            line.map(ToOwned::to_owned)
+        };
+        LocalSet::new()
+            .run_until(async {
+                let (go, gone) = tokio::sync::oneshot::channel::<()>();
+                let other = connection(&metrics, &members, async move { gone.await.unwrap() });
+                let fine = connection(&metrics, &members, async {});
+                let panics = connection(&metrics, &members, async {
+                    tokio::task::yield_now().await;
+                    panic!("on purpose");
+                });
+                assert!(panics.await.unwrap_err().is_panic());
+                fine.await.unwrap();
+                assert_eq!(counted(&metrics).as_deref(), Some("1"));
+                go.send(()).unwrap();
+                other.await.unwrap();
+                members.gone().await;
+            })
+            .await;
+        assert_eq!(counted(&metrics).as_deref(), Some("1"), "an end without a panic does not count");
     }
 }

@@ -116,6 +116,7 @@ impl EndpointSet {
         let endpoint = |address: SocketAddr| match old.get(&address) {
             Some(endpoint) => {
                 endpoint.target.revive();
+                endpoint.series.available.set(true);
                 (*endpoint).clone()
             }
             None => Arc::new(Endpoint::new(service, address, series, metrics)),
@@ -157,6 +158,7 @@ impl EndpointSet {
                 successor.is_some_and(|set| set.endpoints.iter().any(|other| Arc::ptr_eq(other, endpoint)));
             if !kept {
                 endpoint.target.retire();
+                endpoint.series.available.set(false);
             }
         }
     }

@@ -31,7 +31,7 @@ pub struct Service {
     pub(super) endpoints: Published<EndpointSet>,
     metrics: Arc<Metrics>,
     changed: watch::Sender<()>,
-    /// A successor has taken the endpoints over: what this service still hears is not for it.
+    /// The endpoints are a successor's, or nobody's: what this service still hears is not for it.
     handed_over: AtomicBool,
     /// It is no longer to be found under its name.
     retired: AtomicBool,
@@ -76,9 +76,18 @@ impl Service {
 
     /// Stops listening to discovery and leaves the endpoints to `successor`.
     pub fn hand_over(&self, successor: &Self) {
+        self.leave(Some(&successor.endpoints.get()));
+    }
+
+    /// Before the first answer there is nothing to leave, and requests that wait for it: they shall have it.
+    fn leave(&self, successor: Option<&EndpointSet>) {
+        let endpoints = self.endpoints.get();
+        if matches!(endpoints.known, Known::Nothing) {
+            return;
+        }
         self.handed_over.store(true, Ordering::Release);
         self.stop_following();
-        self.endpoints.get().retire(Some(&successor.endpoints.get()));
+        endpoints.retire(successor);
     }
 
     /// Takes in what discovery found.
@@ -136,9 +145,10 @@ impl Service {
         self.born.elapsed().saturating_sub(last)
     }
 
-    /// Says that it is no longer to be found under its name.
+    /// Says that it is no longer to be found under its name. Requests that have it finish.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
+        self.leave(None);
     }
 
     /// Whether it is no longer to be found under its name.
@@ -159,7 +169,8 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         if !*self.handed_over.get_mut() {
-            self.endpoints.get().retire(None);
+            // Whether the addresses are available is for a service of that name to say, which there may be again.
+            self.endpoints.get().endpoints.iter().for_each(|endpoint| endpoint.target.retire());
         }
     }
 }

@@ -187,12 +187,12 @@ impl Reloader {
         let new_resolver = (old.config.dns != config.dns).then(|| Resolver::new(&config.dns)).transpose()?;
         let plan = self.doors.prepare(&config)?;
         let snapshot = Arc::new(build::build(config, Some(&old), &self.shared)?);
+        self.seen.snapshot.publish(snapshot.clone());
         if let Some(resolver) = new_resolver {
             self.resolver = resolver;
-            // These outlive snapshots, and would go on asking the old servers.
+            // Configured services begin anew by themselves; these keep what they know until the new servers answer.
             self.shared.host_services.list().iter().for_each(|service| self.follow(service));
         }
-        self.seen.snapshot.publish(snapshot.clone());
         self.retire(&old, &snapshot);
         self.doors.commit(plan);
         self.seen.doors.publish(Arc::new(self.doors.open().to_vec()));
@@ -209,6 +209,10 @@ impl Reloader {
             }
             service::follow(service, &self.resolver);
         }
+        let gone = |old: &&Arc<Service>| {
+            new.services.binary_search_by(|service| service.name.cmp(&old.name)).is_err()
+        };
+        old.services.iter().filter(gone).for_each(|service| service.retire());
         self.sweep();
     }
 

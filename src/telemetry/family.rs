@@ -8,7 +8,8 @@
 //!
 //! # Expiry
 //! A series that only the family still holds goes once its value has stood still for [`EXPIRY`], long enough for
-//! every scraper to have seen the last value.
+//! every scraper to have seen the last value. One that says how things are now, not how often, goes at once: nothing is
+//! so any more.
 
 use std::{
     sync::{
@@ -117,7 +118,12 @@ impl Family {
 
     /// Lets go of series that nobody holds and that have stood still.
     pub(super) fn sweep(&self, now: Instant) {
-        self.lock().retain(|_, entry| !entry.expired(now));
+        let is_state = matches!(self.declared.kind, Kind::Gauge | Kind::Level);
+        // Only the family hands out references, and its lock is held: a count of one stays one.
+        self.lock().retain(|_, entry| {
+            let held = Arc::strong_count(&entry.block) > 1;
+            held || !(is_state || entry.expired(now))
+        });
     }
 
     /// How often a series was asked for that did not fit.
@@ -146,10 +152,7 @@ impl Entry {
     fn expired(&mut self, now: Instant) -> bool {
         let value = (0..self.block.len()).fold(0u64, |sum, slot| sum.wrapping_add(self.block.sum(slot)));
         match self.seen {
-            Some((seen, since)) if seen == value => {
-                // Only the family hands out references, and its lock is held: a count of one stays one.
-                Arc::strong_count(&self.block) == 1 && now.saturating_duration_since(since) >= EXPIRY
-            }
+            Some((seen, since)) if seen == value => now.saturating_duration_since(since) >= EXPIRY,
             _ => {
                 self.seen = Some((value, now));
                 false
@@ -234,6 +237,18 @@ mod tests {
         assert_eq!(family.snapshot().len(), 2);
         family.sweep(at(700));
         assert_eq!(values(&family), [("held|x".into(), 0)]);
+    }
+
+    #[test]
+    fn what_says_how_things_are_goes_with_its_last_handle() {
+        let family = family(Id::EndpointAvailable);
+        let available = family.level(&["service", "endpoint"]);
+        available.set(true);
+        family.sweep(Instant::now());
+        assert_eq!(family.snapshot().len(), 1);
+        drop(available);
+        family.sweep(Instant::now());
+        assert!(family.snapshot().is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One request on an HTTP/1.1 connection.
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::{client::conn::http1::SendRequest, ext::on_informational};
 use tokio::time::Instant;
 
@@ -29,6 +29,10 @@ impl Http1Connection {
         let interim = interim.clone();
         on_informational(&mut request, move |answer| interim.push(answer.status(), answer.headers().clone()));
         match self.sender.try_send_request(request).await {
+            // No upgrade is asked for, so what would follow is nothing that the caller could read.
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Err(SendError::endpoint(Sent::Some, "it switched protocols without being asked to"))
+            }
             Ok(response) => Ok(response.map(Body::Http1)),
             Err(mut error) => {
                 let unsent = error.take_message().is_some();

@@ -4,6 +4,7 @@
 #[macro_use]
 mod support;
 
+mod access_log;
 mod admin;
 mod architecture;
 mod bad_input;
@@ -12,13 +13,21 @@ mod bodies;
 mod cli;
 mod config;
 mod connections;
+mod dns;
 mod drain;
+mod explain;
 mod failures;
 mod grpc;
+mod h2_frames;
+mod host_services;
 mod http1;
 mod http2;
+mod limits;
 mod listeners;
+mod metrics;
+mod process;
 mod reload;
 mod routing;
 mod translation;
 mod upstream;
+mod workers;

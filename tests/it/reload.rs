@@ -1,7 +1,6 @@
 //! Reload: built whole, swapped in once, or nothing changes.
 
 use std::{
-    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,8 +14,7 @@ use towpath::app::Reloaded;
 use crate::support::{
     Backend, Client, Daemon, Speaks, client,
     daemon::{complete, one_service, service},
-    dns::DnsServer,
-    eventually, get,
+    get,
 };
 
 const BOTH: [Speaks; 2] = [Speaks::Http1, Speaks::Http2];
@@ -39,37 +37,6 @@ over_both_protocols! {
         assert_eq!(daemon.generation().await, generation);
         daemon.metric_becomes("config_generation", &[], generation as f64).await;
         daemon.metric_becomes("config_last_reload_success", &[], 1.0).await;
-    }
-}
-
-/// Also a service that was made on first use asks the new servers, and not only when its old answer has run out.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn services_ask_the_dns_servers_of_the_new_configuration() {
-    let backend = Backend::start("one").await;
-    let (ignorant, knowing) = (DnsServer::start(), DnsServer::start());
-    ignorant.set_negative_ttl(300);
-    for name in ["named.test", "host.test"] {
-        ignorant.nxdomain(name);
-        knowing.set_a(name, 300, &[Ipv4Addr::LOCALHOST]);
-    }
-    let port = backend.address.port();
-    let toml = |server: &DnsServer| {
-        format!(
-            "[dns]\nservers = [\"{}\"]\n\
-             [[routes]]\nname = \"named\"\nhosts = [\"named.test\"]\nbackends = [{{ service = \"named\" }}]\n\
-             [[routes]]\nname = \"rest\"\nbackends = [{{ dns = \"{{host}}:{port}\" }}]\n\
-             [services.named]\ndns = \"named.test:{port}\"\n",
-            server.address()
-        )
-    };
-    let daemon = Daemon::start(&toml(&ignorant));
-    let mut client = Client::connect(daemon.address(), Speaks::Http1).await;
-    for name in ["named.test", "host.test"] {
-        assert_eq!(client.ask(get(name, "/")).await.reason(), "no_endpoints", "{name}");
-    }
-    daemon.reload(Some(&toml(&knowing))).unwrap();
-    for name in ["named.test", "host.test"] {
-        eventually(name, async || client.ask(get(name, "/")).await.status == 200).await;
     }
 }
 

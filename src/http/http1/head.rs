@@ -124,11 +124,12 @@ fn parse_with<'h>(
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| Malformed("the method is not a token"))?;
     let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
     let uri = target_uri(&method, head.slice_ref(target.as_bytes()))?;
-    let headers = header_map(head, request.headers)?;
+    let (headers, special) = header_map(head, request.headers)?;
     check_host(&uri, &method, version, &headers)?;
-    let framing = framing(version, &headers)?;
-    let keep_alive = keep_alive(version, &headers);
-    let expects_continue = expects_continue(version, &headers)? && framing != Framing::None;
+    // Most requests have none of the fields that the rest looks for.
+    let framing = if special { framing(version, &headers)? } else { Framing::None };
+    let keep_alive = if special { keep_alive(version, &headers) } else { version == Version::HTTP_11 };
+    let expects_continue = special && expects_continue(version, &headers)? && framing != Framing::None;
     let mut parts = http::Request::new(()).into_parts().0;
     (parts.method, parts.uri, parts.version, parts.headers) = (method, uri, version, headers);
     Ok(Head { parts, framing, keep_alive, expects_continue })
@@ -174,17 +175,20 @@ fn absolute(uri: Uri) -> Result<Uri, HeadError> {
     }
 }
 
-fn header_map(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadError> {
+/// The fields, and whether any of them says something about framing or the connection.
+fn header_map(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, bool), HeadError> {
     // Room for what towpath adds: via, x-request-id, traceparent.
     let mut headers = HeaderMap::with_capacity(fields.len() + 4);
+    let mut special = false;
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes())
             .map_err(|_| Malformed("a field name is too long"))?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
             .map_err(|_| Malformed("a field value has control characters"))?;
+        special |= [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, EXPECT].contains(&name);
         headers.append(name, value);
     }
-    Ok(headers)
+    Ok((headers, special))
 }
 
 fn check_host(uri: &Uri, method: &Method, version: Version, headers: &HeaderMap) -> Result<(), HeadError> {

@@ -47,6 +47,8 @@ struct Connection {
     stream: SharedStream,
     inbound: Inbound,
     outbound: Outbound,
+    /// Of the present request.
+    interim: Interim,
     timer: Timer,
     /// The timer says when to look again whether the caller is still there.
     looking: bool,
@@ -78,6 +80,7 @@ pub(in crate::server) async fn serve(
         outbound: Outbound::new(stream.clone()),
         timer: Timer::new(Instant::now()),
         looking: false,
+        interim: Interim::default(),
         worker,
         caller,
         membership,
@@ -162,7 +165,8 @@ impl Connection {
         request: Request<crate::http::Body>,
         version: Version,
     ) -> Result<Response<ResponseBody>, Over> {
-        let interim = Interim::default();
+        self.interim.renew();
+        let interim = self.interim.clone();
         let (worker, caller) = (self.worker.clone(), self.caller.clone());
         // Boxed: an idle connection should not hold the five kilobytes that a request in progress takes.
         let mut handling = Box::pin(proxy::handle(&worker, &caller, request, &interim));

@@ -162,6 +162,16 @@ impl Client {
     }
 }
 
+/// Whether nobody can have processed the request: the connection was closing before any of it went out, or its server
+/// had said that it takes no more (RFC 9113 6.8).
+pub fn never_processed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    let told_to_leave = cause.is_some_and(|cause| {
+        cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR)
+    });
+    error.is_canceled() || error.is_closed() || told_to_leave
+}
+
 /// One request on a connection of its own.
 pub async fn ask(address: SocketAddr, speaks: Speaks, call: Call) -> Answer {
     Client::connect(address, speaks).await.ask(call).await

@@ -156,7 +156,8 @@ fn stop(node: Node) -> Duration {
     start.elapsed()
 }
 
-fn sum_of_series(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
+/// The sum of the series of a metric that carry these labels, in a page of metrics; nothing counts as 0.
+pub fn sum_of_series(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
     let carries = |series: &str| {
         labels.iter().all(|(key, value)| {
             let pair = format!("{key}=\"{value}\"");

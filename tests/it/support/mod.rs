@@ -9,11 +9,13 @@ pub mod client;
 pub mod daemon;
 pub mod dns;
 pub mod grpc;
+pub mod process;
 pub mod raw;
 pub mod wait;
 
 pub use backend::Backend;
 pub use client::{Answer, Call, Client, Speaks, call, get};
 pub use daemon::Daemon;
+pub use process::Process;
 pub use raw::{Raw, RawServer};
 pub use wait::{eventually, within};
