@@ -82,6 +82,9 @@ impl Call {
                 Report { backend: &self.backend, picked: &picked, outcome: AttemptOutcome::Cancelled };
             match self.attempt(&picked, version, history.fresh).await {
                 Ok((response, lease)) => {
+                    if let Some(body) = &self.body {
+                        body.settle();
+                    }
                     report.outcome = classify(&response);
                     drop(report);
                     return Ok(Answer { response, lease, picked });
@@ -165,7 +168,8 @@ impl Call {
         version: Version,
         fresh: bool,
     ) -> Result<(Response<Body>, Lease), AttemptError> {
-        let want = Want { version, fresh, certain: !self.parts.method.is_idempotent() };
+        let want =
+            Want { version, fresh, certain: !self.parts.method.is_idempotent() || self.body.is_some() };
         let policy = &self.backend.view.service.policy;
         let mut lease =
             self.worker.pools.checkout(&picked.target, policy, want).await.map_err(AttemptError::Connect)?;

@@ -223,6 +223,9 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.record();
+        if let Some(body) = &self.body {
+            body.stop();
+        }
         if let Some(backend) = &self.backend {
             backend.view.service.series.in_flight.dec();
         }

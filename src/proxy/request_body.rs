@@ -2,7 +2,7 @@
 //!
 //! # Beginning again
 //! What has been read is kept, up to [`KEPT`] bytes, so that an attempt which cannot have been processed may be
-//! repeated. Past that the body has gone on and the request is sent once. Pieces are kept by reference, not copied.
+//! repeated. Past that the body has gone on and the request is sent once. Large pieces are kept by reference.
 //!
 //! # Waiting
 //! A caller that sends `Expect: 100-continue` sends the body only when it is asked to. It is asked when the body is
@@ -24,6 +24,10 @@ use crate::http::{Body, BodyError};
 
 /// Bytes of a body that are kept for another attempt.
 const KEPT: usize = 64 * 1024;
+/// Pieces that are kept: each costs some memory of its own, however short it is.
+const KEPT_PIECES: usize = 256;
+/// A piece up to this is kept as a copy.
+const COPIED: usize = 4 * 1024;
 
 /// The body of one request, over all its attempts.
 #[derive(Clone)]
@@ -44,12 +48,9 @@ struct State {
     /// Which attempt may read.
     attempt: u32,
     /// Nothing is read while it is shut.
-    gate: Gate,
-}
-
-enum Gate {
-    Open,
-    Shut(Option<Waker>),
+    gate_shut: bool,
+    /// Of the task that reads, while it waits.
+    waker: Option<Waker>,
 }
 
 #[derive(Clone)]
@@ -61,7 +62,6 @@ enum Piece {
 impl RequestBody {
     /// Takes `source` over. With `waits`, nothing is read until [`RequestBody::open`].
     pub(super) fn new(source: Body, waits: bool) -> Self {
-        let gate = if waits { Gate::Shut(None) } else { Gate::Open };
         Self(Rc::new(RefCell::new(State {
             length: source.size_hint(),
             source,
@@ -71,7 +71,8 @@ impl RequestBody {
             ended: false,
             bytes: 0,
             attempt: 0,
-            gate,
+            gate_shut: waits,
+            waker: None,
         })))
     }
 
@@ -94,10 +95,32 @@ impl RequestBody {
 
     /// Lets the body be read.
     pub(super) fn open(&self) {
-        let gate = std::mem::replace(&mut self.0.borrow_mut().gate, Gate::Open);
-        if let Gate::Shut(Some(waker)) = gate {
-            waker.wake();
-        }
+        let waker = {
+            let mut state = self.0.borrow_mut();
+            state.gate_shut = false;
+            state.waker.take()
+        };
+        wake(waker);
+    }
+
+    /// A response has come: there will be no other attempt, and nothing more is kept for one.
+    pub(super) fn settle(&self) {
+        self.0.borrow_mut().gone = true;
+    }
+
+    /// The request is over. What has not been read by now is not wanted: whoever still reads is told so, and the source
+    /// is let go of, so that nobody waits for a body that may never come.
+    pub(super) fn stop(&self) {
+        let (source, waker) = {
+            let mut state = self.0.borrow_mut();
+            if state.ended || state.source.is_end_stream() {
+                return;
+            }
+            state.attempt += 1;
+            (std::mem::take(&mut state.source), state.waker.take())
+        };
+        drop(source);
+        wake(waker);
     }
 }
 
@@ -125,13 +148,40 @@ impl State {
     fn keep(&mut self, piece: &Piece) {
         let length = if let Piece::Data(data) = piece { data.len() } else { 0 };
         self.bytes += length as u64;
+        if self.gone {
+            return;
+        }
         self.kept_bytes += length;
-        if self.kept_bytes > KEPT {
+        if self.kept_bytes > KEPT || self.kept.len() == KEPT_PIECES {
             self.gone = true;
             self.kept = Vec::new();
-        } else if !self.gone {
-            self.kept.push(piece.clone());
+        } else {
+            self.kept.push(piece.compact());
         }
+    }
+
+    /// Remembers whom to wake when the body may be read, or is stopped.
+    fn wait<T>(&mut self, cx: &Context<'_>) -> Poll<T> {
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Piece {
+    /// The piece to keep: a small one is copied, because it may be all that holds a large read buffer in memory.
+    fn compact(&self) -> Self {
+        match self {
+            Self::Data(data) if data.len() < COPIED => Self::Data(Bytes::copy_from_slice(data)),
+            other => other.clone(),
+        }
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 
@@ -156,14 +206,14 @@ impl HttpBody for AttemptBody {
         if state.attempt != self.attempt {
             return Poll::Ready(Some(Err(BodyError::Incomplete)));
         }
-        if let Gate::Shut(waker) = &mut state.gate {
-            *waker = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
         let piece = match state.kept.get(self.next).cloned() {
+            _ if state.gate_shut => return state.wait(cx),
             Some(piece) => Some(Ok(piece)),
             None if state.ended => None,
-            None => std::task::ready!(state.poll_source(cx)),
+            None => match state.poll_source(cx) {
+                Poll::Ready(piece) => piece,
+                Poll::Pending => return state.wait(cx),
+            },
         };
         self.next += 1;
         Poll::Ready(piece.map(|piece| {
@@ -251,6 +301,22 @@ mod tests {
         let mut first = body.begin();
         let _second = body.begin();
         assert!(matches!(next_frame(&mut first).await, Some(Err(_))));
+    }
+
+    #[tokio::test]
+    async fn a_body_in_very_small_pieces_is_not_kept_for_ever() {
+        let body = body(&[1; KEPT_PIECES + 1]);
+        assert_eq!(read(body.begin(), KEPT_PIECES + 1).await, KEPT_PIECES + 1);
+        assert!(!body.can_begin_again());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_body_that_is_stopped_is_told() {
+        let body = RequestBody::new(Body::Full(Bytes::from_static(b"x")), true);
+        let mut attempt = body.begin();
+        let waiting = next_frame(&mut attempt);
+        let (frame, ()) = tokio::join!(waiting, async { body.stop() });
+        assert!(matches!(frame, Some(Err(BodyError::Incomplete))));
     }
 
     #[tokio::test]

@@ -32,7 +32,7 @@ use crate::{
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Bytes that are read at once while nothing is known about what comes.
-const READ: usize = 16 * 1024;
+pub(super) const READ: usize = 16 * 1024;
 
 thread_local! {
     /// What a worker reads heads into: an idle connection holds no buffer of its own.

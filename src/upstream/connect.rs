@@ -17,8 +17,10 @@ use crate::net::{SharedStream, Stream};
 
 /// A stream's share of the receive window. A stalled caller holds at most this much of a shared connection.
 const STREAM_WINDOW: u32 = 65_535;
+/// Streams on one connection at most, whatever the endpoint allows.
+pub(super) const MAX_STREAMS: u32 = 256;
 /// The connection's window: every stream may stall with its share full without stopping the others.
-const CONNECTION_WINDOW: u32 = 256 * STREAM_WINDOW;
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// Stands for "the endpoint has not said yet". Any real limit replaces it, and no endpoint chooses it.
 const UNTOLD: usize = 0x7fff_fff1;
 
@@ -107,7 +109,7 @@ async fn drive(
         let poll = pin!(&mut driver).poll(cx);
         let allowed = driver.max_concurrent_send_streams();
         if max_streams.replace(allowed) < allowed {
-            open.pool().wake_waiting();
+            open.pool().streams_freed(true);
         }
         poll
     })

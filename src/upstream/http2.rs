@@ -18,6 +18,7 @@ use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::{
+    connect::MAX_STREAMS,
     error::{CallerFault, SendError, Sent, describe},
     pool::EndpointPool,
 };
@@ -76,7 +77,7 @@ impl Http2Connection {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.streams.get() < self.max_streams.get()
+        self.streams.get() < self.max_streams.get().min(MAX_STREAMS as usize)
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -107,7 +108,7 @@ impl Drop for Http2Stream {
             if left == 0 {
                 self.connection.idle_since.set(pool.now());
             }
-            pool.wake_waiting();
+            pool.streams_freed(false);
         }
     }
 }
@@ -118,13 +119,15 @@ impl Http2Stream {
         &mut self,
         request: Request<Body>,
         interim: &Interim,
+        reused: bool,
     ) -> Result<Response<Body>, SendError> {
         let mut sender = self.connection.sender.borrow().clone();
-        poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|error| classify(&error))?;
+        poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|error| classify(&error, reused))?;
         let (parts, body) = request.into_parts();
         let end = body.is_end_stream();
-        let (mut response, stream) =
-            sender.send_request(Request::from_parts(parts, ()), end).map_err(|error| classify(&error))?;
+        let (mut response, stream) = sender
+            .send_request(Request::from_parts(parts, ()), end)
+            .map_err(|error| classify(&error, reused))?;
         let fault = Rc::new(Cell::new(None));
         if !end {
             self.upload(body, stream, fault.clone());
@@ -138,7 +141,7 @@ impl Http2Stream {
         .await;
         match result {
             Ok(response) => Ok(response.map(|stream| Body::Http2(Http2Body::new(stream)))),
-            Err(error) => Err(fault.get().map_or_else(|| classify(&error), SendError::caller)),
+            Err(error) => Err(fault.get().map_or_else(|| classify(&error, reused), SendError::caller)),
         }
     }
 
@@ -200,9 +203,14 @@ async fn send_data(stream: &mut SendStream<Bytes>, data: Bytes, end: bool) -> bo
 }
 
 /// RFC 9113 8.7: a refused stream, and one above the last that a GOAWAY names, has not been processed.
-fn classify(error: &h2::Error) -> SendError {
+fn classify(error: &h2::Error, reused: bool) -> SendError {
     let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
     let excluded = error.is_go_away() && error.is_remote();
-    let sent = if error.is_remote() && (refused || excluded) { Sent::Nothing } else { Sent::Some };
+    let sent = match error.is_remote() && (refused || excluded) {
+        true => Sent::Nothing,
+        // The connection has ended under it.
+        false if reused && error.is_io() => Sent::Maybe,
+        false => Sent::Some,
+    };
     SendError::endpoint(sent, describe(error))
 }

@@ -51,7 +51,7 @@ impl Lease {
     ) -> Result<Response<Body>, SendError> {
         match &mut self.kind {
             Kind::Http1 { connection, .. } => connection.send(request, interim, self.reused).await,
-            Kind::Http2(stream) => stream.send(request, interim).await,
+            Kind::Http2(stream) => stream.send(request, interim, self.reused).await,
         }
     }
 

@@ -14,9 +14,13 @@ use std::{
     collections::HashMap,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use super::{
     connect,
@@ -27,6 +31,9 @@ use super::{
     target::{Target, Version},
 };
 use crate::config::ServicePolicy;
+
+/// A connection whose response is complete is ready for the next request at once, or something is wrong with it.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// What a request needs of its connection.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +110,10 @@ pub(super) struct EndpointPool {
     failed: RefCell<Option<ConnectError>>,
     /// Connections, idle, busy and being made.
     open: Cell<usize>,
-    waiting: Notify,
+    /// Who waits for an idle connection, or for a place for a new one.
+    waiting_http1: Notify,
+    /// Who waits for a stream, or for a place for a new connection.
+    waiting_http2: Notify,
     /// As the last request had it; sweeps go by it.
     limits: RefCell<crate::config::Pool>,
 }
@@ -126,7 +136,8 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
         self.0.target.connections.dec();
-        self.0.wake_waiting();
+        self.0.waiting_http1.notify_one();
+        self.0.waiting_http2.notify_one();
     }
 }
 
@@ -136,7 +147,7 @@ struct Connecting<'p>(&'p EndpointPool);
 impl Drop for Connecting<'_> {
     fn drop(&mut self) {
         self.0.connecting.set(false);
-        self.0.waiting.notify_waiters();
+        self.0.waiting_http2.notify_waiters();
     }
 }
 
@@ -150,7 +161,8 @@ impl EndpointPool {
             connecting: Cell::new(false),
             failed: RefCell::default(),
             open: Cell::new(0),
-            waiting: Notify::new(),
+            waiting_http1: Notify::new(),
+            waiting_http2: Notify::new(),
             limits: RefCell::new(crate::config::Pool::default()),
         }
     }
@@ -174,8 +186,26 @@ impl EndpointPool {
         self.clock.get()
     }
 
-    pub(super) fn wake_waiting(&self) {
-        self.waiting.notify_one();
+    /// A stream has ended, or the endpoint allows more of them.
+    pub(super) fn streams_freed(&self, all: bool) {
+        if all {
+            self.waiting_http2.notify_waiters();
+        } else {
+            self.waiting_http2.notify_one();
+        }
+    }
+
+    /// Closes an idle connection of the other protocol, whose place somebody needs.
+    fn evict_idle(&self, needed: Version) {
+        match needed {
+            Version::Http1 => {
+                let mut connections = self.http2.borrow_mut();
+                if let Some(idle) = connections.iter().position(|connection| connection.is_idle()) {
+                    connections.remove(idle);
+                }
+            }
+            Version::Http2 => drop(self.idle.borrow_mut().pop()),
+        }
     }
 
     async fn checkout_http1(
@@ -193,12 +223,13 @@ impl EndpointPool {
                 let connection = connect::http1(&self.target, policy.connect_timeout, open).await?;
                 return Ok(Lease::http1(connection, self.clone(), false));
             }
+            // A place is free once the task of the connection that gave it up has seen that nobody holds it.
             if want.fresh && self.idle.borrow_mut().pop().is_some() {
-                // Its place is free once its task has seen that nobody holds it.
-                tokio::task::yield_now().await;
+                self.waiting_http1.notified().await;
                 continue;
             }
-            self.waiting.notified().await;
+            self.evict_idle(Version::Http1);
+            self.waiting_http1.notified().await;
         }
     }
 
@@ -223,7 +254,7 @@ impl EndpointPool {
         } else if !connection.sender.is_closed() {
             // The request's own end may still be on its way out.
             tokio::task::spawn_local(async move {
-                if connection.sender.ready().await.is_ok() {
+                if let Ok(Ok(())) = timeout(SETTLE, connection.sender.ready()).await {
                     self.put_idle(connection);
                 }
             });
@@ -235,7 +266,7 @@ impl EndpointPool {
             return;
         }
         self.idle.borrow_mut().push(Idle { connection, since: self.now() });
-        self.wake_waiting();
+        self.waiting_http1.notify_one();
     }
 
     async fn checkout_http2(
@@ -250,7 +281,7 @@ impl EndpointPool {
             }
             if self.connecting.get() {
                 // Whoever is connecting wakes everybody who has come by then, and its connection will be a new one.
-                self.waiting.notified().await;
+                self.waiting_http2.notified().await;
                 if let Some(error) = &*self.failed.borrow() {
                     return Err(error.clone());
                 }
@@ -261,7 +292,8 @@ impl EndpointPool {
                 return self.connect_http2(policy, open).await;
             }
             fresh = false;
-            self.waiting.notified().await;
+            self.evict_idle(Version::Http2);
+            self.waiting_http2.notified().await;
         }
     }
 

@@ -22,7 +22,7 @@ use crate::{
         },
     },
     net::SharedStream,
-    server::connection::poll_read_some,
+    server::connection::{READ, poll_read_some},
 };
 
 /// Read at once for a body.
@@ -40,6 +40,9 @@ struct State {
     /// How far `buffer` has been searched for the end of a head.
     scanned: usize,
     body: Progress,
+    /// The last read brought as much as was asked for: the next may be large, and get a buffer of its own. Small reads
+    /// get none, or a slow caller would hold a large buffer for each of its bytes.
+    fast: bool,
     /// The caller finished sending.
     ended: bool,
     /// The caller waits for `100 Continue`, and somebody has begun to read the body.
@@ -67,6 +70,7 @@ impl Inbound {
             buffer,
             scanned: 0,
             body: Progress::Done,
+            fast: false,
             ended: false,
             continue_due: false,
             continue_awaited: false,
@@ -137,11 +141,6 @@ impl Inbound {
         let state = self.0.borrow();
         matches!(state.body, Progress::Broken)
             || (state.continue_awaited && !matches!(state.body, Progress::Done))
-    }
-
-    /// Whether somebody still holds the body.
-    pub(super) fn is_being_read(&self) -> bool {
-        Rc::strong_count(&self.0) > 1
     }
 
     /// The caller has finished sending, for good or bad. Reads ahead to find out, when nobody reads the body.
@@ -247,12 +246,15 @@ impl State {
             Progress::Length(left) => usize::try_from(left).unwrap_or(usize::MAX).min(BODY_READ),
             _ => BODY_READ,
         };
-        if wanted < 4096 {
-            return poll_read_some(&self.stream, cx, &mut self.buffer)
-                .map(|read| read.is_ok_and(|count| count > 0));
-        }
-        self.buffer.reserve(wanted);
-        self.stream.poll_read_into(cx, &mut self.buffer).map(|read| read.is_ok_and(|count| count > 0))
+        let read = if self.fast && wanted > READ {
+            self.buffer.reserve(wanted);
+            ready!(self.stream.poll_read_into(cx, &mut self.buffer))
+        } else {
+            ready!(poll_read_some(&self.stream, cx, &mut self.buffer))
+        };
+        let count = read.unwrap_or(0);
+        self.fast = count >= READ;
+        Poll::Ready(count > 0)
     }
 
     /// The next piece of the body in the buffer.

@@ -192,8 +192,8 @@ impl Connection {
         }
         while let Some((status, headers)) = interim.pop() {
             interim.wake_with(cx.waker());
-            // HTTP/1.0 knows no interim answers (RFC 9110 15.2).
-            if version != Version::HTTP_10 {
+            // HTTP/1.0 knows no interim answers (RFC 9110 15.2), and a caller that does not read may do without.
+            if version != Version::HTTP_10 && self.outbound.waiting() < WRITE_AHEAD {
                 self.outbound.interim(status, &headers);
             }
         }
@@ -297,24 +297,14 @@ impl Connection {
         .await
     }
 
-    /// Makes sure that the next byte is the next request's first.
+    /// Makes sure that the next byte is the next request's first: the endpoint may have answered without reading the body
+    /// to its end.
     async fn finish_request(&mut self) -> Result<(), Over> {
         if self.inbound.is_done() {
             return Ok(());
         }
-        // The endpoint answered early, and may still be taking the rest.
-        let read = timeout(CLOSE_LINGER, async {
-            poll_fn(|_| {
-                if self.inbound.is_being_read() && !self.inbound.is_done() && !self.inbound.is_spoilt() {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(())
-                }
-            })
-            .await;
-            !self.inbound.is_spoilt() && self.inbound.skip_body(SKIPPED).await
-        });
-        if read.await.unwrap_or(false) { Ok(()) } else { Err(Over::Linger) }
+        let skipped = timeout(CLOSE_LINGER, self.inbound.skip_body(SKIPPED)).await;
+        if skipped.unwrap_or(false) { Ok(()) } else { Err(Over::Linger) }
     }
 
     /// Closes so that the caller can read the last response: a socket that is closed with unread bytes is reset, and the
