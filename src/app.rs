@@ -21,7 +21,7 @@ use crate::{
     admin::{self, Admin},
     config::Config,
     drain::{Phase, Trigger},
-    lifecycle::{self, Signals},
+    lifecycle::{self, Requests, Signals},
     net::Address,
     server::{Acceptor, WorkerHandle, WorkerSeed},
     service::Service,
@@ -223,7 +223,8 @@ impl Running {
                 _ = minutes.tick() => self.metrics.sweep(std::time::Instant::now()),
             }
         }
-        lifecycle::shut_down(&mut self.reloader, &self.drain, self.workers).await;
+        let requests = Requests { reloads: self.reloads, to_follow: self.to_follow };
+        lifecycle::shut_down(&mut self.reloader, &self.drain, self.workers, requests).await;
     }
 
     fn obey_signals(&self) -> io::Result<()> {

@@ -12,7 +12,9 @@ use std::{
     task::{Poll, Waker},
 };
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header::CONTENT_LENGTH};
+
+use super::hop_by_hop;
 
 /// More than this wait for nobody: the rest is dropped, as a recipient may ignore any interim answer.
 const MAX_WAITING: usize = 16;
@@ -42,7 +44,9 @@ struct State {
 impl Interim {
     /// Puts an answer in and wakes the connection. `100 Continue` is not passed on as it is: it lets the body be read,
     /// which makes the connection say it to the caller.
-    pub fn push(&self, status: StatusCode, headers: HeaderMap) {
+    pub fn push(&self, status: StatusCode, mut headers: HeaderMap) {
+        hop_by_hop::remove(&mut headers);
+        headers.remove(CONTENT_LENGTH);
         let waker = {
             let mut state = self.lock();
             if status == StatusCode::CONTINUE {

@@ -3,5 +3,5 @@
 mod shutdown;
 mod signals;
 
-pub use shutdown::shut_down;
+pub use shutdown::{Requests, shut_down};
 pub use signals::Signals;

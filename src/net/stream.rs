@@ -81,6 +81,12 @@ impl SharedStream {
         }
     }
 
+    /// Makes the closing of the socket a reset, which nobody takes for the end of a message.
+    pub fn reset_when_closed(&self) {
+        // Fails only on a socket that is gone already.
+        let _ = socket2::SockRef::from(&*self.0.borrow()).set_linger(Some(std::time::Duration::ZERO));
+    }
+
     /// Whether both directions are shut, which a Unix socket shows at once when its peer closes.
     pub fn is_hung_up(&self) -> bool {
         let stream = self.0.borrow();

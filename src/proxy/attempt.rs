@@ -8,7 +8,12 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{Request, Response, request::Parts};
+use http::{
+    HeaderValue, Request, Response,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+    request::Parts,
+};
+use http_body::Body as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -63,7 +68,7 @@ enum AttemptError {
 /// What is known from the attempts so far.
 #[derive(Default)]
 struct History {
-    /// Endpoints that could not be connected to.
+    /// Endpoints that could not be connected to, or refused the request.
     avoid: Vec<u64>,
     /// A reused connection has failed.
     fresh: bool,
@@ -73,6 +78,12 @@ impl Call {
     /// Sends the request until there is a response, or a failure that stays.
     pub(super) async fn run(&mut self, exchange: &mut Exchange) -> Result<Answer, Failure> {
         let version = self.version(exchange.is_grpc);
+        if version == Version::Http2 && self.target.host().is_empty() {
+            return Err(Failure::new(
+                Reason::BadRequest,
+                "the request names no host, which HTTP/2 endpoints need",
+            ));
+        }
         address_request(&mut self.parts, &self.target, version);
         let mut history = History::default();
         loop {
@@ -198,11 +209,23 @@ impl Call {
         request.uri_mut().clone_from(&self.parts.uri);
         *request.version_mut() = self.parts.version;
         request.headers_mut().clone_from(&self.parts.headers);
+        self.declare_chunks(&mut request);
         if let Some(deadline) = self.deadline.filter(|_| request.headers().contains_key("grpc-timeout")) {
             let left = deadline.saturating_duration_since(Instant::now());
             request.headers_mut().insert("grpc-timeout", grpc::format_timeout(left));
         }
         request
+    }
+
+    /// Over HTTP/1.1, hyper leaves a body of unknown length out of a method that usually has none, unless told.
+    fn declare_chunks(&self, request: &mut Request<Body>) {
+        let unknown = self.body.is_some() && request.body().size_hint().exact().is_none();
+        if unknown
+            && request.version() == http::Version::HTTP_11
+            && !request.headers().contains_key(CONTENT_LENGTH)
+        {
+            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
     }
 
     /// Whether the request is sent again, and the reason that counts it.
@@ -220,7 +243,12 @@ impl Call {
             }
             AttemptError::Send(SendError { caller: Some(_), .. }) | AttemptError::Timeout(_) => None,
             AttemptError::Send(error) => {
-                history.fresh = true;
+                // An HTTP/2 connection that has ended is not chosen again; an endpoint that refuses streams is not
+                // helped by more connections, but another may take the request.
+                history.fresh = self.parts.version == http::Version::HTTP_11;
+                if !history.fresh {
+                    history.avoid.push(picked.target.id);
+                }
                 match error.sent {
                     Sent::Nothing => Some("unprocessed"),
                     Sent::Maybe if self.parts.method.is_idempotent() => Some("closed_when_reused"),

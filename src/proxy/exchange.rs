@@ -154,7 +154,7 @@ impl Exchange {
     /// The endpoint's response, as the caller gets it.
     pub(super) fn forward(mut self, answer: Answer, deadline: Option<Instant>) -> Response<ResponseBody> {
         let (mut parts, body) = answer.response.into_parts();
-        headers::prepare_response(&mut parts.headers, parts.version, &self.view.snapshot);
+        headers::prepare_response(&mut parts, &self.view.snapshot);
         self.status = parts.status.as_u16();
         self.grpc_status(&parts.headers);
         let body = ResponseBody::forwarded(body, self, answer.lease, answer.picked, deadline);

@@ -42,7 +42,7 @@ async fn serve(
 ) -> Result<(Answer, Option<Instant>), Failure> {
     let target = Target::of(&request)?;
     let (mut parts, body) = request.into_parts();
-    refuse_tunnel(&parts.method)?;
+    refuse_unservable(&parts)?;
     exchange.request_id =
         Some(headers::prepare_request(&mut parts, &exchange.worker, &exchange.view.snapshot));
     headers::check_loop(&parts.headers, &exchange.view.snapshot)?;
@@ -66,9 +66,12 @@ async fn serve(
     Ok((call.run(exchange).await?, deadline))
 }
 
-fn refuse_tunnel(method: &Method) -> Result<(), Failure> {
-    if method == Method::CONNECT {
+fn refuse_unservable(parts: &Parts) -> Result<(), Failure> {
+    if parts.method == Method::CONNECT {
         return Err(Failure::new(Reason::BadRequest, "CONNECT tunnels are not built yet"));
+    }
+    if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
+        return Err(Failure::new(Reason::BadRequest, "only OPTIONS is about the whole server (`*`)"));
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! What towpath changes in a message's fields on the way through.
 
 use http::{
-    HeaderMap, HeaderValue, Method, Uri, Version,
-    header::{COOKIE, HOST, VIA},
+    HeaderMap, HeaderValue, StatusCode, Uri, Version,
+    header::{CONTENT_LENGTH, COOKIE, HOST, VIA},
     request::Parts,
     uri::{PathAndQuery, Scheme},
 };
@@ -52,7 +52,7 @@ pub(super) fn address_request(parts: &mut Parts, target: &Target, version: upstr
         upstream::Version::Http1 => {
             parts.version = Version::HTTP_11;
             if parts.uri.authority().is_some() {
-                parts.uri = Uri::from(path_and_query(&parts.uri, &parts.method));
+                parts.uri = Uri::from(path_and_query(&parts.uri));
             }
             if parts.headers.get(HOST) != Some(&target.authority) {
                 parts.headers.insert(HOST, target.authority.clone());
@@ -62,7 +62,7 @@ pub(super) fn address_request(parts: &mut Parts, target: &Target, version: upstr
         upstream::Version::Http2 => {
             parts.version = Version::HTTP_2;
             parts.headers.remove(HOST);
-            parts.uri = absolute(&parts.uri, &parts.method, target);
+            parts.uri = absolute(&parts.uri, target);
         }
     }
 }
@@ -79,28 +79,29 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn path_and_query(uri: &Uri, method: &Method) -> PathAndQuery {
+fn path_and_query(uri: &Uri) -> PathAndQuery {
     match uri.path_and_query() {
-        // `OPTIONS http://host` without a path means `*` (RFC 9112 3.2.4).
-        Some(path) if path == "/" && method == Method::OPTIONS && !uri.to_string().ends_with('/') => {
-            PathAndQuery::from_static("*")
-        }
         Some(path) => path.clone(),
         None => PathAndQuery::from_static("/"),
     }
 }
 
-fn absolute(uri: &Uri, method: &Method, target: &Target) -> Uri {
+fn absolute(uri: &Uri, target: &Target) -> Uri {
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(Scheme::HTTP);
     parts.authority = http::uri::Authority::from_maybe_shared(target.authority.clone()).ok();
-    parts.path_and_query = Some(path_and_query(uri, method));
+    parts.path_and_query = Some(path_and_query(uri));
     Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 
 /// Prepares a response's fields for the caller.
-pub(super) fn prepare_response(headers: &mut HeaderMap, version: Version, snapshot: &Snapshot) {
+pub(super) fn prepare_response(parts: &mut http::response::Parts, snapshot: &Snapshot) {
+    let (headers, version) = (&mut parts.headers, parts.version);
     hop_by_hop::remove(headers);
+    if parts.status == StatusCode::NO_CONTENT {
+        // RFC 9110 8.6: there is nothing that it could be the length of.
+        headers.remove(CONTENT_LENGTH);
+    }
     headers.append(VIA, via(version, snapshot));
 }
 

@@ -6,6 +6,7 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -33,6 +34,8 @@ use crate::{
 
 /// A stream's share of the receive window.
 const STREAM_WINDOW: u32 = 65_535;
+/// A caller that runs no stream has this long to acknowledge a GOAWAY.
+const LEAVE_LINGER: Duration = Duration::from_secs(2);
 /// Beyond the limit on heads, so that one just over it gets an answer of ours instead of a reset.
 const HEAD_SLACK: usize = 16 * 1024;
 /// Of responses, per stream: more waits in the endpoint's connection.
@@ -100,8 +103,9 @@ impl Waiting {
         streams: &Streams,
         membership: &Membership,
     ) -> Poll<Option<Result<Accepted, h2::Error>>> {
-        if membership.is_draining() {
+        if membership.is_draining() && !self.leaving {
             self.leave(connection);
+            self.idle.set(Instant::now() + LEAVE_LINGER);
         }
         if let Poll::Ready(next) = connection.poll_accept(cx) {
             self.idle_since = None;
@@ -111,11 +115,17 @@ impl Waiting {
             self.idle_since = None;
         } else if self.idle_since.is_none() {
             self.idle_since = Some(Instant::now());
-            self.idle.set(Instant::now() + streams.limits.idle_timeout);
+            let patience = if self.leaving { LEAVE_LINGER } else { streams.limits.idle_timeout };
+            self.idle.set(Instant::now() + patience);
         }
-        if self.idle_since.is_some() && !self.leaving && self.idle.poll(cx).is_ready() {
+        if self.idle_since.is_some() && self.idle.poll(cx).is_ready() {
+            if self.leaving {
+                // A caller that does not even acknowledge the GOAWAY.
+                return Poll::Ready(None);
+            }
             self.leave(connection);
-            return connection.poll_accept(cx);
+            self.idle.set(Instant::now() + LEAVE_LINGER);
+            return self.poll_accept(cx, connection, streams, membership);
         }
         Poll::Pending
     }
@@ -207,7 +217,8 @@ fn poll_response<F: Future<Output = Response<ResponseBody>>>(
         let mut answer = Response::new(());
         *answer.status_mut() = status;
         *answer.headers_mut() = headers;
-        respond.send_informational(answer)?;
+        // One that cannot be sent is left out: the caller may do without.
+        let _ = respond.send_informational(answer);
     }
     match poll {
         Poll::Ready(response) => Poll::Ready(Ok(response)),

@@ -265,6 +265,9 @@ impl Connection {
                 // The caller must see that the response is not whole: no end, and the connection closes.
                 Some(Err(_)) => {
                     let _ = self.outbound.flush().await;
+                    if ends == Ends::WithConnection {
+                        self.stream.reset_when_closed();
+                    }
                     return Err(Over::Closed);
                 }
             }
