@@ -60,8 +60,8 @@ impl Node {
     /// As [`Node::start`].
     pub fn start_with_log(source: Source, log: Option<LogControl>) -> Result<Self, String> {
         let config = source.read()?;
-        let admin = bind_admin(config.admin.listen)?;
-        let admin_address = admin.local_addr().map_err(|error| error.to_string())?;
+        let admin = bind_admin(config.admin.listen);
+        let admin_address = admin.as_ref().map_or(config.admin.listen, |(_, address)| *address);
         let metrics = Metrics::new(config.node.workers.get());
         let (reload, reloads) = mpsc::unbounded_channel();
         let (requests, requested) = mpsc::unbounded_channel();
@@ -129,7 +129,8 @@ struct Control {
     reloads: mpsc::UnboundedReceiver<ReloadRequest>,
     requested: mpsc::UnboundedReceiver<Request>,
     drain: Trigger,
-    admin: TcpListener,
+    /// Bound before the configuration is built, and judged with it: all that cannot be had is told at once.
+    admin: Result<(TcpListener, SocketAddr), String>,
     log: Option<LogControl>,
 }
 
@@ -155,7 +156,10 @@ impl Control {
         let (acceptor, commands) = mpsc::unbounded_channel();
         let (made, to_follow) = mpsc::unbounded_channel();
         let wiring = Wiring { metrics: self.metrics.clone(), acceptor, made };
-        let reloader = Reloader::start(source, config, wiring)?;
+        let reloader = match (Reloader::start(source, config, wiring), &self.admin) {
+            (Ok(reloader), Ok(_)) => reloader,
+            (reloader, admin) => return Err(problems(admin.as_ref().err(), reloader.err())),
+        };
         let seen = reloader.seen().clone();
         let done = start_threads(workers, &self.metrics, &seen, &self.drain, commands)
             .map_err(|error| format!("cannot start a thread: {error}"))?;
@@ -183,7 +187,8 @@ impl Control {
             log: self.log,
             started: SystemTime::now(),
         };
-        let socket = self.admin.try_clone().and_then(tokio::net::TcpListener::from_std);
+        let (socket, _) = self.admin.as_ref().map_err(Clone::clone)?;
+        let socket = socket.try_clone().and_then(tokio::net::TcpListener::from_std);
         let socket = socket.map_err(|error| format!("admin.listen: {error}"))?;
         Ok(admin::serve(admin, socket, self.drain.watcher()))
     }
@@ -239,10 +244,15 @@ fn tell(started: &std_mpsc::SyncSender<Result<Seen, String>>, outcome: Result<Se
     let _ = started.send(outcome);
 }
 
-fn bind_admin(address: SocketAddr) -> Result<TcpListener, String> {
+fn problems(admin: Option<&String>, others: Option<String>) -> String {
+    admin.cloned().into_iter().chain(others).collect::<Vec<_>>().join("\n")
+}
+
+fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
     let listener = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
-        Ok(listener)
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
     });
     listener.map_err(|error| format!("admin.listen: cannot listen on {address}: {error}"))
 }

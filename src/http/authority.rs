@@ -23,7 +23,10 @@ pub fn split(authority: &str) -> Option<(&str, Option<u16>)> {
         None if rest.is_empty() => Some((host, None)),
         // An empty port means the scheme's default (RFC 3986 3.2.3).
         Some("") => Some((host, None)),
-        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => Some((host, Some(port.parse().ok()?))),
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => {
+            let port = port.parse().ok().filter(|port| *port != 0)?;
+            Some((host, Some(port)))
+        }
         _ => None,
     }
 }
@@ -76,6 +79,7 @@ mod tests {
             "a:80:80",
             "a:8x",
             "a:99999",
+            "a:0",
             "[::1",
             "[x]",
             "a%2eb",

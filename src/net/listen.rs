@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::Address;
@@ -152,16 +152,23 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
 /// Removes the file that a killed process left behind; one that somebody still listens on stays.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.file_type().is_socket() => {
-            match std::os::unix::net::UnixStream::connect(path) {
-                Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-                Err(error) => Err(error),
-            }
-        }
+        Ok(metadata) if metadata.file_type().is_socket() => match try_connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+            // It was answered, or would have been: somebody's queue is full.
+            Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::AddrInUse.into()),
+            Err(error) => Err(error),
+        },
         // Anything else in the way makes `bind` fail with a reason of its own.
         _ => Ok(()),
     }
+}
+
+/// Connects without waiting.
+fn try_connect(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)
 }
 
 #[cfg(test)]

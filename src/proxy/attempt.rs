@@ -196,10 +196,17 @@ impl Call {
             biased;
             result = &mut sending => return result,
             () = self.interim.continued() => {}
-            () = tokio::time::sleep(CONTINUE_WAIT) => {}
+            () = tokio::time::sleep(self.continue_wait()) => {}
         }
         body.open();
         sending.await
+    }
+
+    /// A caller that waits must not be made to miss its own deadline.
+    fn continue_wait(&self) -> Duration {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let shortest = [left, self.attempt_timeout].into_iter().flatten().min();
+        shortest.map_or(CONTINUE_WAIT, |shortest| CONTINUE_WAIT.min(shortest / 2))
     }
 
     /// The request for the next attempt.

@@ -3,7 +3,12 @@
 //! It travels with the response's body, so "over" is when the last byte has been handed on, when the caller goes away,
 //! or when the task is dropped. Counts that were raised fall in `Drop`.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::SystemTime};
+use std::{
+    cell::RefCell,
+    rc::{Rc, Weak},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use http::{HeaderValue, Request, Response, Version};
 use tokio::time::Instant;
@@ -16,7 +21,7 @@ use crate::{
     http::{Body, grpc},
     net::Address,
     service::Picked,
-    snapshot::{BackendView, Door, Full, View},
+    snapshot::{Backend, BackendView, Door, Full, View},
     telemetry::Record,
 };
 
@@ -29,8 +34,9 @@ pub struct Caller {
     pub door: Arc<Door>,
     /// The other end.
     pub peer: Address,
-    /// The last view that has the listener: a listener that a reload removes serves its connections to their end.
-    view: RefCell<Option<(Rc<View>, usize)>>,
+    /// The last view that has the listener. The worker keeps it for a while after a reload has removed the listener, so
+    /// that requests which are on their way are served; an idle connection keeps nothing alive.
+    view: RefCell<Option<(Weak<View>, usize)>>,
 }
 
 impl Caller {
@@ -44,15 +50,16 @@ impl Caller {
         let now = worker.view();
         let mut last = self.view.borrow_mut();
         if let Some((view, listener)) = &*last
-            && Rc::ptr_eq(view, &now)
+            && std::ptr::eq(view.as_ptr(), Rc::as_ptr(&now))
         {
             return (now, Some(*listener));
         }
         if let Some(listener) = now.snapshot.listener(&self.door.name) {
-            *last = Some((now.clone(), listener));
+            *last = Some((Rc::downgrade(&now), listener));
             return (now, Some(listener));
         }
-        last.as_ref().map_or((now, None), |(view, listener)| (view.clone(), Some(*listener)))
+        let kept = last.as_ref().and_then(|(view, listener)| Some((view.upgrade()?, Some(*listener))));
+        kept.unwrap_or((now, None))
     }
 }
 
@@ -116,6 +123,13 @@ impl Exchange {
         self.route = Some(route);
         let split = &self.view.snapshot.routes[route].split;
         let share = split.choose(self.worker.random());
+        let by_host = matches!(self.view.snapshot.routes[route].backends[share], Backend::PerHost(_));
+        if by_host && target.host().is_empty() {
+            return Err(Failure::new(
+                Reason::BadRequest,
+                "the request names no host, and its route goes by host",
+            ));
+        }
         let backend =
             self.view.backend(route, share, target.host(), target.port).map_err(|full| too_many(&full))?;
         backend.view.service.series.in_flight.inc();

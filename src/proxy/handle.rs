@@ -18,6 +18,7 @@ use super::{
 use crate::{
     http::{Body, Interim, grpc},
     router::RequestView,
+    telemetry::{self, Record},
 };
 
 /// Answers `request`, which came from `caller`. Dropping the future or the response's body cancels it.
@@ -121,13 +122,41 @@ fn expects_continue(parts: &mut Parts, body: &Body) -> bool {
     waits
 }
 
+/// What the access log says of a request that could not be read: all but its reason is unknown.
+fn unread<'a>(caller: &'a Caller, failure: &Failure, status: u16, request_id: &'a [u8]) -> Record<'a> {
+    Record {
+        time: std::time::SystemTime::now(),
+        listener: &caller.door.name,
+        peer: &caller.peer,
+        method: "",
+        host: b"",
+        path: b"",
+        protocol: "",
+        route: None,
+        service: None,
+        endpoint: None,
+        status,
+        reason: Some(failure.reason.name()),
+        attempts: 0,
+        duration: std::time::Duration::ZERO,
+        bytes_in: 0,
+        bytes_out: 0,
+        request_id,
+        grpc_status: None,
+    }
+}
+
 /// The response to what never became a request: a head that cannot be read.
 pub fn refuse(worker: &Worker, caller: &Caller, failure: &Failure) -> Response<ResponseBody> {
     worker.metrics.error(failure.reason.name());
     let view = worker.view();
     let listener = view.snapshot.listener(&caller.door.name).unwrap_or(usize::MAX);
-    let response = failure.response(&About::default());
+    let id = telemetry::ensure_request_id(&mut http::HeaderMap::new(), [worker.random(), worker.random()]);
+    let response = failure.response(&About { request_id: id.to_str().ok(), ..About::default() });
     view.unrouted(listener).record(response.status().as_u16(), std::time::Duration::ZERO);
+    if let Some(log) = &view.snapshot.access_log {
+        log.record(unread(caller, failure, response.status().as_u16(), id.as_bytes()));
+    }
     tracing::debug!(peer = %caller.peer, message = &*failure.message, "a request could not be read");
     response.map(ResponseBody::unrecorded)
 }

@@ -2,7 +2,7 @@
 
 use http::{
     HeaderMap, HeaderValue, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, COOKIE, HOST, VIA},
+    header::{CONTENT_LENGTH, COOKIE, HOST, TE, VIA},
     request::Parts,
     uri::{PathAndQuery, Scheme},
 };
@@ -98,6 +98,8 @@ fn absolute(uri: &Uri, target: &Target) -> Uri {
 pub(super) fn prepare_response(parts: &mut http::response::Parts, snapshot: &Snapshot) {
     let (headers, version) = (&mut parts.headers, parts.version);
     hop_by_hop::remove(headers);
+    // Left in by the rules for requests, where it matters to the far end.
+    headers.remove(TE);
     if parts.status == StatusCode::NO_CONTENT {
         // RFC 9110 8.6: there is nothing that it could be the length of.
         headers.remove(CONTENT_LENGTH);

@@ -58,6 +58,19 @@ impl ResponseBody {
         Self { body, state: None }
     }
 
+    /// When the whole request has to be over, the writing of its response included.
+    pub fn deadline(&self) -> Option<Instant> {
+        let state = self.state.as_ref()?;
+        state.deadline.as_ref().map(|sleep| sleep.deadline())
+    }
+
+    /// Notes that the caller has not taken the response in time.
+    pub fn not_taken(&mut self) {
+        if let Some(mut state) = self.state.take() {
+            state.exchange.broke_off(Reason::Timeout);
+        }
+    }
+
     fn finish_if_ended(&mut self) {
         if self.body.is_end_stream() {
             self.finish();

@@ -1,15 +1,18 @@
 //! What one worker thread has: its view of the snapshot, its connections to endpoints, its random numbers.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::{
     published::{Published, Reader},
-    snapshot::{Snapshot, View},
+    snapshot::{ListenerRoutes, Snapshot, View},
     telemetry::Metrics,
     upstream::Pools,
 };
+
+/// How long the routes of a removed listener serve the requests that are on their way.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// One worker. Everything in it belongs to one thread.
 pub struct Worker {
@@ -21,6 +24,8 @@ pub struct Worker {
     pub pools: Pools,
     snapshot: Reader<Snapshot>,
     view: RefCell<Rc<View>>,
+    /// Earlier views with listeners that the present one lacks, until connections have had the time to leave.
+    leaving: RefCell<Vec<(Instant, Rc<View>)>>,
     random: RefCell<fastrand::Rng>,
     /// The `Date` field, and the second that it was made for.
     date: RefCell<(u64, http::HeaderValue)>,
@@ -37,6 +42,7 @@ impl Worker {
             pools: Pools::default(),
             snapshot,
             view: RefCell::new(view),
+            leaving: RefCell::default(),
             random: RefCell::new(fastrand::Rng::new()),
             date: RefCell::new((0, http::HeaderValue::from_static(""))),
         }
@@ -47,7 +53,11 @@ impl Worker {
         let now = self.snapshot.get();
         let mut view = self.view.borrow_mut();
         if !Arc::ptr_eq(&view.snapshot, &now) {
-            *view = Rc::new(View::new((*now).clone()));
+            let old = std::mem::replace(&mut *view, Rc::new(View::new((*now).clone())));
+            let lacks = |listener: &ListenerRoutes| now.listener(&listener.name).is_none();
+            if old.snapshot.listeners.iter().any(lacks) {
+                self.leaving.borrow_mut().push((Instant::now(), old));
+            }
         }
         view.clone()
     }
@@ -74,6 +84,7 @@ impl Worker {
     pub fn sweep(&self) {
         let now = Instant::now();
         self.pools.sweep(now);
+        self.leaving.borrow_mut().retain(|(since, _)| now - *since < LEAVING);
         // Also lets go of a snapshot that no request has asked about since it was replaced.
         self.view().sweep();
     }

@@ -21,7 +21,7 @@ use http::{
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{members::Membership, timer::Timer};
@@ -231,6 +231,7 @@ fn poll_response<F: Future<Output = Response<ResponseBody>>>(
 }
 
 async fn write_body(mut body: ResponseBody, mut stream: SendStream<Bytes>) -> Result<(), h2::Error> {
+    let until = body.deadline();
     loop {
         let frame = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
             Poll::Ready(frame) => Poll::Ready(Ok(frame)),
@@ -248,7 +249,17 @@ async fn write_body(mut body: ResponseBody, mut stream: SendStream<Bytes>) -> Re
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
                     let end = body.is_end_stream();
-                    write_data(&mut stream, data, end).await?;
+                    let writing = write_data(&mut stream, data, end);
+                    let in_time = match until {
+                        None => Ok(writing.await),
+                        Some(until) => timeout_at(until, writing).await,
+                    };
+                    let Ok(written) = in_time else {
+                        body.not_taken();
+                        stream.send_reset(Reset::CANCEL);
+                        return Ok(());
+                    };
+                    written?;
                     if end {
                         return Ok(());
                     }

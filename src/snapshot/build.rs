@@ -9,7 +9,7 @@ use super::{
     picture::{Backend, ListenerRoutes, Route, Snapshot, Via},
 };
 use crate::{
-    config::{self, BackendTarget, Config, Name},
+    config::{self, BackendTarget, Config, LogPath, Name},
     router::{Router, Split},
     service::Service,
     telemetry::{AccessLog, Metrics},
@@ -21,22 +21,20 @@ pub(super) struct Shared {
     pub(super) host_services: Arc<HostServices>,
 }
 
-/// Builds the snapshot of `config`; what `previous` has and the new one needs alike is taken over alive.
-///
-/// # Errors
-/// What could not be opened, for people.
+/// Builds the snapshot of `config`; what `previous` has and the new one needs alike is taken over alive. Nothing here
+/// can fail: what could has been opened before.
 pub(super) fn build(
     config: Config,
     previous: Option<&Snapshot>,
     shared: &Shared,
-) -> Result<Snapshot, String> {
-    let access_log = access_log(&config, previous, &shared.metrics)?;
+    access_log: Option<Arc<AccessLog>>,
+) -> Snapshot {
     let services = services(&config, previous, &shared.metrics);
     let index: HashMap<&Name, usize> =
         config.services.keys().enumerate().map(|(at, name)| (name, at)).collect();
     let routes = config.routes.iter().map(|rule| route(rule, &index)).collect();
     let listeners = (0..config.listeners.len()).map(|listener| listener_routes(&config, listener)).collect();
-    Ok(Snapshot {
+    Snapshot {
         generation: previous.map_or(1, |previous| previous.generation + 1),
         listeners,
         routes,
@@ -46,7 +44,7 @@ pub(super) fn build(
         via: via(&config.node.name),
         metrics: shared.metrics.clone(),
         config: Arc::new(config),
-    })
+    }
 }
 
 /// In the order of their names. An equal service is the same object, with its endpoints and discovery.
@@ -93,7 +91,11 @@ fn listener_routes(config: &Config, listener: usize) -> ListenerRoutes {
     ListenerRoutes { name: config.listeners[listener].name.clone(), router: Router::new(rules) }
 }
 
-fn access_log(
+/// The access log that `config` wants; the one that is open, if it is the same.
+///
+/// # Errors
+/// What could not be opened, for people.
+pub(super) fn access_log(
     config: &Config,
     previous: Option<&Snapshot>,
     metrics: &Metrics,
@@ -104,7 +106,14 @@ fn access_log(
     }
     AccessLog::open(&wanted.path, metrics)
         .map(|log| Some(Arc::new(log)))
-        .map_err(|error| format!("access_log.path: cannot open {:?}: {error}", wanted.path))
+        .map_err(|error| format!("access_log.path: cannot open {}: {error}", path(&wanted.path)))
+}
+
+fn path(path: &LogPath) -> String {
+    match path {
+        LogPath::Stdout => "stdout".to_owned(),
+        LogPath::File(file) => file.display().to_string(),
+    }
 }
 
 fn via(node: &str) -> Via {

@@ -3,7 +3,7 @@
 //! A socket is known by its address: while that stays, the socket is never touched, even if the listener's name or
 //! kind changes. New sockets are bound before anything takes force, so an address that is taken stops the reload.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
@@ -70,9 +70,9 @@ impl Doors {
     pub(super) fn prepare(&self, config: &Config) -> Result<Plan, String> {
         let mut plan = Plan { doors: Vec::new(), commands: Vec::new() };
         let mut failures = Vec::new();
-        for listener in &config.listeners {
+        for (index, listener) in config.listeners.iter().enumerate() {
             if let Err(failure) = self.prepare_one(listener, &mut plan) {
-                failures.push(format!("listeners.{}: {failure}", listener.name));
+                failures.push(format!("listeners[{index}].listen: {failure}"));
             }
         }
         if !failures.is_empty() {
@@ -126,12 +126,17 @@ impl Doors {
         }
     }
 
-    /// Makes the change. Connections of doors that close finish what they serve.
-    pub(super) fn commit(&mut self, plan: Plan) {
+    /// Makes the change. Connections of doors that close finish what they serve, within `limit`.
+    pub(super) fn commit(&mut self, plan: Plan, limit: Duration) {
         self.open = plan.doors;
         for command in plan.commands {
             if let DoorCommand::Replace(old, _) | DoorCommand::Close(old) = &command {
                 old.drain.advance(Phase::Draining);
+                let old = old.clone();
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(limit).await;
+                    old.drain.advance(Phase::Closed);
+                });
             }
             if let Some(acceptor) = &self.acceptor {
                 // The acceptor is gone only when the node stops.

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     HostServices,
     build::{self, Shared},
-    doors::{Door, DoorCommand, Doors},
+    doors::{Door, DoorCommand, Doors, Plan},
     picture::{Backend, Snapshot},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     discovery::Resolver,
     published::Published,
     service::{self, Service},
-    telemetry::Metrics,
+    telemetry::{AccessLog, Metrics},
 };
 
 /// Where a node's configuration comes from.
@@ -113,6 +113,8 @@ pub struct Reloader {
     shared: Shared,
     resolver: Resolver,
     draining: bool,
+    /// Access logs that have been replaced. Dropping the last handle waits for the writer, which no worker should do.
+    logs: Vec<Arc<AccessLog>>,
 }
 
 impl Reloader {
@@ -124,13 +126,13 @@ impl Reloader {
         let host_services = Arc::new(HostServices::new(wiring.metrics.clone(), wiring.made));
         let shared = Shared { metrics: wiring.metrics.clone(), host_services };
         let mut doors = Doors::new(wiring.acceptor, wiring.metrics);
-        let resolver = Resolver::new(&config.dns)?;
-        let plan = doors.prepare(&config)?;
-        let snapshot = Arc::new(build::build(config, None, &shared)?);
+        let opened = open(&config, &doors, None, &shared)?;
+        let resolver = opened.resolver.expect("there is no previous one that could be kept");
+        let snapshot = Arc::new(build::build(config, None, &shared, opened.access_log));
         for service in &snapshot.services {
             service::follow(service, &resolver);
         }
-        doors.commit(plan);
+        doors.commit(opened.plan, snapshot.config.drain.timeout);
         let outcome = Ok(Reloaded::Applied { generation: snapshot.generation });
         let last = Attempt { at: SystemTime::now(), outcome };
         let seen = Seen {
@@ -138,7 +140,7 @@ impl Reloader {
             doors: Published::new(Arc::new(doors.open().to_vec())),
             last: Published::new(Arc::new(last)),
         };
-        let reloader = Self { source, seen, doors, shared, resolver, draining: false };
+        let reloader = Self { source, seen, doors, shared, resolver, draining: false, logs: Vec::new() };
         reloader.count("applied", true);
         Ok(reloader)
     }
@@ -184,23 +186,23 @@ impl Reloader {
             return Ok(Reloaded::Unchanged { generation: old.generation });
         }
         refuse_fixed(&old.config, &config)?;
-        let new_resolver = (old.config.dns != config.dns).then(|| Resolver::new(&config.dns)).transpose()?;
-        let plan = self.doors.prepare(&config)?;
-        let snapshot = Arc::new(build::build(config, Some(&old), &self.shared)?);
+        let opened = open(&config, &self.doors, Some(&old), &self.shared)?;
+        self.logs.extend(old.access_log.clone());
+        let snapshot = Arc::new(build::build(config, Some(&old), &self.shared, opened.access_log));
         self.seen.snapshot.publish(snapshot.clone());
-        if let Some(resolver) = new_resolver {
+        if let Some(resolver) = opened.resolver {
             self.resolver = resolver;
             // Configured services begin anew by themselves; these keep what they know until the new servers answer.
             self.shared.host_services.list().iter().for_each(|service| self.follow(service));
         }
         self.retire(&old, &snapshot);
-        self.doors.commit(plan);
+        self.doors.commit(opened.plan, snapshot.config.drain.timeout);
         self.seen.doors.publish(Arc::new(self.doors.open().to_vec()));
         Ok(Reloaded::Applied { generation: snapshot.generation })
     }
 
     /// Lets discovery follow what is new, and what is gone hand over.
-    fn retire(&self, old: &Snapshot, new: &Snapshot) {
+    fn retire(&mut self, old: &Snapshot, new: &Snapshot) {
         for service in &new.services {
             match old.services.binary_search_by(|candidate| candidate.name.cmp(&service.name)) {
                 Ok(at) if Arc::ptr_eq(&old.services[at], service) => continue,
@@ -228,7 +230,8 @@ impl Reloader {
     }
 
     /// Housekeeping; to be called about once a second.
-    pub fn sweep(&self) {
+    pub fn sweep(&mut self) {
+        self.logs.retain(|log| Arc::strong_count(log) > 1);
         let snapshot = self.seen.snapshot.get();
         let templates: Vec<&HostTemplate> = snapshot
             .routes
@@ -253,17 +256,53 @@ impl Reloader {
     }
 }
 
+/// What a configuration takes from outside of the process: all of it can fail, and none of it has an effect yet.
+struct Opened {
+    /// None when the one in use serves on.
+    resolver: Option<Resolver>,
+    plan: Plan,
+    access_log: Option<Arc<AccessLog>>,
+}
+
+/// Opens everything, and tells of everything that could not be, a line each.
+fn open(
+    config: &Config,
+    doors: &Doors,
+    previous: Option<&Snapshot>,
+    shared: &Shared,
+) -> Result<Opened, String> {
+    let same_dns = previous.is_some_and(|previous| previous.config.dns == config.dns);
+    let resolver = (!same_dns).then(|| Resolver::new(&config.dns)).transpose();
+    let access_log = build::access_log(config, previous, &shared.metrics);
+    match (resolver, doors.prepare(config), access_log) {
+        (Ok(resolver), Ok(plan), Ok(access_log)) => Ok(Opened { resolver, plan, access_log }),
+        (resolver, plan, access_log) => {
+            let problems = [resolver.err(), plan.err(), access_log.err()];
+            Err(problems.into_iter().flatten().collect::<Vec<_>>().join("\n"))
+        }
+    }
+}
+
 /// What a running process cannot change.
 fn refuse_fixed(old: &Config, new: &Config) -> Result<(), String> {
     let mut changed = Vec::new();
     if old.node.workers != new.node.workers {
-        changed.push(format!("node.workers: {} -> {}", old.node.workers, new.node.workers));
+        changed.push(format!(
+            "node.workers: {} -> {}: this takes a restart of towpath",
+            old.node.workers, new.node.workers
+        ));
     }
     if old.admin != new.admin {
-        changed.push(format!("admin.listen: {} -> {}", old.admin.listen, new.admin.listen));
+        changed.push(format!(
+            "admin.listen: {} -> {}: this takes a restart of towpath",
+            old.admin.listen, new.admin.listen
+        ));
     }
     if changed.is_empty() {
         return Ok(());
     }
-    Err(format!("{}; this takes a restart of towpath", changed.join("; ")))
+    Err(changed.join(
+        "
+",
+    ))
 }

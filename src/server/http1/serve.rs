@@ -9,9 +9,9 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version, header::EXPECT};
 use http_body::Body as _;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     inbound::Inbound,
@@ -99,12 +99,18 @@ pub(in crate::server) async fn serve(
 impl Connection {
     /// One request, from its head to the end of its response.
     async fn serve_one(&mut self) -> Result<(), Over> {
-        let head = match self.next_head().await? {
+        let mut head = match self.next_head().await? {
             Ok(head) => head,
             Err(error) => return self.refuse(&error).await,
         };
+        if head.expects_continue && self.inbound.has_begun() {
+            // It has not waited: there is nothing to ask for, and nothing to make it wait for (RFC 9110 10.1.1).
+            head.expects_continue = false;
+            head.parts.headers.remove(EXPECT);
+        }
         let asked = Asked { method: head.parts.method.clone(), version: head.parts.version };
-        let wants_keep = head.keep_alive;
+        // What follows a refused CONNECT is not HTTP.
+        let wants_keep = head.keep_alive && asked.method != Method::CONNECT;
         let body = self.inbound.body(&head);
         let request = Request::from_parts(head.parts, body);
         let response = self.answer(request, asked.version).await?;
@@ -154,7 +160,7 @@ impl Connection {
             HeadError::Malformed(what) => Failure::new(Reason::BadRequest, *what),
         };
         let response = proxy::refuse(&self.worker, &self.caller, &failure);
-        let asked = Asked { method: http::Method::GET, version: Version::HTTP_11 };
+        let asked = Asked { method: Method::GET, version: Version::HTTP_11 };
         self.respond(response, &asked, false).await?;
         Err(Over::Linger)
     }
@@ -238,13 +244,18 @@ impl Connection {
         keep: bool,
     ) -> Result<(), Over> {
         let (parts, mut body) = response.into_parts();
+        let until = body.deadline();
         let ends = asked.ends(parts.status, &parts.headers, &size_of(&body));
         let keep = keep && ends != Ends::WithConnection;
         self.outbound.head(&parts, ends, asked, keep, || self.worker.date());
         if ends != Ends::Empty {
-            self.write_body(&mut body, ends).await?;
+            let written = in_time(until, self.write_body(&mut body, ends)).await;
+            if written.is_err() {
+                body.not_taken();
+            }
+            written?;
         }
-        self.outbound.flush().await.map_err(|_| Over::Closed)?;
+        in_time(until, async { self.outbound.flush().await.map_err(|_| Over::Closed) }).await?;
         if ends == Ends::WithConnection { Err(Over::Linger) } else { Ok(()) }
     }
 
@@ -315,6 +326,17 @@ impl Connection {
     async fn linger(mut self) {
         self.outbound.shut_down().await;
         let _ = timeout(CLOSE_LINGER, self.inbound.skip_all()).await;
+    }
+}
+
+/// What is not done at `until` is given up: a caller that does not read holds an endpoint's connection.
+async fn in_time(
+    until: Option<Instant>,
+    writing: impl Future<Output = Result<(), Over>>,
+) -> Result<(), Over> {
+    match until {
+        None => writing.await,
+        Some(until) => timeout_at(until, writing).await.unwrap_or(Err(Over::Closed)),
     }
 }
 
