@@ -189,3 +189,29 @@ async fn standard_output_is_silent_unless_the_log_goes_there_and_no_line_is_lost
         eventually("all its lines", async || lines(&process.out()).len() == count).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_cannot_be_read_as_a_request_is_one_line_as_well() {
+    let logged = Logged::start(&one_service("http1", &["127.0.0.1:9".parse().unwrap()]));
+    let large = format!("GET / HTTP/1.1\r\nhost: svc\r\nx: {}\r\n\r\n", "x".repeat(100_000));
+    let cases = [
+        ("GET / HTTP/1.1\r\nhost : svc\r\n\r\n", 400, "bad_request"),
+        ("nonsense\r\n\r\n", 400, "bad_request"),
+        (&large, 431, "headers_too_large"),
+    ];
+    for (number, (bytes, status, reason)) in cases.into_iter().enumerate() {
+        let mut client = crate::support::Raw::connect(logged.daemon.address()).await;
+        let _ = client.try_send(bytes).await;
+        let response = client.read_response().await;
+        assert_eq!((response.status, response.reason().as_str()), (status, reason));
+        let line = logged.line(number + 1).await;
+        assert_fields(
+            &line,
+            &serde_json::json!({ "listener": "outgoing", "status": status, "reason": reason }),
+        );
+        assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+        let id = &response.json()["error"]["request_id"];
+        assert!(id.as_str().is_some_and(|id| !id.is_empty()), "{}", response.text());
+        assert_eq!(&line["request_id"], id, "the line is found by the answer's id");
+    }
+}

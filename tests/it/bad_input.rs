@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use crate::support::{
-    Backend, Client, Daemon, Raw, RawServer, Speaks, daemon::one_service, eventually, get, within,
+    Backend, Client, Daemon, Raw, RawServer, Speaks,
+    daemon::one_service,
+    eventually,
+    frames::{END_HEADERS, END_STREAM, Frames, HEADERS, request},
+    get, within,
 };
 
 /// Heads that are the caller's fault: 400, the connection closes, no server hears of them.
@@ -393,4 +397,48 @@ async fn a_caller_that_goes_on_sending_after_its_400_still_reads_it() {
     }
     let response = within("the 400", client.read_response()).await;
     assert_eq!(response.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_star_is_the_target_of_options_only() {
+    let backend = Backend::start("one").await;
+    for protocol in ["http1", "http2"] {
+        let daemon = Daemon::start(&one_service(protocol, &[backend.address]));
+        let mut two = Frames::connect(daemon.address()).await;
+        two.send(HEADERS, END_STREAM | END_HEADERS, 1, &request("GET", "*", &[])).await;
+        assert_eq!(two.next_of(&[HEADERS]).await.payload[0], 0x8c, "400 over HTTP/2 for {protocol}");
+        let mut one = Raw::connect(daemon.address()).await;
+        one.send("GET * HTTP/1.1\r\nhost: svc\r\n\r\n").await;
+        assert_eq!(one.read_response().await.status, 400, "{protocol}");
+    }
+    assert_eq!(backend.requests(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_request_without_a_host_goes_nowhere_that_needs_one() {
+    let backend = Backend::start("one").await;
+    let per_host = "[[routes]]\nname = \"all\"\nhosts = [\"*\"]\nbackends = [{ dns = \"{host}\" }]\n";
+    for toml in [one_service("http2", &[backend.address]), per_host.to_owned()] {
+        let daemon = Daemon::start(&toml);
+        let mut client = Raw::connect(daemon.address()).await;
+        client.send("GET / HTTP/1.0\r\n\r\n").await;
+        let response = client.read_response().await;
+        assert_eq!((response.status, response.reason().as_str()), (400, "bad_request"), "{toml}");
+        let services = daemon.admin_get("/api/services").await.text();
+        assert!(!services.contains(":80\""), "a service without a name: {services}");
+    }
+    assert_eq!(backend.requests(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_connect_is_refused_and_its_connection_closed() {
+    let backend = Backend::start("one").await;
+    let daemon = Daemon::start(&one_service("http1", &[backend.address]));
+    let mut client = Raw::connect(daemon.address()).await;
+    client.send("CONNECT svc:443 HTTP/1.1\r\nhost: svc:443\r\n\r\n").await;
+    let response = client.read_response().await;
+    assert_eq!((response.status, response.reason().as_str()), (400, "bad_request"));
+    assert_eq!(response.head.field("connection"), "close");
+    client.closes().await;
+    assert_eq!(backend.requests(), 0);
 }

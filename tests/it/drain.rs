@@ -136,3 +136,20 @@ async fn a_drain_under_load_fails_no_request() {
         assert_eq!(backend.requests(), done.load(Ordering::Relaxed), "what the server saw was answered");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_reload_while_draining_is_refused_at_once() {
+    let (daemon, backend) = started("20s").await;
+    let mut client = Client::connect(daemon.address(), Speaks::Http1).await;
+    let asking = tokio::spawn(async move { client.ask(get("svc", "/slow?ms=4000")).await });
+    eventually("it runs", async || backend.running() == 1).await;
+    daemon.admin_post("/api/drain").await;
+    eventually("not ready", async || daemon.admin_get("/ready").await.status == 503).await;
+    let start = std::time::Instant::now();
+    let answer = daemon.admin_post("/api/reload").await;
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(answer.status >= 400, "{answer:?}");
+    assert!(answer.text().contains("drain"), "{answer:?}");
+    assert_eq!(backend.running(), 1, "the running request goes on");
+    assert_eq!(within("the answer", asking).await.unwrap().status, 200);
+}

@@ -193,3 +193,23 @@ over_both_protocols! {
         assert!(daemon.metric("request_duration_seconds_count", &[("service", "echo")]).await >= 8.0);
     }
 }
+
+over_both_protocols! {
+    async fn a_request_that_has_come_through_three_times_is_served_and_one_of_four_is_not(speaks: Speaks) {
+        let backend = Backend::start("one").await;
+        let daemon = Daemon::start(&one_service("http1", &[backend.address]));
+        let own = "1.1 towpath-test";
+        let fields: [&dyn Fn(usize) -> Vec<String>; 2] =
+            [&|passes| vec![own; passes].into_iter().map(Into::into).collect(), &|passes| vec![[own].repeat(passes).join(", ")]];
+        for fields in fields {
+            for (passes, status) in [(3, 200), (4, 508)] {
+                let started = get("svc", "/").header("via", "1.1 towpath-other");
+                let request = fields(passes).iter().fold(started, |request, via| request.header("via", via));
+                let answer = client::ask(daemon.address(), speaks, request).await;
+                assert_eq!(answer.status, status, "{passes} passes: {answer:?}");
+                assert_eq!(answer.reason(), if status == 508 { "loop_detected" } else { "" });
+            }
+        }
+        assert_eq!(backend.requests(), 2);
+    }
+}

@@ -2,21 +2,15 @@
 //! malformed request reaches no server, and a body that contradicts its length is the caller's fault.
 
 use crate::support::{
-    Backend, Client, Daemon, Raw, RawServer, Speaks, client, daemon::one_service, eventually, get, within,
+    Backend, Client, Daemon, RawServer, Speaks, client,
+    daemon::one_service,
+    eventually,
+    frames::{
+        ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, PING, RST_STREAM,
+        SETTINGS, WINDOW_UPDATE, block, frame, request,
+    },
+    get, within,
 };
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
 
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
@@ -24,82 +18,6 @@ const STREAM_CLOSED: u32 = 5;
 const FRAME_SIZE_ERROR: u32 = 6;
 const REFUSED_STREAM: u32 = 7;
 const COMPRESSION_ERROR: u32 = 9;
-
-/// A connection that sends and reads frames.
-struct Frames(Raw);
-
-#[derive(Debug)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend(payload);
-    bytes
-}
-
-/// A header block of literals without indexing and without Huffman coding.
-fn block(fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut block = Vec::new();
-    for (name, value) in fields {
-        block.push(0);
-        for text in [name, value] {
-            block.push(u8::try_from(text.len()).unwrap());
-            block.extend_from_slice(text.as_bytes());
-        }
-    }
-    block
-}
-
-/// A lawful request's fields, and more.
-fn request<'a>(method: &'a str, path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<u8> {
-    let mut fields = vec![(":method", method), (":scheme", "http"), (":path", path), (":authority", "svc")];
-    fields.extend(more);
-    block(&fields)
-}
-
-impl Frame {
-    fn code(&self) -> u32 {
-        let at = if self.kind == GOAWAY { 4 } else { 0 };
-        u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
-    }
-}
-
-impl Frames {
-    async fn connect(daemon: &Daemon) -> Self {
-        let mut raw = Raw::connect(daemon.address()).await;
-        raw.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-        raw.send(frame(SETTINGS, 0, 0, &[])).await;
-        Self(raw)
-    }
-
-    async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        self.0.send(frame(kind, flags, stream, payload)).await;
-    }
-
-    async fn next(&mut self) -> Frame {
-        let head = self.0.read_exact(9).await;
-        let size = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
-        Frame { kind: head[3], flags: head[4], stream, payload: self.0.read_exact(size).await }
-    }
-
-    /// The next frame of one of these kinds.
-    async fn next_of(&mut self, kinds: &[u8]) -> Frame {
-        loop {
-            let frame = self.next().await;
-            if kinds.contains(&frame.kind) {
-                return frame;
-            }
-        }
-    }
-}
 
 async fn started(protocol: &str) -> (Daemon, Backend) {
     let backend = Backend::start("one").await;
@@ -169,14 +87,14 @@ async fn what_breaks_the_connections_protocol_gets_goaway() {
     let cases = breaches_by_control_frames().into_iter().chain(breaches_by_stream_frames());
     let mut wrong = Vec::new();
     for (name, bytes, code) in cases {
-        let mut client = Frames::connect(&daemon).await;
-        let _ = client.0.try_send(bytes).await;
+        let mut client = Frames::connect(daemon.address()).await;
+        let _ = client.raw.try_send(bytes).await;
         let said = within(name, client.next_of(&[GOAWAY])).await.code();
         // RFC 9113 5.4.1 lets an endpoint say PROTOCOL_ERROR where it does not tell errors apart.
         if said != code && said != PROTOCOL_ERROR {
             wrong.push(format!("{name}: {said} in place of {code}"));
         }
-        client.0.read_to_close().await;
+        client.raw.read_to_close().await;
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(backend.requests(), 0);
@@ -191,7 +109,7 @@ async fn what_breaks_the_connections_protocol_gets_goaway() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_is_unknown_is_ignored_and_pings_are_answered() {
     let (daemon, _backend) = started("http1").await;
-    let mut client = Frames::connect(&daemon).await;
+    let mut client = Frames::connect(daemon.address()).await;
     client.send(0xbe, 0xff, 0, b"whatever").await;
     client.send(SETTINGS, 0, 0, &[0xf0, 0, 0, 0, 0, 1]).await;
     client.send(PING, 0, 0, b"12345678").await;
@@ -208,7 +126,7 @@ async fn a_stream_over_the_most_allowed_is_refused_as_not_processed() {
     let backend = Backend::start("one").await;
     let toml = format!("[limits]\nmax_streams = 2\n{}", one_service("http1", &[backend.address]));
     let daemon = Daemon::start(&toml);
-    let mut client = Frames::connect(&daemon).await;
+    let mut client = Frames::connect(daemon.address()).await;
     let told = client.next_of(&[SETTINGS]).await;
     assert!(
         told.payload.chunks(6).any(|setting| setting == [0, 3, 0, 0, 0, 2]),
@@ -238,7 +156,7 @@ async fn a_stream_over_the_most_allowed_is_refused_as_not_processed() {
 async fn frames_behind_the_end_of_a_request_do_not_reach_the_server() {
     let (daemon, backend) = started("http1").await;
     for (kind, flags) in [(DATA, 0), (HEADERS, END_HEADERS)] {
-        let mut client = Frames::connect(&daemon).await;
+        let mut client = Frames::connect(daemon.address()).await;
         client.send(HEADERS, END_STREAM | END_HEADERS, 1, &request("GET", "/hang", &[])).await;
         eventually("it hangs", async || backend.running() == 1).await;
         let payload = if kind == DATA { b"late".to_vec() } else { block(&[("x", "y")]) };
@@ -278,9 +196,9 @@ async fn malformed_requests_reach_no_http1_server() {
     ];
     let mut served = Vec::new();
     for (name, fields) in cases {
-        let mut client = Frames::connect(&daemon).await;
+        let mut client = Frames::connect(daemon.address()).await;
         client.send(HEADERS, END_HEADERS, 1, &block(fields)).await;
-        let _ = client.0.try_send(frame(DATA, END_STREAM, 1, b"abc")).await;
+        let _ = client.raw.try_send(frame(DATA, END_STREAM, 1, b"abc")).await;
         let verdict = within(name, client.next_of(&[HEADERS, RST_STREAM, GOAWAY])).await;
         if verdict.kind == HEADERS && verdict.payload.first() != Some(&BAD_REQUEST) {
             served.push(*name);
@@ -301,10 +219,10 @@ async fn malformed_trailers_do_not_look_like_a_whole_body_to_the_server() {
     ];
     let mut served = Vec::new();
     for (name, trailers) in cases {
-        let mut client = Frames::connect(&daemon).await;
+        let mut client = Frames::connect(daemon.address()).await;
         client.send(HEADERS, END_HEADERS, 1, &request("POST", "/count", &[])).await;
         client.send(DATA, 0, 1, b"abc").await;
-        let _ = client.0.try_send(frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(trailers))).await;
+        let _ = client.raw.try_send(frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(trailers))).await;
         let verdict = within(name, client.next_of(&[HEADERS, RST_STREAM, GOAWAY])).await;
         if verdict.kind == HEADERS && verdict.payload.first() == Some(&OK) {
             served.push(*name);
@@ -318,7 +236,7 @@ async fn malformed_trailers_do_not_look_like_a_whole_body_to_the_server() {
 async fn upload(length: &str, pieces: &[&[u8]]) {
     let server = RawServer::start().await;
     let daemon = Daemon::start(&one_service("http1", &[server.address]));
-    let mut client = Frames::connect(&daemon).await;
+    let mut client = Frames::connect(daemon.address()).await;
     client.send(HEADERS, END_HEADERS, 1, &request("POST", "/", &[("content-length", length)])).await;
     let (last, first) = pieces.split_last().unwrap();
     for piece in first {
@@ -366,7 +284,7 @@ async fn a_body_that_ends_in_nothing_before_its_length_is_the_callers_fault() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_caller_that_opens_and_resets_streams_without_end_harms_nobody() {
     let (daemon, backend) = started("http1").await;
-    let mut client = Frames::connect(&daemon).await;
+    let mut client = Frames::connect(daemon.address()).await;
     let get = request("GET", "/hang", &[]);
     for number in 0..2000u32 {
         let stream = 2 * number + 1;
@@ -374,7 +292,7 @@ async fn a_caller_that_opens_and_resets_streams_without_end_harms_nobody() {
             frame(HEADERS, END_STREAM | END_HEADERS, stream, &get),
             frame(RST_STREAM, 0, stream, &8u32.to_be_bytes()),
         ];
-        if client.0.try_send(both.concat()).await.is_err() {
+        if client.raw.try_send(both.concat()).await.is_err() {
             break; // the daemon has had enough of it
         }
     }
@@ -391,12 +309,12 @@ async fn a_caller_that_opens_and_resets_streams_without_end_harms_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_header_block_without_end_does_not_grow_for_ever() {
     let (daemon, backend) = started("http1").await;
-    let mut client = Frames::connect(&daemon).await;
+    let mut client = Frames::connect(daemon.address()).await;
     client.send(HEADERS, END_STREAM, 1, &request("GET", "/", &[])).await;
     let field = block(&[("x-more", "0123456789012345678901234567890123456789")]);
     let mut sent = 0;
     for _ in 0..2000 {
-        if client.0.try_send(frame(CONTINUATION, 0, 1, &field.repeat(100))).await.is_err() {
+        if client.raw.try_send(frame(CONTINUATION, 0, 1, &field.repeat(100))).await.is_err() {
             break;
         }
         sent += 1;

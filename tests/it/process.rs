@@ -266,3 +266,24 @@ async fn a_unix_sockets_file_is_there_while_it_runs_and_gone_after_and_a_killed_
     assert_eq!(process.ends().await.code(), Some(0));
     assert!(!path.exists(), "the socket's file is left behind");
 }
+
+#[test]
+fn everything_that_cannot_be_opened_is_said_at_once() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = taken.local_addr().unwrap().to_string();
+    let missing = tempfile::tempdir().unwrap();
+    let missing = missing.path().join("missing");
+    let (socket, log) = (missing.join("towpath.sock"), missing.join("access.log"));
+    let (socket, log) = (socket.display().to_string(), log.display().to_string());
+    let toml = format!(
+        "[admin]\nlisten = \"{admin}\"\n[access_log]\npath = \"{log}\"\n\
+         [[listeners]]\nname = \"unix\"\nkind = \"outgoing\"\nlisten = \"unix:{socket}\"\n{}",
+        one_service("http1", &["127.0.0.1:9".parse().unwrap()])
+    );
+    let (code, said) = refused(&toml);
+    assert_eq!(code, Some(2), "{said}");
+    for what in [admin, socket, log] {
+        let lines = said.lines().filter(|line| line.contains(&what)).count();
+        assert_eq!(lines, 1, "one line about {what} in:\n{said}");
+    }
+}

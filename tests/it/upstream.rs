@@ -1,13 +1,22 @@
 //! Connections to servers: reuse, retry on a fresh one, limits, HTTP/2 streams and GOAWAY.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::support::{
-    Answer, Backend, Client, Daemon, RawServer, Speaks, body, call, daemon::one_service, eventually, get,
-    within,
+    Answer, Backend, Client, Daemon, RawServer, Speaks, body, call,
+    daemon::one_service,
+    eventually,
+    frames::{END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM},
+    get, within,
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -311,4 +320,86 @@ async fn an_endpoint_that_comes_back_is_used_again() {
     eventually("it is gone", async || client.ask(get("svc", "/")).await.reason() == "connect_failed").await;
     let _again = Backend::again("second", address).await;
     assert_eq!(client.ask(get("svc", "/")).await.backend(), "second");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_protocols_of_an_auto_service_share_the_only_place_of_a_pool() {
+    let backend = Backend::start("one").await;
+    let toml = format!(
+        "[node]\nname = \"test\"\nworkers = 1\n{}pool = {{ max_connections = 1 }}\n",
+        one_service("auto", &[backend.address])
+    );
+    let daemon = Daemon::start(&toml);
+    let mut client = Client::connect(daemon.address(), Speaks::Http1).await;
+    let mut grpc = Client::connect(daemon.address(), Speaks::Http2).await;
+    for _ in 0..3 {
+        let answer = client.ask(get("svc", "/")).await;
+        assert_eq!(answer.json()["version"], "HTTP/1.1", "{answer:?}");
+        let called =
+            call("POST", "svc", "/").header("content-type", "application/grpc").body(body::full("hi"));
+        let answer = grpc.ask(called).await;
+        assert_eq!(answer.json()["version"], "HTTP/2.0", "{answer:?}");
+    }
+    eventually("one connection is open", async || backend.open_connections() == 1).await;
+}
+
+/// `:status: 200` and no content.
+async fn answer_empty(server: &mut Frames, stream: u32) {
+    server.send(HEADERS, END_STREAM | END_HEADERS, stream, &[0x88]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_request_whose_reused_http2_connection_closes_under_it_is_sent_again() {
+    let server = RawServer::start().await;
+    let daemon = Daemon::start(&one_service("http2", &[server.address]));
+    let mut client = Client::connect(daemon.address(), Speaks::Http1).await;
+    let asking = tokio::spawn(async move {
+        [client.ask(get("svc", "/1")).await.status, client.ask(get("svc", "/2")).await.status]
+    });
+    let mut first = Frames::accept(&server).await;
+    let stream = first.next_of(&[HEADERS]).await.stream;
+    answer_empty(&mut first, stream).await;
+    first.next_of(&[HEADERS]).await;
+    drop(first);
+    let mut second = Frames::accept(&server).await;
+    let stream = second.next_of(&[HEADERS]).await.stream;
+    answer_empty(&mut second, stream).await;
+    assert_eq!(within("both answers", asking).await.unwrap(), [200, 200]);
+    daemon.metric_becomes("retries_total", &[("service", "echo")], 1.0).await;
+    daemon.metric_becomes("errors_total", &[], 0.0).await;
+}
+
+/// A server that refuses every stream; the number of its connections.
+fn refusing(server: RawServer) -> Arc<AtomicU64> {
+    let connections = Arc::<AtomicU64>::default();
+    let count = connections.clone();
+    tokio::spawn(async move {
+        loop {
+            let Ok(raw) = server.try_accept().await else { return };
+            let mut connection = Frames::serve(raw).await;
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                loop {
+                    let stream = connection.next_of(&[HEADERS]).await.stream;
+                    connection.send(RST_STREAM, 0, stream, &7u32.to_be_bytes()).await;
+                }
+            });
+        }
+    });
+    connections
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_server_that_refuses_every_stream_is_not_flooded_with_connections() {
+    let server = RawServer::start().await;
+    let toml = format!("[node]\nname = \"test\"\nworkers = 1\n{}", one_service("http2", &[server.address]));
+    let daemon = Daemon::start(&toml);
+    let connections = refusing(server);
+    let mut client = Client::connect(daemon.address(), Speaks::Http1).await;
+    for method in ["GET", "POST", "GET", "POST"] {
+        let answer = client.ask(call(method, "svc", "/")).await;
+        assert_eq!((answer.status, answer.reason()), (502, "upstream_reset"), "{method}");
+    }
+    let connections = connections.load(Ordering::SeqCst);
+    assert!(connections <= 2, "{connections} connections");
 }

@@ -8,6 +8,7 @@ pub mod body;
 pub mod client;
 pub mod daemon;
 pub mod dns;
+pub mod frames;
 pub mod grpc;
 pub mod process;
 pub mod raw;

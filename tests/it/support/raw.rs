@@ -80,6 +80,11 @@ impl RawServer {
         Self { listener, address }
     }
 
+    /// Waits for a connection as long as it takes.
+    pub async fn try_accept(&self) -> io::Result<Raw> {
+        self.listener.accept().await.map(|(stream, _)| Raw::over(stream))
+    }
+
     pub async fn accept(&self) -> Raw {
         let (stream, _) = within("accept", self.listener.accept()).await.unwrap();
         Raw::over(stream)
@@ -129,6 +134,19 @@ impl Raw {
         within("bytes to read", self.stream.read_buf(&mut self.buffer)).await
     }
 
+    /// Reads to `end`, as long as it takes; false when the peer closes or resets before it.
+    pub async fn skip_past(&mut self, end: &str) -> bool {
+        loop {
+            if let Some(at) = self.buffer.windows(end.len()).position(|window| window == end.as_bytes()) {
+                self.buffer.drain(..at + end.len());
+                return true;
+            }
+            if !matches!(self.stream.read_buf(&mut self.buffer).await, Ok(size) if size > 0) {
+                return false;
+            }
+        }
+    }
+
     /// Up to and including `end`.
     pub async fn read_until(&mut self, end: &str) -> String {
         loop {
@@ -154,6 +172,18 @@ impl Raw {
     pub async fn read_to_close(&mut self) -> Vec<u8> {
         while matches!(self.fill().await, Ok(size) if size > 0) {}
         std::mem::take(&mut self.buffer)
+    }
+
+    /// Everything until the peer ends the connection, and whether it did so cleanly.
+    pub async fn read_to_end(&mut self) -> (Vec<u8>, io::Result<()>) {
+        let end = loop {
+            match self.fill().await {
+                Ok(0) => break Ok(()),
+                Ok(_) => {}
+                Err(error) => break Err(error),
+            }
+        };
+        (std::mem::take(&mut self.buffer), end)
     }
 
     /// The peer closes without a further byte.
