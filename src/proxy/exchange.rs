@@ -79,6 +79,8 @@ pub(super) struct Exchange {
     status: u16,
     reason: Option<Reason>,
     bytes_out: u64,
+    /// The response has reached its end.
+    complete: bool,
     /// Only when there is an access log.
     line: Option<Box<Line>>,
 }
@@ -114,6 +116,7 @@ impl Exchange {
             status: 0,
             reason: None,
             bytes_out: 0,
+            complete: false,
             line,
         }
     }
@@ -142,6 +145,14 @@ impl Exchange {
         self.attempts += 1;
         if let Some(line) = &mut self.line {
             line.endpoint = Some(picked.address.clone());
+        }
+    }
+
+    /// Notes that the response has reached its end.
+    pub(super) fn complete(&mut self) {
+        self.complete = true;
+        if let Some(body) = &self.body {
+            body.wind_up();
         }
     }
 
@@ -237,7 +248,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.record();
-        if let Some(body) = &self.body {
+        if let Some(body) = self.body.as_ref().filter(|_| !self.complete) {
             body.stop();
         }
         if let Some(backend) = &self.backend {

@@ -14,6 +14,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -26,6 +27,8 @@ use crate::http::{Body, BodyError};
 const KEPT: usize = 64 * 1024;
 /// Pieces that are kept: each costs some memory of its own, however short it is.
 const KEPT_PIECES: usize = 256;
+/// How long an upload may go on after the response is complete. An endpoint may answer first and still want the rest.
+const UPLOAD_LINGER: Duration = Duration::from_secs(2);
 /// A piece up to this is kept as a copy.
 const COPIED: usize = 4 * 1024;
 
@@ -47,6 +50,10 @@ struct State {
     bytes: u64,
     /// Which attempt may read.
     attempt: u32,
+    /// That attempt still holds the body.
+    being_read: bool,
+    /// The response is complete: the body is of no use to anybody else.
+    winding_up: bool,
     /// Nothing is read while it is shut.
     gate_shut: bool,
     /// Of the task that reads, while it waits.
@@ -71,6 +78,8 @@ impl RequestBody {
             ended: false,
             bytes: 0,
             attempt: 0,
+            being_read: false,
+            winding_up: false,
             gate_shut: waits,
             waker: None,
         })))
@@ -80,6 +89,7 @@ impl RequestBody {
     pub(super) fn begin(&self) -> Body {
         let mut state = self.0.borrow_mut();
         state.attempt += 1;
+        state.being_read = true;
         Body::other(AttemptBody { shared: self.0.clone(), attempt: state.attempt, next: 0 })
     }
 
@@ -108,14 +118,37 @@ impl RequestBody {
         self.0.borrow_mut().gone = true;
     }
 
+    /// The response is complete. An upload that is under way may still end, within [`UPLOAD_LINGER`]; one that was never
+    /// asked for is over.
+    pub(super) fn wind_up(&self) {
+        if self.is_read() {
+            return;
+        }
+        self.0.borrow_mut().winding_up = true;
+        let unwanted = self.0.borrow().gate_shut || !self.0.borrow().being_read;
+        if unwanted {
+            return self.stop();
+        }
+        let body = self.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(UPLOAD_LINGER).await;
+            body.stop();
+        });
+    }
+
+    fn is_read(&self) -> bool {
+        let state = self.0.borrow();
+        state.ended || state.source.is_end_stream()
+    }
+
     /// The request is over. What has not been read by now is not wanted: whoever still reads is told so, and the source
     /// is let go of, so that nobody waits for a body that may never come.
     pub(super) fn stop(&self) {
+        if self.is_read() {
+            return;
+        }
         let (source, waker) = {
             let mut state = self.0.borrow_mut();
-            if state.ended || state.source.is_end_stream() {
-                return;
-            }
             state.attempt += 1;
             (std::mem::take(&mut state.source), state.waker.take())
         };
@@ -232,6 +265,20 @@ impl HttpBody for AttemptBody {
 
     fn size_hint(&self) -> SizeHint {
         if self.next == 0 { self.shared.borrow().length } else { SizeHint::default() }
+    }
+}
+
+impl Drop for AttemptBody {
+    fn drop(&mut self) {
+        let unwanted = {
+            let mut state = self.shared.borrow_mut();
+            let current = state.attempt == self.attempt;
+            state.being_read &= !current;
+            current && state.winding_up
+        };
+        if unwanted {
+            RequestBody(self.shared.clone()).stop();
+        }
     }
 }
 

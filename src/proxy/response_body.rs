@@ -79,10 +79,11 @@ impl ResponseBody {
 
     /// The response is complete: the connection may serve the next request, and the record is written.
     fn finish(&mut self) {
-        if let Some(state) = self.state.take()
-            && let Some((lease, _picked)) = state.upstream
-        {
-            lease.finish();
+        if let Some(mut state) = self.state.take() {
+            state.exchange.complete();
+            if let Some((lease, _picked)) = state.upstream {
+                lease.finish();
+            }
         }
     }
 

@@ -94,7 +94,7 @@ impl Http2Connection {
 /// One stream's place on a connection; given back when dropped, which also stops the upload.
 pub(super) struct Http2Stream {
     connection: Rc<Http2Connection>,
-    upload: Option<tokio::task::AbortHandle>,
+    upload: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Drop for Http2Stream {
@@ -114,6 +114,16 @@ impl Drop for Http2Stream {
 }
 
 impl Http2Stream {
+    /// The response is complete; the upload may still end, or be stopped by whoever owns the body.
+    pub(super) fn finish(mut self) {
+        if let Some(mut upload) = self.upload.take().filter(|upload| !upload.is_finished()) {
+            tokio::task::spawn_local(async move {
+                let _ = (&mut upload).await;
+                drop(self);
+            });
+        }
+    }
+
     /// Sends `request`; the response's head has arrived when this returns.
     pub(super) async fn send(
         &mut self,
@@ -148,7 +158,7 @@ impl Http2Stream {
     /// Sends the body from a task of its own: the response may begin before the request has ended.
     fn upload(&mut self, body: Body, stream: SendStream<Bytes>, fault: Rc<Cell<Option<CallerFault>>>) {
         let task = tokio::task::spawn_local(upload(body, stream, fault));
-        self.upload = Some(task.abort_handle());
+        self.upload = Some(task);
     }
 }
 

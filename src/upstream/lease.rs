@@ -57,8 +57,9 @@ impl Lease {
 
     /// The response has been read to its end: the connection may serve the next request.
     pub fn finish(self) {
-        if let Kind::Http1 { connection, pool } = self.kind {
-            pool.give_back(connection);
+        match self.kind {
+            Kind::Http1 { connection, pool } => pool.give_back(connection),
+            Kind::Http2(stream) => stream.finish(),
         }
     }
 }

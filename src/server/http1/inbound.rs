@@ -143,6 +143,18 @@ impl Inbound {
             || (state.continue_awaited && !matches!(state.body, Progress::Done))
     }
 
+    /// Returns when nobody else reads the body any more: to its end, or at all.
+    pub(super) async fn left_alone(&self) {
+        std::future::poll_fn(|_| {
+            match Rc::strong_count(&self.0) > 1 && !self.is_done() && !self.is_spoilt() {
+                // The reader wakes the connection when it ends or goes.
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+
     /// The caller has finished sending, for good or bad. Reads ahead to find out, when nobody reads the body.
     pub(super) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
         let state = &mut *self.0.borrow_mut();
@@ -327,7 +339,7 @@ impl HttpBody for InboundBody {
 
 impl Drop for InboundBody {
     fn drop(&mut self) {
-        // The connection may be waiting for the body's reader to be gone.
+        // The connection may be waiting for this to be gone; when it runs, it is.
         self.0.0.borrow().wake();
     }
 }

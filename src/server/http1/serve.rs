@@ -37,6 +37,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const WRITE_AHEAD: usize = 64 * 1024;
 /// Of a request body that nobody wanted, read so that the connection can be kept.
 const SKIPPED: usize = 256 * 1024;
+/// How long an upload may go on after its response. A little longer than the proxy lets it, so that it ends first.
+const UPLOAD_LINGER: Duration = Duration::from_secs(3);
 /// How long the caller has to take a last response and to finish, before the connection is closed.
 const CLOSE_LINGER: Duration = Duration::from_secs(2);
 
@@ -317,15 +319,21 @@ impl Connection {
         if self.inbound.is_done() {
             return Ok(());
         }
-        let skipped = timeout(CLOSE_LINGER, self.inbound.skip_body(SKIPPED)).await;
-        if skipped.unwrap_or(false) { Ok(()) } else { Err(Over::Linger) }
+        let skipped = timeout(UPLOAD_LINGER, async {
+            self.inbound.left_alone().await;
+            !self.inbound.is_spoilt() && self.inbound.skip_body(SKIPPED).await
+        });
+        if skipped.await.unwrap_or(false) { Ok(()) } else { Err(Over::Linger) }
     }
 
     /// Closes so that the caller can read the last response: a socket that is closed with unread bytes is reset, and the
     /// reset may overtake the response (RFC 9112 9.6).
     async fn linger(mut self) {
         self.outbound.shut_down().await;
-        let _ = timeout(CLOSE_LINGER, self.inbound.skip_all()).await;
+        // Two readers of one socket would take each other's bytes and wake-ups.
+        if timeout(UPLOAD_LINGER, self.inbound.left_alone()).await.is_ok() {
+            let _ = timeout(CLOSE_LINGER, self.inbound.skip_all()).await;
+        }
     }
 }
 
