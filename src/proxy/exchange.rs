@@ -69,6 +69,8 @@ pub(super) struct Exchange {
     pub(super) view: Rc<View>,
     pub(super) started: Instant,
     pub(super) is_grpc: bool,
+    /// The caller named the whole URI, as it does to a proxy.
+    is_proxy: bool,
     /// None when the listener is not in the snapshot, and never was while this connection looked.
     pub(super) listener: Option<usize>,
     route: Option<usize>,
@@ -107,6 +109,7 @@ impl Exchange {
             view,
             started: Instant::now(),
             is_grpc: grpc::is_grpc(request.headers()),
+            is_proxy: request.version() != Version::HTTP_2 && request.uri().authority().is_some(),
             listener,
             route: None,
             backend: None,
@@ -179,7 +182,7 @@ impl Exchange {
     /// The endpoint's response, as the caller gets it.
     pub(super) fn forward(mut self, answer: Answer, deadline: Option<Instant>) -> Response<ResponseBody> {
         let (mut parts, body) = answer.response.into_parts();
-        headers::prepare_response(&mut parts, &self.view.snapshot);
+        headers::prepare_response(&mut parts, &self.view.snapshot, self.is_proxy);
         self.status = parts.status.as_u16();
         self.grpc_status(&parts.headers);
         let body = ResponseBody::forwarded(body, self, answer.lease, answer.picked, deadline);

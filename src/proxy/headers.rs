@@ -94,8 +94,9 @@ fn absolute(uri: &Uri, target: &Target) -> Uri {
     Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 
-/// Prepares a response's fields for the caller.
-pub(super) fn prepare_response(parts: &mut http::response::Parts, snapshot: &Snapshot) {
+/// Prepares a response's fields for the caller. `via` is added for one who uses towpath as a proxy (`http_proxy`); a gateway,
+/// which is what towpath is to everybody else, may leave it out (RFC 9110 7.6.3), and the map need not grow.
+pub(super) fn prepare_response(parts: &mut http::response::Parts, snapshot: &Snapshot, is_proxy: bool) {
     let (headers, version) = (&mut parts.headers, parts.version);
     hop_by_hop::remove(headers);
     // Left in by the rules for requests, where it matters to the far end.
@@ -104,7 +105,9 @@ pub(super) fn prepare_response(parts: &mut http::response::Parts, snapshot: &Sna
         // RFC 9110 8.6: there is nothing that it could be the length of.
         headers.remove(CONTENT_LENGTH);
     }
-    headers.append(VIA, via(version, snapshot));
+    if is_proxy {
+        headers.append(VIA, via(version, snapshot));
+    }
 }
 
 fn via(version: Version, snapshot: &Snapshot) -> HeaderValue {

@@ -220,7 +220,9 @@ impl EndpointPool {
                 return Ok(Lease::http1(connection, self.clone(), true));
             }
             if let Some(open) = self.open(policy) {
-                let connection = connect::http1(&self.target, policy.connect_timeout, open).await?;
+                // Boxed: most requests find a connection, and should not carry the room for making one.
+                let connecting = Box::pin(connect::http1(&self.target, policy.connect_timeout, open));
+                let connection = connecting.await?;
                 return Ok(Lease::http1(connection, self.clone(), false));
             }
             // A place is free once the task of the connection that gave it up has seen that nobody holds it.
@@ -289,7 +291,7 @@ impl EndpointPool {
                 continue;
             }
             if let Some(open) = self.open(policy) {
-                return self.connect_http2(policy, open).await;
+                return Box::pin(self.connect_http2(policy, open)).await;
             }
             fresh = false;
             self.evict_idle(Version::Http2);
