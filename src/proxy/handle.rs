@@ -44,9 +44,10 @@ async fn serve(
     let target = Target::of(&request)?;
     let (mut parts, body) = request.into_parts();
     refuse_unservable(&parts)?;
+    let looping = headers::check_loop(&parts.headers, &exchange.view.snapshot);
     exchange.request_id =
         Some(headers::prepare_request(&mut parts, &exchange.worker, &exchange.view.snapshot));
-    headers::check_loop(&parts.headers, &exchange.view.snapshot)?;
+    looping?;
     let route = route(exchange, &parts, &target)?;
     let backend = exchange.enter(route, &target)?;
     let deadline = deadline(exchange, &parts, route);
