@@ -75,13 +75,15 @@ pub(super) fn endpoint(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// What a DNS server's address may be.
-pub(super) const ALLOWED_DNS_SERVER: &str = "IP or IP:PORT such as \"10.96.0.10\" or \"127.0.0.1:5353\"";
+pub(super) const ALLOWED_DNS_SERVER: &str =
+    "an IP address, with a port or without, such as \"10.96.0.10\" or \"127.0.0.1:5353\"";
 
 /// `IP` or `IP:PORT`; port 53 where none is given.
 pub(super) fn dns_server(text: &str) -> Result<SocketAddr, String> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     match bare.parse::<IpAddr>() {
         Ok(ip) => Ok(SocketAddr::new(ip, 53)),
+        Err(_) if !text.contains(':') => Err(format!("\"{text}\" is not an IP address")),
         Err(_) => socket(text).and_then(|address| port(&address.port().to_string()).map(|_| address)),
     }
 }
@@ -109,6 +111,13 @@ mod tests {
         for text in ["::1", "[::1]", "[::1]:53"] {
             assert_eq!(dns_server(text), Ok("[::1]:53".parse().unwrap()), "{text}");
         }
+    }
+
+    #[test]
+    fn a_name_as_a_dns_server_is_not_told_of_ports() {
+        assert_eq!(dns_server("x"), Err("\"x\" is not an IP address".to_owned()));
+        assert_eq!(dns_server("x:53"), Err("\"x\" is not an IP address".to_owned()));
+        assert!(dns_server("10.0.0.1:x").unwrap_err().contains("not a port"));
     }
 
     #[test]

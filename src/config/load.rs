@@ -7,9 +7,10 @@ use std::{
 
 use super::{
     Config, Environment, Problems, keys, meaning,
-    problems::{Lines, Report},
+    problems::Report,
     section::Section,
-    syntax, tree,
+    syntax::{self, Damage},
+    tree,
 };
 
 /// Reads and checks a file.
@@ -17,8 +18,18 @@ use super::{
 /// # Errors
 /// Every problem, or that the file cannot be read.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    let text = fs::read_to_string(path).map_err(|error| Problems::unreadable(path, &error.to_string()))?;
+    let bytes = fs::read(path).map_err(|error| Problems::unreadable(path, &error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|error| not_text(path, error.as_bytes()))?;
     parse(&text, path)
+}
+
+/// Says where the first byte stands that is no UTF-8.
+fn not_text(file: &Path, bytes: &[u8]) -> Problems {
+    let sound = bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+    let wrong = bytes.get(sound.len()).copied().unwrap_or_default();
+    let mut report = Report::default();
+    report.add(sound.len(), "", format!("the byte 0x{wrong:02x} is not valid UTF-8; must be UTF-8 text"));
+    report.finish(file, sound)
 }
 
 /// Checks a text; `file` stands in messages, and paths in the text are relative to its directory.
@@ -35,24 +46,22 @@ pub fn parse(text: &str, file: &Path) -> Result<Config, Problems> {
 /// Every problem.
 pub fn parse_in(text: &str, file: &Path, environment: &Environment) -> Result<Config, Problems> {
     let mut broken = Report::default();
-    let tree = syntax::read(text, &mut broken);
+    let (tree, damage) = syntax::read(text, &mut broken);
     let mut report = Report::default();
     let root = tree::read(&keys::ROOT, &tree, &mut report);
     if !broken.is_empty() {
-        return Err(with_syntax_errors(broken, report, text).finish(file, text));
+        return Err(with_syntax_errors(broken, report, &damage).finish(file, text));
     }
     let config =
         meaning::config(Section::new(&keys::ROOT, &root), &directory(file), environment, &mut report);
     if report.is_empty() { Ok(config) } else { Err(report.finish(file, text)) }
 }
 
-/// After a syntax error, what the rest means is a guess: a line that is broken has no second problem, and nothing
-/// is called missing, since it may stand where reading stopped.
-fn with_syntax_errors(mut broken: Report, mut report: Report, text: &str) -> Report {
-    let lines = Lines::of(text);
+/// After a syntax error, what the rest means is a guess: a statement that is broken has no second problem, and
+/// nothing is called missing, since it may stand where reading stopped.
+fn with_syntax_errors(mut broken: Report, mut report: Report, damage: &Damage) -> Report {
     report.forget_missing();
-    let broken_lines: Vec<usize> = broken.places().map(|at| lines.line(at)).collect();
-    report.forget(|at| broken_lines.contains(&lines.line(at)));
+    report.forget(|at| damage.covers(at));
     broken.extend(report);
     broken
 }

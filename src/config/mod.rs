@@ -15,6 +15,7 @@ mod hosts;
 mod keys;
 mod load;
 mod meaning;
+mod outline;
 mod problems;
 mod reference;
 

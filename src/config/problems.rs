@@ -79,11 +79,6 @@ impl Report {
         self.found.is_empty() && self.missing.is_empty()
     }
 
-    /// Where something was found that is there.
-    pub(super) fn places(&self) -> impl Iterator<Item = usize> {
-        self.found.iter().map(|(at, _, _)| *at)
-    }
-
     /// Drops what is not there.
     pub(super) fn forget_missing(&mut self) {
         self.missing.clear();

@@ -1,30 +1,79 @@
 //! TOML text -> tree with positions, and its syntax errors.
 //!
-//! What keys mean is left to `tree.rs`.
+//! Which key a place belongs to is left to `outline.rs`, and what keys mean to `tree.rs`.
 
-use std::collections::HashMap;
+use std::{collections::BTreeSet, ops::Range};
 
 use toml::de::{DeTable, Error};
 
-use super::problems::{Lines, Report};
+use super::{
+    outline::{Outline, Unclosed},
+    problems::{Lines, Report},
+};
 
-/// The tree as far as it can be read; syntax errors and duplicate keys go to `report`.
-pub(super) fn read<'a>(text: &'a str, report: &mut Report) -> DeTable<'a> {
-    let (tree, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        let outline = Outline::of(text);
-        for error in errors {
-            let at = error.span().map_or(text.len(), |span| span.start);
-            report.add(at, &outline.path_at(at), message(text, &error));
+/// Where what was read is a guess, because the text is broken there: ranges in order, none touching the next.
+#[derive(Debug, Default)]
+pub(super) struct Damage(Vec<Range<usize>>);
+
+impl Damage {
+    /// Whether a place is among it.
+    pub(super) fn covers(&self, at: usize) -> bool {
+        let behind = self.0.partition_point(|range| range.start <= at);
+        behind.checked_sub(1).is_some_and(|index| self.0[index].contains(&at))
+    }
+
+    /// Adds a range that begins no earlier than those before it.
+    fn add(&mut self, range: Range<usize>) {
+        match self.0.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => self.0.push(range),
         }
     }
-    tree.into_inner()
+}
+
+/// The tree as far as it can be read; syntax errors and duplicate keys go to `report`.
+pub(super) fn read<'a>(text: &'a str, report: &mut Report) -> (DeTable<'a>, Damage) {
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    let damage = if errors.is_empty() { Damage::default() } else { add(text, &errors, report) };
+    (tree.into_inner(), damage)
+}
+
+/// Adds what users can act upon: one error for each line, and none inside of a bracket that has no end.
+fn add(text: &str, errors: &[Error], report: &mut Report) -> Damage {
+    let (outline, lines) = (Outline::of(text), Lines::of(text));
+    let mut errors: Vec<_> =
+        errors.iter().map(|error| (error.span().map_or(text.len(), |span| span.start), error)).collect();
+    errors.sort_by_key(|(at, _)| *at);
+    let end = outline.unclosed.as_ref().map_or(usize::MAX, |unclosed| unclosed.at);
+    let (mut damage, mut broken_lines) = (Damage::default(), BTreeSet::new());
+    for (at, error) in errors.into_iter().filter(|(at, _)| *at < end) {
+        if broken_lines.contains(&lines.line(at)) {
+            continue;
+        }
+        report.add(at, &outline.path_at(at), message(text, error));
+        if is_duplicate(error) {
+            damage.add(outline.statement(at));
+        } else {
+            damage.add(outline.reach(at));
+            broken_lines.insert(lines.line(at));
+        }
+    }
+    if let Some(Unclosed { at, opening }) = &outline.unclosed {
+        let text = format!("not valid TOML: `{opening}` opened here is not closed");
+        report.add(*at, &outline.path_at(*at), text);
+        damage.add(outline.statement(*at).start..usize::MAX);
+    }
+    damage
+}
+
+fn is_duplicate(error: &Error) -> bool {
+    error.message().starts_with("duplicate key")
 }
 
 fn message(text: &str, error: &Error) -> String {
     let said = error.message();
     let quoted = error.span().and_then(|span| text.get(span)).unwrap_or_default();
-    if said.starts_with("duplicate key") {
+    if is_duplicate(error) {
         return format!("duplicate key {quoted}; it may stand only once");
     }
     // The toml crate says this of unquoted strings, and of nothing at all behind "=".
@@ -34,67 +83,26 @@ fn message(text: &str, error: &Error) -> String {
     format!("not valid TOML: {said}")
 }
 
-/// Which key a place belongs to, judged by lines alone: the tree has no place for what could not be read.
-struct Outline<'a> {
-    starts: Lines,
-    lines: Vec<&'a str>,
-    /// The lines of headers, from 0, with the paths of their tables.
-    tables: Vec<(usize, String)>,
-}
-
-impl<'a> Outline<'a> {
-    fn of(text: &'a str) -> Self {
-        let lines: Vec<&str> = text.lines().map(str::trim).collect();
-        let mut arrays = HashMap::new();
-        let mut tables = Vec::new();
-        for (number, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with('[')) {
-            tables.push((number, table_path(line, &mut arrays)));
-        }
-        Self { starts: Lines::of(text), lines, tables }
-    }
-
-    fn path_at(&self, at: usize) -> String {
-        let number = self.starts.line(at);
-        let line = self.lines.get(number).copied().unwrap_or_default();
-        let key = if line.starts_with('[') { "" } else { key_of(line) };
-        let above = self.tables.partition_point(|(header, _)| *header <= number).checked_sub(1);
-        let table = above.map_or("", |index| self.tables[index].1.as_str());
-        match (table, key) {
-            ("", _) => key.to_owned(),
-            (_, "") => table.to_owned(),
-            _ => format!("{table}.{key}"),
-        }
-    }
-}
-
-/// What stands in front of `=`, when it looks like a key.
-fn key_of(line: &str) -> &str {
-    let key = line.split_once('=').map_or("", |(key, _)| key.trim());
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '"');
-    if key.chars().all(plain) { key } else { "" }
-}
-
-/// `[[routes]]` for the second time is `routes[1]`; a table below it starts with that.
-fn table_path<'a>(header: &'a str, arrays: &mut HashMap<&'a str, usize>) -> String {
-    let inner = header.trim_start_matches('[').split(']').next().unwrap_or_default().trim();
-    let first = inner.split('.').next().unwrap_or_default();
-    if header.starts_with("[[") && inner == first {
-        *arrays.entry(first).or_default() += 1;
-    }
-    let index = arrays.get(first).map(|count| format!("[{}]", count - 1)).unwrap_or_default();
-    format!("{first}{index}{}", &inner[first.len()..])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn problems(text: &str) -> String {
+        let mut report = Report::default();
+        read(text, &mut report);
+        report.finish(std::path::Path::new("t"), text).to_string()
+    }
+
     #[test]
-    fn a_place_has_the_path_of_its_table_and_key() {
-        let text = "a = 1\n[[routes]]\n[[routes]]\nname = 2\n[routes.match]\nx = 1\n";
-        let path = |needle: &str| Outline::of(text).path_at(text.find(needle).unwrap());
-        assert_eq!(path("a = 1"), "a");
-        assert_eq!(path("name"), "routes[1].name");
-        assert_eq!(path("x = 1"), "routes[1].match.x");
+    fn an_open_bracket_is_one_problem_however_much_follows() {
+        let text = format!("[a]\nb = [{{ c = 1 }}\n{}", "[[d]]\ne = 1\nf = [\"x\"]\n".repeat(50));
+        assert_eq!(problems(&text), "t:2:5: a.b: not valid TOML: `[` opened here is not closed");
+    }
+
+    #[test]
+    fn a_line_has_one_syntax_error_and_lines_before_an_open_bracket_keep_theirs() {
+        let found = problems("a = = = ]\nb = 1 2 3\nc = [\nd = 1\n");
+        let places: Vec<&str> = found.lines().map(|line| &line[..4]).collect();
+        assert_eq!(places, ["t:1:", "t:2:", "t:3:"], "{found}");
     }
 }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::SocketAddr, ops::Range, time::Duration};
 use regex::Regex;
 use toml::{
     Spanned,
-    de::{DeTable, DeValue},
+    de::{DeInteger, DeTable, DeValue},
 };
 
 use super::{
@@ -53,8 +53,10 @@ pub(super) enum Data {
     },
     /// Without the items that were wrong.
     List(Vec<Node>),
-    /// Without the entries that were wrong.
+    /// Without the entries that were wrong, except those of maps.
     Table(BTreeMap<String, Node>),
+    /// An entry of a map whose name or value was wrong: whoever names it names something that is there.
+    Wrong,
 }
 
 /// Reads values and reports what is wrong with them.
@@ -155,8 +157,7 @@ impl Reader<'_> {
                 self.text(*syntax, text, &span, path)
             }
             (Kind::Number { min, max }, DeValue::Integer(number)) => {
-                let text = number.as_str();
-                self.number(u64::from_str_radix(text, number.radix()).ok(), *min..=*max, &span, path)
+                self.number(number, *min..=*max, &span, path)
             }
             (Kind::Flag | Kind::True, DeValue::Boolean(true)) => Some(Data::Flag(true)),
             (Kind::Flag, DeValue::Boolean(false)) => Some(Data::Flag(false)),
@@ -167,7 +168,11 @@ impl Reader<'_> {
                 let read = |(index, entry)| self.value(item, entry, &format!("{path}[{index}]"));
                 Some(Data::List(items.iter().enumerate().filter_map(read).collect()))
             }
-            (Kind::Table(def) | Kind::Or(_, def), DeValue::Table(tree)) if !says_nothing(def, tree) => {
+            (Kind::Or(syntax, def), DeValue::Table(tree)) if def.built().next().is_none() => {
+                self.form_to_come(*syntax, def, tree, span.start, path);
+                None
+            }
+            (Kind::Table(def) | Kind::Or(_, def), DeValue::Table(tree)) => {
                 Some(Data::Table(self.table(def, tree, span.start, path)))
             }
             (Kind::Map { name, value: kind, .. }, DeValue::Table(tree)) => {
@@ -182,6 +187,19 @@ impl Reader<'_> {
         data.map(|data| Node { at: span.start, path: path.to_owned(), data })
     }
 
+    /// A table of which no key is built yet, where a string would do.
+    fn form_to_come(&mut self, syntax: Text, def: &TableDef, tree: &DeTable<'_>, at: usize, path: &str) {
+        let allowed = wording::syntax(syntax);
+        let refused = |(name, _): (&Spanned<std::borrow::Cow<'_, str>>, _)| {
+            let why = def.key(name.get_ref())?.refused?;
+            Some((name.span().start, join(path, name.get_ref()), why))
+        };
+        match tree.iter().find_map(refused) {
+            Some((at, path, why)) => self.report.add(at, &path, format!("{why}; must be {allowed}")),
+            None => self.report.add(at, path, format!("a table is the wrong type; must be {allowed}")),
+        }
+    }
+
     fn text(&mut self, syntax: Text, text: &str, span: &Range<usize>, path: &str) -> Option<Data> {
         let read = values::read(syntax, text);
         read.map_err(|wrong| {
@@ -192,16 +210,16 @@ impl Reader<'_> {
 
     fn number(
         &mut self,
-        number: Option<u64>,
+        written: &DeInteger<'_>,
         range: std::ops::RangeInclusive<u64>,
         span: &Range<usize>,
         path: &str,
     ) -> Option<Data> {
+        let number = u64::from_str_radix(written.as_str(), written.radix()).ok();
         let sound = number.filter(|number| range.contains(number));
         if sound.is_none() {
-            let text =
-                format!("out of range; must be a whole number from {} to {}", range.start(), range.end());
-            self.report.add(span.start, path, text);
+            let allowed = format!("must be a whole number from {} to {}", range.start(), range.end());
+            self.report.add(span.start, path, format!("{written} is out of range; {allowed}"));
         }
         sound.map(Data::Number)
     }
@@ -218,7 +236,11 @@ impl Reader<'_> {
             let path = join(path, name.get_ref());
             let read = self.text(syntax, name.get_ref(), &name.span(), &path);
             let node = self.value(kind, value, &path);
-            let (Some(Data::Text(name_read)), Some(node)) = (read, node) else { continue };
+            let (Some(Data::Text(name_read)), Some(node)) = (read, node) else {
+                let node = Node { at: name.span().start, path, data: Data::Wrong };
+                entries.entry(name.get_ref().to_string()).or_insert(node);
+                continue;
+            };
             if entries.insert(name_read, node).is_some() {
                 self.report.add(
                     name.span().start,
@@ -229,11 +251,6 @@ impl Reader<'_> {
         }
         entries
     }
-}
-
-/// Whether a table could say something only with keys that are not built yet, and does not even do that.
-fn says_nothing(def: &TableDef, tree: &DeTable<'_>) -> bool {
-    tree.is_empty() && def.built().next().is_none()
 }
 
 /// A line that would add the key.

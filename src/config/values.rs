@@ -65,18 +65,18 @@ fn name(text: &str) -> Result<(), String> {
 
 /// A number and a unit: `250ms`.
 fn duration(text: &str, zero: bool) -> Result<Duration, String> {
-    let (number, unit) = number_and_unit(text).ok_or_else(|| format!("\"{text}\" is not a duration"))?;
+    let (number, unit) = number_and_unit(text, "duration")?;
     let millis = match unit {
         "ms" => 1,
         "s" => 1000,
         "m" => 60_000,
         "h" => 3_600_000,
-        _ => return Err(format!("\"{text}\" has no unit of time")),
+        _ => return Err(format!("\"{text}\" has no unit of time, which are ms, s, m and h")),
     };
     // Timers add durations to the present; a year is long enough to mean for ever, and cannot overflow.
     let total = number.checked_mul(millis).filter(|total| *total <= 8760 * 3_600_000);
     match total {
-        None => Err(format!("\"{text}\" is more than a year")),
+        None => Err(format!("\"{text}\" is too long: more than a year")),
         Some(0) if !zero => Err(format!("\"{text}\" leaves no time at all")),
         Some(total) => Ok(Duration::from_millis(total)),
     }
@@ -84,7 +84,7 @@ fn duration(text: &str, zero: bool) -> Result<Duration, String> {
 
 /// A number and a unit: `64KiB`.
 fn size(text: &str, min: u64, max: u64) -> Result<u64, String> {
-    let (number, unit) = number_and_unit(text).ok_or_else(|| format!("\"{text}\" is not a size"))?;
+    let (number, unit) = number_and_unit(text, "size")?;
     let bytes: u64 = match unit {
         "B" => 1,
         "KiB" => 1 << 10,
@@ -96,10 +96,17 @@ fn size(text: &str, min: u64, max: u64) -> Result<u64, String> {
     total.ok_or_else(|| format!("\"{text}\" is out of range"))
 }
 
-fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+/// A number too great for its type is the greatest: it is out of every range.
+fn number_and_unit<'a>(text: &'a str, what: &str) -> Result<(u64, &'a str), String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    Some((number.parse().ok()?, unit))
+    if number.is_empty() {
+        return Err(format!("\"{text}\" is not a {what}"));
+    }
+    if unit.starts_with(['.', ',']) {
+        return Err(format!("\"{text}\" has a fraction"));
+    }
+    Ok((number.parse().unwrap_or(u64::MAX), unit))
 }
 
 fn path(text: &str) -> Result<(), String> {
@@ -171,6 +178,16 @@ mod tests {
             assert!(duration(wrong, false).is_err(), "{wrong}");
         }
         assert_eq!(duration("0s", true), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_duration_that_is_wrong_is_told_in_what_way() {
+        for (text, reason) in [("1.5s", "fraction"), ("99999999999999999999s", "too long"), ("10", "unit")] {
+            let said = duration(text, false).unwrap_err();
+            assert!(said.contains(reason) && said.contains(text), "{said}");
+        }
+        assert!(size("99999999999999999999B", 1, 10).unwrap_err().contains("out of range"));
+        assert!(size("1.5KiB", 1, 10).unwrap_err().contains("fraction"));
     }
 
     #[test]

@@ -49,10 +49,18 @@ pub(super) fn silence(need: Need) -> String {
 pub(super) fn syntax(syntax: Text) -> String {
     let fixed = match syntax {
         Text::Choice(words) => return one_of(words),
-        Text::Duration { zero: false } => "a duration above zero such as \"250ms\", \"2s\", \"5m\" or \"1h\"",
-        Text::Duration { zero: true } => "a duration such as \"0s\", \"250ms\", \"2s\", \"5m\" or \"1h\"",
+        Text::Duration { zero: false } => {
+            "a whole number with a unit, above zero, such as \"250ms\", \"2s\", \"5m\" or \"1h\""
+        }
+        Text::Duration { zero: true } => {
+            "a whole number with a unit such as \"0s\", \"250ms\", \"2s\", \"5m\" or \"1h\""
+        }
         Text::Size { min, max } => {
-            return format!("a size from \"{}\" to \"{}\"", size_text(min), size_text(max));
+            return format!(
+                "a whole number with a unit, from \"{}\" to \"{}\"",
+                size_text(min),
+                size_text(max)
+            );
         }
         Text::Name => "1 to 128 letters, digits, \"-\", \"_\" or \".\"",
         Text::ListenerName => "the name of a listener",

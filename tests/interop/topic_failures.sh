@@ -1,4 +1,4 @@
-# The answers that towpath makes itself, as DESIGN.md section 3 names them.
+# The answers that towpath makes itself, as docs/operations/troubleshooting.md lists them.
 
 topic_failures() {
   refusal no-route 404 no_route c -i "$incoming/small"

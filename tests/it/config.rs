@@ -159,6 +159,16 @@ fn an_unreadable_file_is_a_problem() {
 }
 
 #[test]
+fn a_file_that_is_no_text_tells_where() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("t.toml");
+    fs::write(&file, b"# \xc3\xa9\n# \xc3\xa9\xff\n").unwrap();
+    let problems = config::load(&file).unwrap_err().to_string();
+    let expected = "t.toml:2:4: the byte 0xff is not valid UTF-8; must be UTF-8 text";
+    assert!(problems.ends_with(expected), "{problems}");
+}
+
+#[test]
 fn relative_paths_start_at_the_file() {
     let text = "[access_log]\npath = \"log/access\"\n[[listeners]]\nname = \"u\"\nkind = \"outgoing\"\nlisten = \"unix:t.sock\"\n";
     let config = read(text).unwrap();
