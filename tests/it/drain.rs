@@ -150,6 +150,9 @@ async fn a_reload_while_draining_is_refused_at_once() {
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert!(answer.status >= 400, "{answer:?}");
     assert!(answer.text().contains("drain"), "{answer:?}");
+    let outcome = daemon.reload(None); // past the admin API's own look at the drain
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(outcome.is_err(), "{outcome:?}");
     assert_eq!(backend.running(), 1, "the running request goes on");
     assert_eq!(within("the answer", asking).await.unwrap().status, 200);
 }
