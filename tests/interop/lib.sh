@@ -1,6 +1,6 @@
 # Shared by the topics: results, processes, waiting. Sourced by `run`, which owns the set -e and the working directory.
 
-work=$(mktemp -d /tmp/towpath-interop.XXXXXX)
+work=$(mktemp -d)
 started=()   # pids of ours; nothing else is ever ended
 passed=0
 failed=0

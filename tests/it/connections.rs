@@ -173,6 +173,8 @@ async fn an_http1_caller_that_disappears_mid_answer_frees_everything() {
         daemon.metric_becomes("requests_in_flight", &[], 1.0).await;
         caller.reset();
         assert_all_freed(&daemon, &backend).await;
+        let timeouts = daemon.metric("errors_total", &[("reason", "timeout")]).await;
+        assert_eq!(timeouts, 0.0, "a caller that goes away is no timeout");
     }
 }
 
