@@ -22,11 +22,9 @@ pub enum Body {
     Empty,
     /// One piece, all in memory.
     Full(Bytes),
-    /// From an HTTP/1.1 endpoint.
-    Http1(hyper::body::Incoming),
     /// From an HTTP/2 peer, caller or endpoint.
     Http2(Http2Body),
-    /// From elsewhere: an HTTP/1.1 caller, or a body that is wrapped.
+    /// From elsewhere: an HTTP/1.1 peer, or a body that is wrapped.
     Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>),
 }
 
@@ -52,9 +50,6 @@ impl HttpBody for Body {
                 *self = Self::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Self::Http1(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|frame| frame.map_err(BodyError::from_hyper))),
             Self::Http2(body) => body.poll_frame(cx),
             Self::Other(body) => body.as_mut().poll_frame(cx),
         }
@@ -64,7 +59,6 @@ impl HttpBody for Body {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.0.is_end_stream(),
             Self::Other(body) => body.is_end_stream(),
         }
@@ -74,7 +68,6 @@ impl HttpBody for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Http1(body) => body.size_hint(),
             Self::Http2(body) if body.0.is_end_stream() => SizeHint::with_exact(0),
             Self::Http2(_) => SizeHint::default(),
             Self::Other(body) => body.size_hint(),
@@ -87,7 +80,6 @@ impl fmt::Debug for Body {
         f.write_str(match self {
             Self::Empty => "Body::Empty",
             Self::Full(_) => "Body::Full",
-            Self::Http1(_) => "Body::Http1",
             Self::Http2(_) => "Body::Http2",
             Self::Other(_) => "Body::Other",
         })
@@ -136,10 +128,6 @@ pub enum BodyError {
 }
 
 impl BodyError {
-    fn from_hyper(error: hyper::Error) -> Self {
-        if error.is_incomplete_message() { Self::Incomplete } else { Self::Transport(error.into()) }
-    }
-
     fn from_h2(error: h2::Error) -> Self {
         match error.reason() {
             Some(reason) if error.is_reset() => Self::Reset(Some(reason)),

@@ -3,9 +3,13 @@
 mod address;
 mod listen;
 mod peer;
+mod read;
 mod stream;
+mod writer;
 
 pub use address::Address;
 pub use listen::{Accepted, AsyncListener, Listener, ListenerError};
 pub use peer::{PeerState, peer_state};
+pub use read::{ReadSize, poll_read_some};
 pub use stream::{SharedStream, Stream};
+pub use writer::Writer;

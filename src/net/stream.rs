@@ -87,6 +87,12 @@ impl SharedStream {
         let _ = socket2::SockRef::from(&*self.0.borrow()).set_linger(Some(std::time::Duration::ZERO));
     }
 
+    /// Ends both directions: whoever reads or writes is told.
+    pub fn shut_down_both(&self) {
+        // Fails only on a socket that is gone already.
+        let _ = rustix::net::shutdown(&*self.0.borrow(), rustix::net::Shutdown::Both);
+    }
+
     /// Whether both directions are shut, which a Unix socket shows at once when its peer closes.
     pub fn is_hung_up(&self) -> bool {
         let stream = self.0.borrow();

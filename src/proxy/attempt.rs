@@ -8,12 +8,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{
-    HeaderValue, Request, Response,
-    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
-    request::Parts,
-};
-use http_body::Body as _;
+use http::{Response, request::Parts};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -26,7 +21,7 @@ use crate::{
     service::{Choice, Picked},
     snapshot::BackendView,
     telemetry::AttemptOutcome,
-    upstream::{CallerFault, ConnectError, Lease, SendError, Sent, Version, Want},
+    upstream::{CallerFault, ConnectError, Lease, Outgoing, SendError, Sent, Version, Want},
 };
 
 /// Attempts at most, the first included.
@@ -210,28 +205,13 @@ impl Call {
     }
 
     /// The request for the next attempt.
-    fn request(&self) -> Request<Body> {
-        let mut request = Request::new(self.body.as_ref().map_or(Body::Empty, RequestBody::begin));
-        request.method_mut().clone_from(&self.parts.method);
-        request.uri_mut().clone_from(&self.parts.uri);
-        *request.version_mut() = self.parts.version;
-        request.headers_mut().clone_from(&self.parts.headers);
-        self.declare_chunks(&mut request);
-        if let Some(deadline) = self.deadline.filter(|_| request.headers().contains_key("grpc-timeout")) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            request.headers_mut().insert("grpc-timeout", grpc::format_timeout(left));
-        }
-        request
-    }
-
-    /// Over HTTP/1.1, hyper leaves a body of unknown length out of a method that usually has none, unless told.
-    fn declare_chunks(&self, request: &mut Request<Body>) {
-        let unknown = self.body.is_some() && request.body().size_hint().exact().is_none();
-        if unknown
-            && request.version() == http::Version::HTTP_11
-            && !request.headers().contains_key(CONTENT_LENGTH)
-        {
-            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    fn request(&self) -> Outgoing<'_> {
+        let deadline = self.deadline.filter(|_| self.parts.headers.contains_key("grpc-timeout"));
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        Outgoing {
+            parts: &self.parts,
+            body: self.body.as_ref().map_or(Body::Empty, RequestBody::begin),
+            timeout: left.map(grpc::format_timeout),
         }
     }
 

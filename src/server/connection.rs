@@ -1,17 +1,9 @@
 //! One connection, from its worker's hands to its end: which protocol does it speak?
 
-use std::{
-    future::poll_fn,
-    io,
-    pin::Pin,
-    rc::Rc,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{future::poll_fn, io, rc::Rc, sync::Arc, task::Poll};
 
 use bytes::BytesMut;
 use tokio::{
-    io::{AsyncRead, ReadBuf},
     net::{TcpStream, UnixStream},
     time::Instant,
 };
@@ -23,21 +15,13 @@ use super::{
     worker::NewConnection,
 };
 use crate::{
-    net::{Accepted, Address, SharedStream, Stream},
+    net::{Accepted, Address, SharedStream, Stream, poll_read_some},
     proxy::{Caller, Worker},
     telemetry::Metrics,
 };
 
 /// How a client with prior knowledge opens HTTP/2 (RFC 9113 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Bytes that are read at once while nothing is known about what comes.
-pub(super) const READ: usize = 16 * 1024;
-
-thread_local! {
-    /// What a worker reads heads into: an idle connection holds no buffer of its own.
-    static SCRATCH: std::cell::RefCell<Box<[u8]>> = std::cell::RefCell::new(vec![0; READ].into());
-}
 
 /// Serves the connection as a task of this worker.
 pub(super) fn spawn(worker: Rc<Worker>, connection: NewConnection, members: &Rc<Members>) {
@@ -135,20 +119,6 @@ fn told_by(buffer: &[u8]) -> Option<Protocol> {
         true if compared == PREFACE.len() => Some(Protocol::Http2),
         true => None,
     }
-}
-
-/// Reads once, through the worker's scratch memory, to the end of `buffer`; 0 is the end of the stream.
-pub(super) fn poll_read_some(
-    stream: &SharedStream,
-    cx: &mut Context<'_>,
-    buffer: &mut BytesMut,
-) -> Poll<io::Result<usize>> {
-    SCRATCH.with_borrow_mut(|scratch| {
-        let mut read = ReadBuf::new(scratch);
-        std::task::ready!(Pin::new(&mut stream.clone()).poll_read(cx, &mut read))?;
-        buffer.extend_from_slice(read.filled());
-        Poll::Ready(Ok(read.filled().len()))
-    })
 }
 
 /// Counts the panic that ends a connection's task.

@@ -3,7 +3,6 @@
 use std::{cell::Cell, future::poll_fn, pin::pin, rc::Rc, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -33,25 +32,13 @@ async fn tcp(target: &Target, limit: Duration) -> Result<Stream, ConnectError> {
     }
 }
 
-/// Connects for HTTP/1.1. The connection runs as a task of this worker until it closes.
+/// Connects for HTTP/1.1.
 pub(super) async fn http1(
     target: &Target,
     limit: Duration,
     open: Open,
 ) -> Result<Http1Connection, ConnectError> {
-    let stream = SharedStream::new(tcp(target, limit).await?);
-    let (sender, connection) = hyper::client::conn::http1::Builder::new()
-        .max_headers(256)
-        .handshake(TokioIo::new(stream.clone()))
-        .await
-        .map_err(|error| ConnectError::Protocol(describe(&error)))?;
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(error = describe(&error), "an endpoint's connection ended in an error");
-        }
-        drop(open);
-    });
-    Ok(Http1Connection { sender, stream, opened: Instant::now() })
+    Ok(Http1Connection::new(SharedStream::new(tcp(target, limit).await?), open))
 }
 
 /// Connects for HTTP/2 and waits for the endpoint's SETTINGS, so that its limit on streams is known before the first

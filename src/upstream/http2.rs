@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::{
     connect::MAX_STREAMS,
     error::{CallerFault, SendError, Sent, describe},
+    outgoing::Outgoing,
     pool::EndpointPool,
 };
 use crate::http::{Body, Interim, body::Http2Body};
@@ -127,17 +128,16 @@ impl Http2Stream {
     /// Sends `request`; the response's head has arrived when this returns.
     pub(super) async fn send(
         &mut self,
-        request: Request<Body>,
+        request: Outgoing<'_>,
         interim: &Interim,
         reused: bool,
     ) -> Result<Response<Body>, SendError> {
         let mut sender = self.connection.sender.borrow().clone();
         poll_fn(|cx| sender.poll_ready(cx)).await.map_err(|error| classify(&error, reused))?;
-        let (parts, body) = request.into_parts();
+        let (head, body) = (head(&request), request.body);
         let end = body.is_end_stream();
-        let (mut response, stream) = sender
-            .send_request(Request::from_parts(parts, ()), end)
-            .map_err(|error| classify(&error, reused))?;
+        let (mut response, stream) =
+            sender.send_request(head, end).map_err(|error| classify(&error, reused))?;
         let fault = Rc::new(Cell::new(None));
         if !end {
             self.upload(body, stream, fault.clone());
@@ -160,6 +160,18 @@ impl Http2Stream {
         let task = tokio::task::spawn_local(upload(body, stream, fault));
         self.upload = Some(task);
     }
+}
+
+fn head(request: &Outgoing<'_>) -> Request<()> {
+    let mut head = Request::new(());
+    head.method_mut().clone_from(&request.parts.method);
+    head.uri_mut().clone_from(&request.parts.uri);
+    *head.version_mut() = request.parts.version;
+    head.headers_mut().clone_from(&request.parts.headers);
+    if let Some(timeout) = &request.timeout {
+        head.headers_mut().insert("grpc-timeout", timeout.clone());
+    }
+    head
 }
 
 async fn upload(mut body: Body, mut stream: SendStream<Bytes>, fault: Rc<Cell<Option<CallerFault>>>) {

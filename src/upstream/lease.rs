@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
-use http::{Request, Response};
+use http::Response;
 
 use super::{
-    error::SendError, http1::Http1Connection, http2::Http2Stream, pool::EndpointPool, target::Version,
+    error::SendError, http1::Http1Connection, http2::Http2Stream, outgoing::Outgoing, pool::EndpointPool,
+    target::Version,
 };
 use crate::http::{Body, Interim};
 
@@ -46,7 +47,7 @@ impl Lease {
     /// [`SendError`], which says how much the endpoint may have seen.
     pub async fn send(
         &mut self,
-        request: Request<Body>,
+        request: Outgoing<'_>,
         interim: &Interim,
     ) -> Result<Response<Body>, SendError> {
         match &mut self.kind {

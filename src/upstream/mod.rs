@@ -8,10 +8,12 @@ mod error;
 mod http1;
 mod http2;
 mod lease;
+mod outgoing;
 mod pool;
 mod target;
 
 pub use error::{CallerFault, ConnectError, SendError, Sent};
 pub use lease::Lease;
+pub use outgoing::Outgoing;
 pub use pool::{Pools, Want};
 pub use target::{Target, Version};

@@ -14,13 +14,9 @@ use std::{
     collections::HashMap,
     rc::Rc,
     sync::Arc,
-    time::Duration,
 };
 
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout},
-};
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     connect,
@@ -31,9 +27,6 @@ use super::{
     target::{Target, Version},
 };
 use crate::config::ServicePolicy;
-
-/// A connection whose response is complete is ready for the next request at once, or something is wrong with it.
-const SETTLE: Duration = Duration::from_secs(1);
 
 /// What a request needs of its connection.
 #[derive(Clone, Copy, Debug)]
@@ -225,9 +218,7 @@ impl EndpointPool {
                 let connection = connecting.await?;
                 return Ok(Lease::http1(connection, self.clone(), false));
             }
-            // A place is free once the task of the connection that gave it up has seen that nobody holds it.
             if want.fresh && self.idle.borrow_mut().pop().is_some() {
-                self.waiting_http1.notified().await;
                 continue;
             }
             self.evict_idle(Version::Http1);
@@ -241,8 +232,7 @@ impl EndpointPool {
         while let Some(Idle { connection, since }) = idle.pop() {
             let young = now - connection.opened < policy.pool.max_lifetime;
             let recent = now - since < policy.pool.idle_timeout;
-            let usable = young && recent && connection.sender.is_ready();
-            if usable && (!certain || connection.stream.is_quiet()) {
+            if young && recent && connection.is_quiet(certain) {
                 return Some(connection);
             }
         }
@@ -251,12 +241,13 @@ impl EndpointPool {
 
     /// Takes a connection back whose response has been read to the end.
     pub(super) fn give_back(self: Rc<Self>, mut connection: Http1Connection) {
-        if connection.sender.is_ready() {
+        if connection.is_over() {
             self.put_idle(connection);
-        } else if !connection.sender.is_closed() {
-            // The request's own end may still be on its way out.
+        } else if connection.is_uploading() {
+            // Whoever owns the request's body lets it end, or ends it.
             tokio::task::spawn_local(async move {
-                if let Ok(Ok(())) = timeout(SETTLE, connection.sender.ready()).await {
+                connection.uploaded().await;
+                if connection.is_over() {
                     self.put_idle(connection);
                 }
             });
@@ -337,7 +328,7 @@ impl EndpointPool {
         let limits = self.limits.borrow();
         self.idle.borrow_mut().retain(|idle| {
             !retired
-                && !idle.connection.sender.is_closed()
+                && idle.connection.is_quiet(false)
                 && now - idle.since < limits.idle_timeout
                 && now - idle.connection.opened < limits.max_lifetime
         });

@@ -1,6 +1,6 @@
 //! Writing heads and chunks into a connection's buffer.
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 /// A chunk's size line needs at most this: sixteen digits and CRLF.
 const SIZE_LINE: usize = 18;
@@ -12,6 +12,14 @@ pub fn status_line(buffer: &mut Vec<u8>, status: StatusCode) {
     buffer.push(b' ');
     buffer.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
     buffer.extend_from_slice(b"\r\n");
+}
+
+/// Writes `METHOD TARGET HTTP/1.1`.
+pub fn request_line(buffer: &mut Vec<u8>, method: &Method, target: &str) {
+    buffer.extend_from_slice(method.as_str().as_bytes());
+    buffer.push(b' ');
+    buffer.extend_from_slice(target.as_bytes());
+    buffer.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
 /// Writes the fields, a line each.

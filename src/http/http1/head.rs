@@ -176,7 +176,10 @@ fn absolute(uri: Uri) -> Result<Uri, HeadError> {
 }
 
 /// The fields, and whether any of them says something about framing or the connection.
-fn header_map(head: &Bytes, fields: &[httparse::Header<'_>]) -> Result<(HeaderMap, bool), HeadError> {
+pub(super) fn header_map(
+    head: &Bytes,
+    fields: &[httparse::Header<'_>],
+) -> Result<(HeaderMap, bool), HeadError> {
     // Room for what towpath adds: via, x-request-id, traceparent.
     let mut headers = HeaderMap::with_capacity(fields.len() + 4);
     let mut special = false;
@@ -238,15 +241,15 @@ fn framing(version: Version, headers: &HeaderMap) -> Result<Framing, HeadError> 
     }
 }
 
-/// Digits only: no sign, no list, no more than a `u64` holds.
-fn decimal(text: &[u8]) -> Option<u64> {
+/// The value of digits only: no sign, no list, no more than a `u64` holds.
+pub fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-fn keep_alive(version: Version, headers: &HeaderMap) -> bool {
+pub(super) fn keep_alive(version: Version, headers: &HeaderMap) -> bool {
     let mut keep = version == Version::HTTP_11;
     for value in headers.get_all(CONNECTION) {
         for token in value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii) {

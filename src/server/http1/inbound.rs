@@ -17,16 +17,13 @@ use crate::{
     http::{
         Body, BodyError,
         http1::{
-            Chunk, ChunkedDecoder, Framing, Head, HeadError, HeadLimits,
+            Content, Framing, Head, HeadError, HeadLimits,
             head::{find_end, leading_empty_lines, parse},
         },
     },
-    net::SharedStream,
-    server::connection::{READ, poll_read_some},
+    net::{ReadSize, SharedStream, poll_read_some},
 };
 
-/// Read at once for a body.
-const BODY_READ: usize = 64 * 1024;
 /// Of the next requests, while one is being served. More waits in the kernel, which stops the caller.
 const AHEAD: usize = 64 * 1024;
 
@@ -39,10 +36,9 @@ struct State {
     buffer: BytesMut,
     /// How far `buffer` has been searched for the end of a head.
     scanned: usize,
-    body: Progress,
-    /// The last read brought as much as was asked for: the next may be large, and get a buffer of its own. Small reads
-    /// get none, or a slow caller would hold a large buffer for each of its bytes.
-    fast: bool,
+    /// Of the present request.
+    body: Content,
+    size: ReadSize,
     /// The caller finished sending.
     ended: bool,
     /// The caller waits for `100 Continue`, and somebody has begun to read the body.
@@ -53,24 +49,14 @@ struct State {
     waker: Option<Waker>,
 }
 
-/// How far the present request's body has been read.
-enum Progress {
-    /// To its end.
-    Done,
-    Length(u64),
-    Chunked(ChunkedDecoder),
-    /// Nothing behind it can be trusted.
-    Broken,
-}
-
 impl Inbound {
     pub(super) fn new(stream: SharedStream, buffer: BytesMut) -> Self {
         Self(Rc::new(RefCell::new(State {
             stream,
             buffer,
             scanned: 0,
-            body: Progress::Done,
-            fast: false,
+            body: Content::Done,
+            size: ReadSize::default(),
             ended: false,
             continue_due: false,
             continue_awaited: false,
@@ -110,12 +96,12 @@ impl Inbound {
         state.continue_due = false;
         state.continue_awaited = head.expects_continue;
         state.body = match head.framing {
-            Framing::None => Progress::Done,
-            Framing::Length(length) => Progress::Length(length),
-            Framing::Chunked => Progress::Chunked(ChunkedDecoder::new()),
+            Framing::None => Content::Done,
+            Framing::Length(length) => Content::length(length),
+            Framing::Chunked => Content::chunked(),
         };
         match state.body {
-            Progress::Done => Body::Empty,
+            Content::Done => Body::Empty,
             _ => Body::other(InboundBody(self.clone())),
         }
     }
@@ -132,15 +118,14 @@ impl Inbound {
 
     /// Whether the body has been read to its end.
     pub(super) fn is_done(&self) -> bool {
-        matches!(self.0.borrow().body, Progress::Done)
+        self.0.borrow().body.is_done()
     }
 
     /// Whether the connection can carry no further request: the framing is broken, or the caller may or may not send
     /// the body that nobody asked for.
     pub(super) fn is_spoilt(&self) -> bool {
         let state = self.0.borrow();
-        matches!(state.body, Progress::Broken)
-            || (state.continue_awaited && !matches!(state.body, Progress::Done))
+        matches!(state.body, Content::Broken) || (state.continue_awaited && !state.body.is_done())
     }
 
     /// Returns when nobody else reads the body any more: to its end, or at all.
@@ -230,77 +215,35 @@ impl State {
             self.wake();
         }
         loop {
-            match self.next_frame() {
-                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
-                Ok(None) if matches!(self.body, Progress::Done) => return Poll::Ready(None),
+            match self.body.next_frame(&mut self.buffer) {
+                Ok(Some(frame)) => {
+                    self.wake_when_over();
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Ok(None) if self.body.is_done() => {
+                    self.wake();
+                    return Poll::Ready(None);
+                }
                 Ok(None) => {}
                 Err(error) => {
-                    self.body = Progress::Broken;
                     self.wake();
                     return Poll::Ready(Some(Err(error)));
                 }
             }
-            match ready!(self.poll_more(cx)) {
-                true => {}
-                false => {
-                    self.ended = true;
-                    self.body = Progress::Broken;
-                    self.wake();
-                    return Poll::Ready(Some(Err(BodyError::Incomplete)));
-                }
+            let read = ready!(self.size.poll_read(&self.stream, cx, &mut self.buffer, self.body.wanted()));
+            if read.unwrap_or(0) == 0 {
+                self.ended = true;
+                let incomplete = self.body.ended();
+                self.wake();
+                return Poll::Ready(incomplete.err().map(Err));
             }
         }
     }
 
-    /// More bytes for the body; false when there are none to come.
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let wanted = match self.body {
-            Progress::Length(left) => usize::try_from(left).unwrap_or(usize::MAX).min(BODY_READ),
-            _ => BODY_READ,
-        };
-        let read = if self.fast && wanted > READ {
-            self.buffer.reserve(wanted);
-            ready!(self.stream.poll_read_into(cx, &mut self.buffer))
-        } else {
-            ready!(poll_read_some(&self.stream, cx, &mut self.buffer))
-        };
-        let count = read.unwrap_or(0);
-        self.fast = count >= READ;
-        Poll::Ready(count > 0)
-    }
-
-    /// The next piece of the body in the buffer.
-    fn next_frame(&mut self) -> Result<Option<Frame<Bytes>>, BodyError> {
-        match &mut self.body {
-            Progress::Done => Ok(None),
-            Progress::Broken => Err(BodyError::Incomplete),
-            Progress::Length(_) if self.buffer.is_empty() => Ok(None),
-            Progress::Length(left) => {
-                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(self.buffer.len());
-                *left -= length as u64;
-                if *left == 0 {
-                    self.finish_body();
-                }
-                Ok(Some(Frame::data(self.buffer.split_to(length).freeze())))
-            }
-            Progress::Chunked(decoder) => match decoder.decode(&mut self.buffer)? {
-                Chunk::Data(data) => Ok(Some(Frame::data(data))),
-                Chunk::NeedMore => Ok(None),
-                Chunk::End => {
-                    self.finish_body();
-                    Ok(None)
-                }
-                Chunk::Trailers(trailers) => {
-                    self.finish_body();
-                    Ok(Some(Frame::trailers(trailers)))
-                }
-            },
+    fn wake_when_over(&self) {
+        if self.body.is_done() {
+            self.wake();
         }
-    }
-
-    fn finish_body(&mut self) {
-        self.body = Progress::Done;
-        self.wake();
     }
 
     fn wake(&self) {
@@ -329,11 +272,7 @@ impl HttpBody for InboundBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.0.0.borrow().body {
-            Progress::Done => SizeHint::with_exact(0),
-            Progress::Length(left) => SizeHint::with_exact(left),
-            Progress::Chunked(_) | Progress::Broken => SizeHint::default(),
-        }
+        self.0.0.borrow().body.size_hint()
     }
 }
 

@@ -2,30 +2,24 @@
 
 use std::{
     io,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode, Version,
     header::{CONNECTION, CONTENT_LENGTH, DATE},
     response::Parts,
 };
 use http_body::{Body as _, SizeHint};
-use tokio::io::AsyncWrite;
 
-use crate::{http::http1::encode, net::SharedStream};
-
-/// A piece of content up to this is copied behind what waits to be written; a larger one is written from where it is.
-const COPIED: usize = 16 * 1024;
+use crate::{
+    http::http1::encode,
+    net::{SharedStream, Writer},
+};
 
 /// The writing side.
-pub(super) struct Outbound {
-    stream: SharedStream,
-    buffer: Vec<u8>,
-    written: usize,
-}
+pub(super) struct Outbound(Writer);
 
 /// What a response's framing depends on.
 pub(super) struct Asked {
@@ -66,7 +60,7 @@ impl Asked {
 
 impl Outbound {
     pub(super) fn new(stream: SharedStream) -> Self {
-        Self { stream, buffer: Vec::new(), written: 0 }
+        Self(Writer::new(stream))
     }
 
     /// Puts a response's head in. `keep` is whether the connection stays open after it.
@@ -78,7 +72,7 @@ impl Outbound {
         keep: bool,
         date: impl Fn() -> HeaderValue,
     ) {
-        let out = &mut self.buffer;
+        let out = self.0.buffer();
         out.reserve(512);
         encode::status_line(out, parts.status);
         encode::fields(out, &parts.headers);
@@ -103,9 +97,9 @@ impl Outbound {
 
     /// Puts an interim answer in.
     pub(super) fn interim(&mut self, status: StatusCode, headers: &HeaderMap) {
-        encode::status_line(&mut self.buffer, status);
-        encode::fields(&mut self.buffer, headers);
-        encode::end(&mut self.buffer);
+        encode::status_line(self.0.buffer(), status);
+        encode::fields(self.0.buffer(), headers);
+        encode::end(self.0.buffer());
     }
 
     /// Puts content in; a large piece is written at once.
@@ -113,50 +107,38 @@ impl Outbound {
     /// # Errors
     /// When the caller is gone.
     pub(super) async fn content(&mut self, data: Bytes, ends: Ends) -> io::Result<()> {
+        let length = data.len();
         match ends {
-            Ends::Empty => Ok(()),
-            Ends::Chunked if data.len() <= COPIED => {
-                encode::chunk(&mut self.buffer, &data);
-                Ok(())
-            }
-            Ends::Chunked => {
-                encode::size_line(&mut self.buffer, data.len());
-                self.large(data).await?;
-                self.buffer.extend_from_slice(b"\r\n");
-                Ok(())
-            }
-            Ends::After(_) | Ends::WithConnection if data.len() <= COPIED => {
-                self.buffer.extend_from_slice(&data);
-                Ok(())
-            }
-            Ends::After(_) | Ends::WithConnection => self.large(data).await,
+            Ends::Empty => return Ok(()),
+            Ends::Chunked if length == 0 => return Ok(()),
+            Ends::Chunked => encode::size_line(self.0.buffer(), length),
+            Ends::After(_) | Ends::WithConnection => {}
         }
+        self.0.push(data);
+        if self.0.has_large() {
+            self.flush().await?;
+        }
+        if ends == Ends::Chunked {
+            self.0.buffer().extend_from_slice(b"\r\n");
+        }
+        Ok(())
     }
 
     /// Puts the end in.
     pub(super) fn end(&mut self, ends: Ends, trailers: Option<&HeaderMap>) {
         if ends == Ends::Chunked {
-            encode::last_chunk(&mut self.buffer, trailers);
+            encode::last_chunk(self.0.buffer(), trailers);
         }
     }
 
     /// Bytes that wait to be written.
     pub(super) fn waiting(&self) -> usize {
-        self.buffer.len() - self.written
+        self.0.waiting()
     }
 
     /// Writes what waits.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.waiting() > 0 {
-            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.buffer[self.written..]))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += count;
-        }
-        self.buffer.clear();
-        self.written = 0;
-        Poll::Ready(Ok(()))
+        self.0.poll_flush(cx)
     }
 
     /// Writes what waits.
@@ -169,35 +151,13 @@ impl Outbound {
 
     /// Gives the buffer's memory back; to be called when the connection becomes idle.
     pub(super) fn rest(&mut self) {
-        if self.buffer.is_empty() {
-            self.buffer = Vec::new();
-        }
+        self.0.rest();
     }
 
     /// Says that nothing more will come.
     pub(super) async fn shut_down(&mut self) {
         // The caller may be gone already, which is as good.
-        let _ = std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
-    }
-
-    /// Writes what waits, then `data` from where it is.
-    async fn large(&mut self, mut data: Bytes) -> io::Result<()> {
-        std::future::poll_fn(|cx| {
-            while !data.is_empty() {
-                let slices = [io::IoSlice::new(&self.buffer[self.written..]), io::IoSlice::new(&data)];
-                let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices))?;
-                if count == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                let ahead = count.min(self.buffer.len() - self.written);
-                self.written += ahead;
-                data.advance(count - ahead);
-            }
-            self.buffer.clear();
-            self.written = 0;
-            Poll::Ready(Ok(()))
-        })
-        .await
+        let _ = std::future::poll_fn(|cx| self.0.poll_shut_down(cx)).await;
     }
 }
 

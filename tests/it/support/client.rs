@@ -99,21 +99,29 @@ impl Client {
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        Self::try_over(stream, speaks).await.unwrap()
+    }
+
+    /// As [`Client::over`], for a connection that may be gone again.
+    pub async fn try_over<T>(stream: T, speaks: Speaks) -> hyper::Result<Self>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let io = TokioIo::new(stream);
-        match speaks {
+        Ok(match speaks {
             Speaks::Http1 => {
-                let (sender, connection) = http1::handshake(io).await.unwrap();
+                let (sender, connection) = http1::handshake(io).await?;
                 tokio::spawn(connection);
                 Self::One(sender)
             }
             Speaks::Http2 => {
                 let mut builder = http2::Builder::new(TokioExecutor::new());
                 builder.initial_stream_window_size(1 << 20).initial_connection_window_size(4 << 20);
-                let (sender, connection) = builder.handshake(io).await.unwrap();
+                let (sender, connection) = builder.handshake(io).await?;
                 tokio::spawn(connection);
                 Self::Two(sender)
             }
-        }
+        })
     }
 
     /// Sends, and hands back the answer's head as soon as it is there; the body is read by whoever wants it.
@@ -170,6 +178,22 @@ pub fn never_processed(error: &hyper::Error) -> bool {
         cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR)
     });
     error.is_canceled() || error.is_closed() || told_to_leave
+}
+
+/// Whether the kernel ended the connection with a reset.
+pub fn was_reset(error: &hyper::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| matches!(io.kind(), BrokenPipe | ConnectionReset))
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// One request on a connection of its own.

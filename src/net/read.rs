@@ -1,0 +1,65 @@
+//! Reading a socket into buffers that fit what its peer sends.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::SharedStream;
+
+/// Read at once while nothing is known about what comes.
+const SMALL: usize = 16 * 1024;
+/// Read at once from a peer that fills what it is given.
+const LARGE: usize = 64 * 1024;
+
+thread_local! {
+    /// What a worker reads into first: an idle connection holds no buffer of its own.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SMALL].into());
+}
+
+/// Reads once, through the worker's scratch memory, to the end of `buffer`; 0 is the end of the stream.
+pub fn poll_read_some(
+    stream: &SharedStream,
+    cx: &mut Context<'_>,
+    buffer: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut read = ReadBuf::new(scratch);
+        ready!(Pin::new(&mut stream.clone()).poll_read(cx, &mut read))?;
+        buffer.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    })
+}
+
+/// How much is read at once for content. After a read that brought as much as was asked for, the next may be large and
+/// gets memory of its own. Small reads get none, or a slow peer would hold a large buffer for each of its bytes.
+#[derive(Debug, Default)]
+pub struct ReadSize {
+    fast: bool,
+}
+
+impl ReadSize {
+    /// Reads once to the end of `buffer`; 0 is the end of the stream. No more than `wanted` bytes are to come.
+    pub fn poll_read(
+        &mut self,
+        stream: &SharedStream,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+        wanted: u64,
+    ) -> Poll<io::Result<usize>> {
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).min(LARGE);
+        let count = if self.fast && wanted > SMALL {
+            buffer.reserve(wanted);
+            ready!(stream.poll_read_into(cx, buffer))?
+        } else {
+            ready!(poll_read_some(stream, cx, buffer))?
+        };
+        self.fast = count >= SMALL;
+        Poll::Ready(Ok(count))
+    }
+}

@@ -1,0 +1,179 @@
+//! The reading side of a connection: responses, one after the other.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::{
+    http::{
+        Body, BodyError, Interim,
+        http1::{Content, ResponseHead, take_response},
+    },
+    net::{ReadSize, SharedStream, poll_read_some},
+};
+
+/// What a connection has received.
+pub(super) struct Reading {
+    stream: SharedStream,
+    buffer: BytesMut,
+    /// How far `buffer` has been searched for the end of a head.
+    scanned: usize,
+    content: Content,
+    size: ReadSize,
+    /// The endpoint keeps the connection after the present response.
+    keep: bool,
+}
+
+/// Why there is no response.
+pub(super) enum NoResponse {
+    /// The endpoint closed the connection, before (`false`) or within (`true`) a head.
+    Closed(bool),
+    /// As [`NoResponse::Closed`], in the kernel's words.
+    Failed(bool, io::Error),
+    /// What it sent is not one.
+    Malformed(&'static str),
+}
+
+impl Reading {
+    pub(super) fn new(stream: SharedStream) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+            scanned: 0,
+            content: Content::Done,
+            size: ReadSize::default(),
+            keep: true,
+        }
+    }
+
+    /// The head of the response to the request that was sent last; those before it go to `interim`.
+    pub(super) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        to_head: bool,
+        interim: &Interim,
+    ) -> Poll<Result<ResponseHead, NoResponse>> {
+        let mut any = false;
+        loop {
+            while let Some(head) = self.take_head(to_head).map_err(NoResponse::Malformed)? {
+                if !head.parts.status.is_informational() {
+                    return Poll::Ready(Ok(head));
+                }
+                if head.parts.status == http::StatusCode::SWITCHING_PROTOCOLS {
+                    let what = "it switched protocols without being asked to";
+                    return Poll::Ready(Err(NoResponse::Malformed(what)));
+                }
+                any = true;
+                interim.push(head.parts.status, head.parts.headers);
+            }
+            any |= !self.buffer.is_empty();
+            match ready!(poll_read_some(&self.stream, cx, &mut self.buffer)) {
+                Ok(0) => return Poll::Ready(Err(NoResponse::Closed(any))),
+                Err(error) => return Poll::Ready(Err(NoResponse::Failed(any, error))),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn take_head(&mut self, to_head: bool) -> Result<Option<ResponseHead>, &'static str> {
+        let Some(mut head) = take_response(&mut self.buffer, &mut self.scanned, to_head)? else {
+            return Ok(None);
+        };
+        self.keep = head.keep_alive;
+        self.content = std::mem::replace(&mut head.content, Content::Done);
+        self.give_memory_back();
+        Ok(Some(head))
+    }
+
+    /// What was cut out of the buffer keeps its memory alive; the connection, which may be idle for long, does not.
+    fn give_memory_back(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
+    /// The present response's content, when all of it is here already.
+    fn take_whole(&mut self) -> Option<Body> {
+        match self.content {
+            Content::Done => Some(Body::Empty),
+            Content::Length(length) if length <= self.buffer.len() as u64 => {
+                self.content = Content::Done;
+                let content = self.buffer.split_to(usize::try_from(length).ok()?).freeze();
+                self.give_memory_back();
+                Some(Body::Full(content))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the present response has been read to its end, and the connection can carry another request.
+    pub(super) fn is_over(&self) -> bool {
+        self.content.is_done() && self.keep && self.buffer.is_empty()
+    }
+
+    /// Whether an idle connection is still open and silent, as far as the runtime knows: that is as old as its last look
+    /// at the sockets, and costs nothing.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.buffer.is_empty() && poll_read_some(&self.stream, &mut cx, &mut self.buffer).is_pending()
+    }
+
+    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            match self.content.next_frame(&mut self.buffer) {
+                Ok(Some(frame)) => {
+                    self.give_memory_back();
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Ok(None) if self.content.is_done() => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+            let wanted = self.content.wanted();
+            match ready!(self.size.poll_read(&self.stream, cx, &mut self.buffer, wanted)) {
+                Ok(0) => self.content.ended()?,
+                Ok(_) => {}
+                Err(error) => {
+                    self.content = Content::Broken;
+                    return Poll::Ready(Some(Err(BodyError::Transport(error.into()))));
+                }
+            }
+        }
+    }
+}
+
+/// The content of the response whose head was last read.
+pub(super) fn body(reading: &Rc<RefCell<Reading>>) -> Body {
+    let whole = reading.borrow_mut().take_whole();
+    whole.unwrap_or_else(|| Body::other(ResponseContent(reading.clone())))
+}
+
+/// Content that is still arriving.
+struct ResponseContent(Rc<RefCell<Reading>>);
+
+impl HttpBody for ResponseContent {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.0.borrow_mut().poll_content(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.borrow().content.is_done()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.borrow().content.size_hint()
+    }
+}

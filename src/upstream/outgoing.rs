@@ -1,0 +1,15 @@
+//! A request as one attempt sends it.
+
+use http::{HeaderValue, request::Parts};
+
+use crate::http::Body;
+
+/// A request for one attempt. What all attempts have in common is borrowed.
+pub struct Outgoing<'r> {
+    /// Method, target and fields, written for the version of the connection.
+    pub parts: &'r Parts,
+    /// The content, from its beginning.
+    pub body: Body,
+    /// What `grpc-timeout` says instead, when the request has one: the time that is left now.
+    pub timeout: Option<HeaderValue>,
+}
