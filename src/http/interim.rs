@@ -1,14 +1,12 @@
 //! Interim (1xx) answers on their way from an endpoint to the caller.
 //!
-//! An endpoint may send any number of them before the final answer, from a task other than the caller's. They wait
-//! here for the caller's connection, which writes them when it can; the final answer does not wait for that.
+//! An endpoint may send any number of them before the final answer. They wait here for the caller's connection, which writes
+//! them when it can; the final answer does not wait for that.
 
 use std::{
+    cell::{Cell, RefCell},
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    rc::Rc,
     task::{Poll, Waker},
 };
 
@@ -19,104 +17,80 @@ use super::hop_by_hop;
 /// More than this wait for nobody: the rest is dropped, as a recipient may ignore any interim answer.
 const MAX_WAITING: usize = 16;
 
-/// One request's queue of interim answers. Clones share it.
+/// One request's queue of interim answers. Clones share it; all of them belong to one worker.
 #[derive(Clone, Default)]
-pub struct Interim(Arc<Shared>);
+pub struct Interim(Rc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    /// Spares the lock in the common case: no interim answers.
-    any: AtomicBool,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<(StatusCode, HeaderMap)>,
+    /// Spares a look into the queue in the common case: no interim answers.
+    any: Cell<bool>,
+    waiting: RefCell<VecDeque<(StatusCode, HeaderMap)>>,
     /// The caller's connection.
-    waker: Option<Waker>,
+    waker: RefCell<Option<Waker>>,
     /// The endpoint has said `100 Continue`.
-    continued: bool,
+    continued: Cell<bool>,
     /// Whoever holds the request's body back until then.
-    continue_waker: Option<Waker>,
+    continue_waker: RefCell<Option<Waker>>,
 }
 
 impl Interim {
     /// Puts an answer in and wakes the connection. `100 Continue` is not passed on as it is: it lets the body be read,
     /// which makes the connection say it to the caller.
     pub fn push(&self, status: StatusCode, mut headers: HeaderMap) {
+        if status == StatusCode::CONTINUE {
+            self.0.continued.set(true);
+            return wake(self.0.continue_waker.take());
+        }
         hop_by_hop::remove(&mut headers);
         headers.remove(CONTENT_LENGTH);
-        let waker = {
-            let mut state = self.lock();
-            if status == StatusCode::CONTINUE {
-                state.continued = true;
-                state.continue_waker.take()
-            } else {
-                self.put_in(&mut state, status, headers)
-            }
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.put_in(status, headers);
     }
 
     /// Puts an answer of towpath's own in.
     pub fn say(&self, status: StatusCode) {
-        let waker = self.put_in(&mut self.lock(), status, HeaderMap::new());
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.put_in(status, HeaderMap::new());
     }
 
-    fn put_in(&self, state: &mut State, status: StatusCode, headers: HeaderMap) -> Option<Waker> {
-        if state.waiting.len() == MAX_WAITING {
-            return None;
+    fn put_in(&self, status: StatusCode, headers: HeaderMap) {
+        if self.0.waiting.borrow().len() == MAX_WAITING {
+            return;
         }
-        state.waiting.push_back((status, headers));
-        self.0.any.store(true, Ordering::Release);
-        state.waker.clone()
+        self.0.waiting.borrow_mut().push_back((status, headers));
+        self.0.any.set(true);
+        wake(self.0.waker.borrow().clone());
     }
 
     /// Returns once the endpoint has said `100 Continue`.
     pub async fn continued(&self) {
         std::future::poll_fn(|cx| {
-            let mut state = self.lock();
-            if state.continued {
+            if self.0.continued.get() {
                 return Poll::Ready(());
             }
-            state.continue_waker = Some(cx.waker().clone());
+            self.0.continue_waker.replace(Some(cx.waker().clone()));
             Poll::Pending
         })
         .await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes the next answer out, if one waits.
     pub fn pop(&self) -> Option<(StatusCode, HeaderMap)> {
-        if !self.0.any.load(Ordering::Acquire) {
+        if !self.0.any.get() {
             return None;
         }
-        let mut state = self.lock();
-        let next = state.waiting.pop_front();
-        if next.is_none() {
-            self.0.any.store(false, Ordering::Release);
-        }
+        let next = self.0.waiting.borrow_mut().pop_front();
+        self.0.any.set(next.is_some());
         next
     }
 
     /// A queue for the next request: this one, when nobody else holds it any more.
     pub fn renew(&mut self) {
-        match Arc::get_mut(&mut self.0) {
+        match Rc::get_mut(&mut self.0) {
             Some(shared) => {
-                *shared.any.get_mut() = false;
-                let state = shared.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-                state.waiting.clear();
-                state.continued = false;
-                state.continue_waker = None;
+                shared.any.set(false);
+                shared.waiting.get_mut().clear();
+                shared.continued.set(false);
+                shared.continue_waker.take();
             }
             None => *self = Self::default(),
         }
@@ -124,10 +98,16 @@ impl Interim {
 
     /// Whom to wake at the next answer.
     pub fn wake_with(&self, waker: &Waker) {
-        let mut state = self.lock();
-        if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            state.waker = Some(waker.clone());
+        let mut known = self.0.waker.borrow_mut();
+        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *known = Some(waker.clone());
         }
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 

@@ -1,6 +1,7 @@
 //! What waits to be written to a socket.
 
 use std::{
+    cell::Cell,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -13,6 +14,13 @@ use super::SharedStream;
 
 /// A piece of content up to this is copied behind what waits; a larger one is written from where it is.
 const COPIED: usize = 16 * 1024;
+/// A buffer that has grown beyond this is not kept.
+const SPARED: usize = 64 * 1024;
+
+thread_local! {
+    /// The worker's spare buffer: most writes succeed at once, and the next connection takes over the memory.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Gathers small pieces in one buffer, and writes them together with at most one large piece behind them.
 pub struct Writer {
@@ -33,6 +41,9 @@ impl Writer {
     /// Where the next small piece goes. Only while no large one waits.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         debug_assert!(self.large.is_empty(), "what is added now would overtake the large piece");
+        if self.buffer.capacity() == 0 {
+            self.buffer = SPARE.take();
+        }
         &mut self.buffer
     }
 
@@ -78,17 +89,19 @@ impl Writer {
             self.written += small;
             self.large.advance(count - small);
         }
-        self.buffer.clear();
-        self.written = 0;
-        self.large = Bytes::new();
+        self.rest();
         Poll::Ready(Ok(()))
     }
 
-    /// Gives the buffer's memory back; to be called when the connection becomes idle.
-    pub fn rest(&mut self) {
-        if self.buffer.is_empty() {
-            self.buffer = Vec::new();
+    /// Gives the buffer's memory back: a connection may be idle for long.
+    fn rest(&mut self) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if (1..=SPARED).contains(&buffer.capacity()) {
+            buffer.clear();
+            SPARE.set(buffer);
         }
+        self.written = 0;
+        self.large = Bytes::new();
     }
 
     /// Says that nothing more will come.

@@ -149,11 +149,6 @@ impl Outbound {
         std::future::poll_fn(|cx| self.poll_flush(cx)).await
     }
 
-    /// Gives the buffer's memory back; to be called when the connection becomes idle.
-    pub(super) fn rest(&mut self) {
-        self.0.rest();
-    }
-
     /// Says that nothing more will come.
     pub(super) async fn shut_down(&mut self) {
         // The caller may be gone already, which is as good.

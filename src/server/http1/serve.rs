@@ -125,7 +125,6 @@ impl Connection {
     async fn next_head(&mut self) -> Result<Result<Head, HeadError>, Over> {
         let limits = self.worker.view().snapshot.config.limits.clone();
         let head_limits = HeadLimits { bytes: limits.header_bytes, fields: limits.header_count };
-        self.outbound.rest();
         let mut waiting = Waiting { idle: !self.inbound.has_begun(), draining: false };
         self.looking = false;
         self.timer.set(Instant::now() + if waiting.idle { limits.idle_timeout } else { limits.head_timeout });
