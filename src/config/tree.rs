@@ -104,13 +104,7 @@ pub(super) fn read_own(kind: &'static Kind, text: &str, path: &str, report: &mut
 }
 
 impl Reader<'_> {
-    fn table(
-        &mut self,
-        def: &'static TableDef,
-        tree: &DeTable<'_>,
-        at: usize,
-        path: &str,
-    ) -> Entries {
+    fn table(&mut self, def: &'static TableDef, tree: &DeTable<'_>, at: usize, path: &str) -> Entries {
         let mut entries = Vec::with_capacity(tree.len());
         for (name, value) in tree {
             let path = self.join(path, name.get_ref());
