@@ -224,7 +224,10 @@ impl Running {
                 Some(Request::Signals(reply)) = self.requested.recv() => {
                     let _ = reply.send(self.obey_signals());
                 }
-                _ = seconds.tick() => self.reloader.sweep(),
+                _ = seconds.tick() => {
+                    self.reloader.sweep();
+                    give_back_memory();
+                }
                 _ = minutes.tick() => self.metrics.sweep(std::time::Instant::now()),
             }
         }
@@ -237,6 +240,13 @@ impl Running {
         tokio::task::spawn_local(signals.obey(self.reload.clone(), self.drain.clone()));
         Ok(())
     }
+}
+
+/// Lets the allocator give back what has been free for a while. mimalloc does so when it takes or frees a large block,
+/// for all threads; after a burst, when nobody does, everything would stay (docs/decisions/0009-memory.md). The block is never
+/// written, so it costs no page.
+fn give_back_memory() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(4 << 20)));
 }
 
 fn tell(started: &std_mpsc::SyncSender<Result<Seen, String>>, outcome: Result<Seen, String>) {

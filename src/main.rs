@@ -7,5 +7,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Of a huge page, a small process uses a part and pays for all: see docs/decisions/0009-memory.md. A kernel without
+    // them has nothing to refuse.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     towpath::cli::main(std::env::args_os())
 }

@@ -151,10 +151,7 @@ pub(super) fn endpoints(service: Section<'_>, report: &mut Report) {
         if let Some(first) = seen.insert(endpoint.address, &node.path) {
             let text =
                 format!("{} is the address of {first} already; raise its weight instead", endpoint.address);
-            let at = match &node.data {
-                Data::Table(entries) => entries.get("address").map_or(node.at, |address| address.at),
-                _ => node.at,
-            };
+            let at = node.entry("address").map_or(node.at, |address| address.at);
             report.add(at, &node.path, text);
         }
     }

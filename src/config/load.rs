@@ -10,7 +10,7 @@ use super::{
     problems::Report,
     section::Section,
     syntax::{self, Damage},
-    tree,
+    tree::{self, Node, Paths},
 };
 
 /// Reads and checks a file.
@@ -47,14 +47,23 @@ pub fn parse(text: &str, file: &Path) -> Result<Config, Problems> {
 pub fn parse_in(text: &str, file: &Path, environment: &Environment) -> Result<Config, Problems> {
     let mut broken = Report::default();
     let (tree, damage) = syntax::read(text, &mut broken);
-    let mut report = Report::default();
-    let root = tree::read(&keys::ROOT, &tree, &mut report);
+    let read = |paths| {
+        let mut report = Report::default();
+        let root = tree::read(&keys::ROOT, &tree, paths, &mut report);
+        (root, report)
+    };
     if !broken.is_empty() {
+        let (_, report) = read(Paths::Named);
         return Err(with_syntax_errors(broken, report, &damage).finish(file, text));
     }
-    let config =
-        meaning::config(Section::new(&keys::ROOT, &root), &directory(file), environment, &mut report);
-    if report.is_empty() { Ok(config) } else { Err(report.finish(file, text)) }
+    let directory = directory(file);
+    let check = |(root, mut report): (Node, Report)| {
+        let root = Section::new(&keys::ROOT, &root);
+        let config = meaning::config(root, &directory, environment, &mut report);
+        if report.is_empty() { Ok(config) } else { Err(report) }
+    };
+    let checked = check(read(Paths::Unnamed)).or_else(|_| check(read(Paths::Named)));
+    checked.map_err(|report| report.finish(file, text))
 }
 
 /// After a syntax error, what the rest means is a guess: a statement that is broken has no second problem, and

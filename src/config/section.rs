@@ -1,14 +1,20 @@
 //! One table as `meaning.rs` reads it: what is written, else what `[defaults]` says, else the definition's default.
 
-use std::{borrow::Cow, collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{borrow::Cow, cell::RefCell, net::SocketAddr, time::Duration};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 
 use super::{
-    definition::{Kind, Need, TableDef},
+    definition::{Key, Kind, Need, TableDef},
     problems::Report,
     tree::{self, Data, Node},
 };
 
-type Entries = BTreeMap<String, Node>;
+thread_local! {
+    /// The defaults that were read so far, by where their definition lies. Most values of most files are defaults.
+    static DEFAULTS: RefCell<HashMap<*const Key, Option<Data>, RandomState>> = RefCell::default();
+}
 
 /// A table, with a second one for where it is silent. A value that was wrong reads like a silent one: its problem
 /// is in the report, and a configuration with problems is never used.
@@ -42,7 +48,7 @@ impl<'a> Section<'a> {
 
     /// What is written under `name`.
     pub(super) fn written(&self, name: &str) -> Option<&'a Node> {
-        let entry = |table: Option<&'a Node>| table.and_then(entries).and_then(|entries| entries.get(name));
+        let entry = |table: Option<&'a Node>| table.and_then(|table| table.entry(name));
         entry(self.own).or_else(|| entry(self.fallback))
     }
 
@@ -51,10 +57,7 @@ impl<'a> Section<'a> {
             return Some(Cow::Borrowed(&node.data));
         }
         let key = self.def.key(name).expect("whatever is read is defined");
-        let Need::Default(text) = key.need else { return None };
-        // Tests read every default; none has a problem.
-        let own = tree::read_own(&key.kind, text, "", &mut Report::default());
-        own.map(|node| Cow::Owned(node.data))
+        default(key).map(Cow::Owned)
     }
 
     /// The table under `name`, which the definition must know as one.
@@ -62,7 +65,7 @@ impl<'a> Section<'a> {
         let Some(Kind::Table(def)) = self.def.key(name).map(|key| &key.kind) else {
             unreachable!("{name} is defined as a table")
         };
-        let entry = |table: Option<&'a Node>| table.and_then(entries).and_then(|entries| entries.get(name));
+        let entry = |table: Option<&'a Node>| table.and_then(|table| table.entry(name));
         Section { def, own: entry(self.own), fallback: entry(self.fallback) }
     }
 
@@ -76,7 +79,11 @@ impl<'a> Section<'a> {
 
     /// The entries of the map under `name`.
     pub(super) fn map(&self, name: &str) -> impl Iterator<Item = (&'a String, &'a Node)> + use<'a> {
-        self.written(name).and_then(entries).into_iter().flatten()
+        let entries = match self.written(name).map(|node| &node.data) {
+            Some(Data::Map(entries)) => Some(entries),
+            _ => None,
+        };
+        entries.into_iter().flatten()
     }
 
     pub(super) fn text(&self, name: &str) -> Option<String> {
@@ -120,9 +127,11 @@ impl<'a> Section<'a> {
     }
 }
 
-fn entries(node: &Node) -> Option<&Entries> {
-    match &node.data {
-        Data::Table(entries) => Some(entries),
-        _ => None,
-    }
+fn default(key: &'static Key) -> Option<Data> {
+    let Need::Default(text) = key.need else { return None };
+    DEFAULTS.with_borrow_mut(|read| {
+        // Tests read every default; none has a problem.
+        let first = || tree::read_own(&key.kind, text, "", &mut Report::default()).map(|node| node.data);
+        read.entry(std::ptr::from_ref(key)).or_insert_with(first).clone()
+    })
 }

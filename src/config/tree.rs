@@ -2,6 +2,10 @@
 //!
 //! Everything that one key alone can get wrong is found here: unknown and refused keys, missing keys, keys that
 //! exclude each other, types, syntax, ranges, empty lists. What concerns several keys is left to `check.rs`.
+//!
+//! # Paths
+//! Only problems name the paths of keys. Writing them was a quarter of the time that a sound file takes, so it is read
+//! without them; one with problems is read again (`load.rs`).
 
 use std::{collections::BTreeMap, net::SocketAddr, ops::Range, time::Duration};
 
@@ -24,7 +28,7 @@ use crate::net::Address;
 pub(super) struct Node {
     /// Its first byte.
     pub at: usize,
-    /// Its key, from the root.
+    /// Its key, from the root; empty under [`Paths::Unnamed`].
     pub path: String,
     /// What it is.
     pub data: Data,
@@ -53,44 +57,59 @@ pub(super) enum Data {
     },
     /// Without the items that were wrong.
     List(Vec<Node>),
-    /// Without the entries that were wrong, except those of maps.
-    Table(BTreeMap<String, Node>),
+    /// Without the entries that were wrong. Few enough to be searched one by one.
+    Table(Entries),
+    /// By names of the user's choice, those that were wrong included.
+    Map(BTreeMap<String, Node>),
     /// An entry of a map whose name or value was wrong: whoever names it names something that is there.
     Wrong,
+}
+
+/// The entries of a table, under the names of their definitions.
+pub(super) type Entries = Vec<(&'static str, Node)>;
+
+impl Node {
+    /// What stands under `name`, if this is a table.
+    pub(super) fn entry(&self, name: &str) -> Option<&Node> {
+        let Data::Table(entries) = &self.data else { return None };
+        entries.iter().find(|(key, _)| *key == name).map(|(_, node)| node)
+    }
+}
+
+/// Whether nodes are told their paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Paths {
+    /// For a report that is to be shown.
+    Named,
+    /// For finding out whether there is anything to report.
+    Unnamed,
 }
 
 /// Reads values and reports what is wrong with them.
 struct Reader<'r> {
     report: &'r mut Report,
+    paths: Paths,
 }
 
 /// Reads the whole file. Values that are wrong are in the report and not in the result.
-pub(super) fn read(def: &'static TableDef, tree: &DeTable<'_>, report: &mut Report) -> Node {
-    let entries = Reader { report }.table(def, tree, 0, "");
+pub(super) fn read(def: &'static TableDef, tree: &DeTable<'_>, paths: Paths, report: &mut Report) -> Node {
+    let entries = Reader { report, paths }.table(def, tree, 0, "");
     Node { at: 0, path: String::new(), data: Data::Table(entries) }
 }
 
 /// Reads a value that the definition itself holds: a default or an example.
 pub(super) fn read_own(kind: &'static Kind, text: &str, path: &str, report: &mut Report) -> Option<Node> {
     let value = DeValue::parse(text).ok()?;
-    Reader { report }.value(kind, &value, path)
+    Reader { report, paths: Paths::Named }.value(kind, &value, path)
 }
 
 impl Reader<'_> {
-    fn table(
-        &mut self,
-        def: &'static TableDef,
-        tree: &DeTable<'_>,
-        at: usize,
-        path: &str,
-    ) -> BTreeMap<String, Node> {
-        let mut entries = BTreeMap::new();
+    fn table(&mut self, def: &'static TableDef, tree: &DeTable<'_>, at: usize, path: &str) -> Entries {
+        let mut entries = Vec::with_capacity(tree.len());
         for (name, value) in tree {
-            let path = join(path, name.get_ref());
-            let key = self.known_key(def, name.get_ref(), name.span().start, &path);
-            if let Some(node) = key.and_then(|key| self.value(&key.kind, value, &path)) {
-                entries.insert(name.get_ref().to_string(), node);
-            }
+            let path = self.join(path, name.get_ref());
+            let Some(key) = self.known_key(def, name.get_ref(), name.span().start, &path) else { continue };
+            entries.extend(self.value(&key.kind, value, &path).map(|node| (key.name, node)));
         }
         self.missing_keys(def, tree, at, path);
         if let Some(choose) = &def.choose {
@@ -165,8 +184,7 @@ impl Reader<'_> {
                 if items.is_empty() && !empty {
                     self.report.add(span.start, path, "is empty; must have at least one entry");
                 }
-                let read = |(index, entry)| self.value(item, entry, &format!("{path}[{index}]"));
-                Some(Data::List(items.iter().enumerate().filter_map(read).collect()))
+                Some(Data::List(self.list(item, items, path)))
             }
             (Kind::Or(syntax, def), DeValue::Table(tree)) if def.built().next().is_none() => {
                 self.form_to_come(*syntax, def, tree, span.start, path);
@@ -176,7 +194,7 @@ impl Reader<'_> {
                 Some(Data::Table(self.table(def, tree, span.start, path)))
             }
             (Kind::Map { name, value: kind, .. }, DeValue::Table(tree)) => {
-                Some(Data::Table(self.map(*name, kind, tree, path)))
+                Some(Data::Map(self.map(*name, kind, tree, path)))
             }
             (_, other) => {
                 let text = format!("{} is the wrong type; must be {}", found(other), wording::kind(kind));
@@ -224,6 +242,23 @@ impl Reader<'_> {
         sound.map(Data::Number)
     }
 
+    fn list(&mut self, item: &'static Kind, items: &[Spanned<DeValue<'_>>], path: &str) -> Vec<Node> {
+        let mut nodes = Vec::with_capacity(items.len());
+        for (index, entry) in items.iter().enumerate() {
+            let path = self.path(|| format!("{path}[{index}]"));
+            nodes.extend(self.value(item, entry, &path));
+        }
+        nodes
+    }
+
+    fn join(&self, path: &str, name: &str) -> String {
+        self.path(|| join(path, name))
+    }
+
+    fn path(&self, path: impl FnOnce() -> String) -> String {
+        if self.paths == Paths::Named { path() } else { String::new() }
+    }
+
     fn map(
         &mut self,
         syntax: Text,
@@ -233,7 +268,7 @@ impl Reader<'_> {
     ) -> BTreeMap<String, Node> {
         let mut entries = BTreeMap::new();
         for (name, value) in tree {
-            let path = join(path, name.get_ref());
+            let path = self.join(path, name.get_ref());
             let read = self.text(syntax, name.get_ref(), &name.span(), &path);
             let node = self.value(kind, value, &path);
             let (Some(Data::Text(name_read)), Some(node)) = (read, node) else {

@@ -113,6 +113,8 @@ pub struct Reloader {
     shared: Shared,
     resolver: Resolver,
     draining: bool,
+    /// Snapshots that have been replaced: the last to let go frees ten thousand routes, which no worker should do.
+    replaced: Vec<Arc<Snapshot>>,
     /// Access logs that have been replaced. Dropping the last handle waits for the writer, which no worker should do.
     logs: Vec<Arc<AccessLog>>,
 }
@@ -140,7 +142,8 @@ impl Reloader {
             doors: Published::new(Arc::new(doors.open().to_vec())),
             last: Published::new(Arc::new(last)),
         };
-        let reloader = Self { source, seen, doors, shared, resolver, draining: false, logs: Vec::new() };
+        let (replaced, logs) = (Vec::new(), Vec::new());
+        let reloader = Self { source, seen, doors, shared, resolver, draining: false, replaced, logs };
         reloader.count("applied", true);
         Ok(reloader)
     }
@@ -198,6 +201,7 @@ impl Reloader {
         self.retire(&old, &snapshot);
         self.doors.commit(opened.plan, snapshot.config.drain.timeout);
         self.seen.doors.publish(Arc::new(self.doors.open().to_vec()));
+        self.replaced.push(old);
         Ok(Reloaded::Applied { generation: snapshot.generation })
     }
 
@@ -231,6 +235,7 @@ impl Reloader {
 
     /// Housekeeping; to be called about once a second.
     pub fn sweep(&mut self) {
+        self.replaced.retain(|snapshot| Arc::strong_count(snapshot) > 1);
         self.logs.retain(|log| Arc::strong_count(log) > 1);
         let snapshot = self.seen.snapshot.get();
         let templates: Vec<&HostTemplate> = snapshot

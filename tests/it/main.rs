@@ -26,6 +26,7 @@ mod http1;
 mod http2;
 mod limits;
 mod listeners;
+mod memory;
 mod metrics;
 mod process;
 mod reload;

@@ -107,6 +107,13 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
+    /// A figure of its `smaps_rollup`, such as `Anonymous`, in bytes.
+    pub fn memory(&self, figure: &str) -> u64 {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id())).unwrap();
+        let rest = rollup.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':')).unwrap();
+        rest.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// What it has written to its log so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
