@@ -44,6 +44,7 @@ def parse(arguments=None):
     options.rounds = options.rounds or (1 if options.quick else 5)
     options.seconds = options.seconds or (1 if options.quick else 4)
     options.connections = 1000 if options.quick else 10_000
+    options.services = 10_000
     options.loads = options.only or list(LOADS)
     if options.no_pingora:
         options.peers = [peer for peer in options.peers if peer != "pingora"]

@@ -22,6 +22,7 @@ class Stage:
         ports = free_ports(len(PORTS) + MANY)
         self.ports = dict(zip(PORTS, ports))
         self.many = ports[len(PORTS):]
+        self.nginx_maximum = None  # requests/s, once known
         self.names = dict(self.ports, WORK=work, OPEN_FILES=open_files, CONNECTIONS=min(12_000, open_files),
                           MANY_LISTENS="\n".join(f"    listen 127.0.0.1:{port};" for port in self.many))
 
