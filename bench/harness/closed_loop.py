@@ -53,7 +53,7 @@ def download(stage, contender):
 
 
 def upload(stage, contender):
-    metrics, done = by_wrk(stage, contender, connections=8, path="/upload", method="POST", body=BODY_MIB * MIB)
+    metrics, done = by_wrk(stage, contender, connections=8, path="/upload/large", method="POST", body=BODY_MIB * MIB)
     return per_mib(metrics, done.requests * BODY_MIB, done.seconds)
 
 

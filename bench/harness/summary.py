@@ -88,7 +88,7 @@ def host(options, programs):
         lines.append(f"- {ENVOY} ({' '.join(first_line(programs.envoy, '--version').split()[-1:])})")
     if programs.pingora:
         lock = (ROOT / "bench" / "pingora" / "Cargo.lock").read_text()
-        lines.append(f"- pingora {re.search(r'name = .pingora-core.\nversion = .([0-9.]+)', lock)[1]}")
+        lines.append("- pingora " + re.search(r'name = "pingora-core"\nversion = "([0-9.]+)', lock)[1])
     return lines
 
 
