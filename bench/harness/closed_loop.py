@@ -3,7 +3,7 @@
 from . import many
 from .clients import MIB, h2load, run_h2load, run_wrk, wrk
 from .cost import cpu_seconds, memory_kib
-from .proxies import started, towpath_command
+from .proxies import LARGE_BUFFER, command, started, towpath_command
 
 WARM_SECONDS = 1  # connections to the backend are open, code is paged in
 BODY_MIB = 10
@@ -21,8 +21,8 @@ def measured(stage, proxy, run):
             "requests_per_second": done.requests / done.seconds}, done
 
 
-def by_wrk(stage, contender, command=None, **options):
-    with started(stage, contender, command) as proxy:
+def by_wrk(stage, contender, given=None, **options):
+    with started(stage, contender, given) as proxy:
         return measured(stage, proxy, lambda seconds: run_wrk(wrk(proxy.port, seconds, **options), seconds))
 
 
@@ -48,13 +48,17 @@ def grpc(stage, contender):
 
 
 def download(stage, contender):
-    metrics, done = by_wrk(stage, contender, connections=8, path="/10MiB")
+    metrics, done = large(stage, contender, path="/10MiB")
     return per_mib(metrics, done.bytes / MIB, done.seconds)
 
 
 def upload(stage, contender):
-    metrics, done = by_wrk(stage, contender, connections=8, path="/upload/large", method="POST", body=BODY_MIB * MIB)
+    metrics, done = large(stage, contender, path="/upload/large", method="POST", body=BODY_MIB * MIB)
     return per_mib(metrics, done.requests * BODY_MIB, done.seconds)
+
+
+def large(stage, contender, **options):
+    return by_wrk(stage, contender, command(stage, contender, LARGE_BUFFER), connections=8, **options)
 
 
 def per_mib(metrics, mib, seconds):

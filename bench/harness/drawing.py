@@ -3,8 +3,9 @@
 import collections
 from html import escape
 
-# `reference`: a line across the panel, such as 1 for ratios. `form` writes a value.
-Panel = collections.namedtuple("Panel", "title bars form reference")
+# `reference`: a line across the panel, such as 1 for ratios. `most`: the end of the scale; None: the largest value.
+# `form` writes a value.
+Panel = collections.namedtuple("Panel", "title bars form reference most")
 Bar = collections.namedtuple("Bar", "label kind spread")
 
 WIDTH, COLUMNS, MARGIN, GAP = 920, 2, 28, 36
@@ -45,7 +46,7 @@ def column_width():
 def drawn(panel, left, top):
     """The panel's heading, its bars on one scale from zero, and the line of reference."""
     room = column_width() - LABEL - VALUE
-    most = max([bar.spread.highest for bar in panel.bars] + [panel.reference or 0])
+    most = panel.most or max(bar.spread.highest for bar in panel.bars)
     scale = room / most if most else 0
     start = left + LABEL
     lines = [text(left, top + 14, panel.title, "panel")]
@@ -61,13 +62,16 @@ def drawn(panel, left, top):
 def one_bar(bar, left, start, y, scale, room, form):
     middle = y + BAR / 2
     value, low, high = bar.spread.median * scale, bar.spread.lowest * scale, bar.spread.highest * scale
-    lines = [text(left, y + 12, bar.label), f'<rect class="track" x="{start}" y="{y}" width="{room:.1f}" height="{BAR}" rx="2"/>',
+    lines = [text(left, y + 12, NAMES.get(bar.label, bar.label)), f'<rect class="track" x="{start}" y="{y}" width="{room:.1f}" height="{BAR}" rx="2"/>',
              f'<rect class="{bar.kind}" x="{start}" y="{y}" width="{max(value, 1):.1f}" height="{BAR}" rx="2"/>',
              text(start + room + 8, y + 12, form.format(bar.spread.median))]
     if high - low >= 1:
         lines.append(f'<path class="whisker" d="M{start + low:.1f} {middle}H{start + high:.1f}'
                      f'M{start + low:.1f} {middle - 4}v8M{start + high:.1f} {middle - 4}v8"/>')
     return lines
+
+
+NAMES = {"haproxy": "HAProxy", "envoy": "Envoy"}
 
 
 def text(x, y, content, kind=None):

@@ -7,7 +7,7 @@ from .statistic import Spread, ratio, spread
 RATIOS = ["http1", "post", "http2", "grpc", "download", "upload", "connections", "density"]
 HEADINGS = {"http1": "(a) HTTP/1.1, small GET", "post": "(b) HTTP/1.1, POST of 1 KiB", "http2": "(c) HTTP/2 to HTTP/2",
             "grpc": "(d) gRPC unary", "download": "(f) answers of 10 MiB, per MiB", "upload": "(f) requests of 10 MiB, per MiB",
-            "connections": "(g) a connection per request", "density": "(l) 30 workloads, 30 sidecars"}
+            "connections": "(g) a connection per request", "density": "(l) 30 workloads, against 30 Envoys"}
 MEMORY = [("memory", "empty_kib", "empty, MiB", 1024), ("memory", "under_load_kib", "under load (a), MiB", 1024),
           ("memory", "idle_h1_kib_each", "each idle HTTP/1.1 connection, KiB", 1),
           ("memory", "idle_h2_kib_each", "each idle HTTP/2 connection, KiB", 1),
@@ -24,8 +24,11 @@ def cpu(results):
                  if peer != "towpath"]
         bars = [Bar(peer, peer, value) for peer, value in sorted(found) if value]
         if bars:
-            panels.append(Panel(HEADINGS[load], bars, "{:.2f} x", 1))
-    note = "towpath's CPU time as a multiple of each peer's, median of the rounds; whiskers: lowest and highest round. Left of the line: towpath is cheaper."
+            panels.append(Panel(HEADINGS[load], bars, "{:.2f} x", 1, None))
+    end = max([1.1] + [bar.spread.highest for panel in panels for bar in panel.bars])
+    panels = [panel._replace(most=end) for panel in panels]  # one scale: the line is in one place
+    note = ("towpath's CPU time as a multiple of each peer's: median of the rounds, whiskers to the lowest and the highest. "
+            "Left of the line: towpath is cheaper.")
     return "CPU per request, towpath / peer", note, panels
 
 
@@ -46,7 +49,7 @@ def values(results, load, metric, title, size, form):
     found = [(proxy != "towpath", proxy, spread(results.values(load, proxy, metric))) for proxy in results.proxies(load)]
     bars = [Bar(proxy, proxy, Spread(*(value / size for value in found[:3]), found.rounds))
             for _, proxy, found in sorted(found, key=lambda one: one[:2]) if found]
-    return Panel(title, bars, form, None)
+    return Panel(title, bars, form, None, None)
 
 
 PLOTS = [("cpu.svg", "CPU per request", cpu), ("memory.svg", "Memory", memory), ("latency.svg", "Latency", latency)]

@@ -9,13 +9,16 @@ from .processes import PROXY_CPU, running
 Proxy = collections.namedtuple("Proxy", "name pids port port_h2")
 
 
-def command(stage, name):
+USUAL_BUFFER, LARGE_BUFFER = 16_384, 65_536  # of HAProxy: its default, and for bodies of many MiB
+
+
+def command(stage, name, buffer=USUAL_BUFFER):
     """Started with the configuration in bench/peers."""
     work, programs, ports = stage.work, stage.programs, stage.ports
     if name == "nginx":
         return ["nginx", "-e", work / "proxy-nginx.log", "-p", work, "-c", stage.fill_in("nginx.conf")]
     if name == "haproxy":
-        return ["haproxy", "-db", "-f", stage.fill_in("haproxy.cfg")]
+        return ["haproxy", "-db", "-f", stage.fill_in("haproxy.cfg", BUFFER=buffer)]
     if name == "envoy":
         return envoy_command(stage, stage.fill_in("envoy.yaml"), 0)
     if name == "pingora":

@@ -26,10 +26,10 @@ class Stage:
         self.names = dict(self.ports, WORK=work, OPEN_FILES=open_files, CONNECTIONS=min(12_000, open_files),
                           MANY_LISTENS="\n".join(f"    listen 127.0.0.1:{port};" for port in self.many))
 
-    def fill_in(self, template):
+    def fill_in(self, template, **more):
         """A file of bench/peers with its @NAMES@ filled in; its path."""
         text = (BENCH / "peers" / template).read_text()
-        for name, value in self.names.items():
+        for name, value in {**self.names, **more}.items():
             text = text.replace(f"@{name}@", str(value))
         return self.write(template, text)
 
