@@ -62,7 +62,8 @@ def drawn(panel, left, top):
 def one_bar(bar, left, start, y, scale, room, form):
     middle = y + BAR / 2
     value, low, high = bar.spread.median * scale, bar.spread.lowest * scale, bar.spread.highest * scale
-    lines = [text(left, y + 12, NAMES.get(bar.label, bar.label)), f'<rect class="track" x="{start}" y="{y}" width="{room:.1f}" height="{BAR}" rx="2"/>',
+    lines = [text(left, y + 12, NAMES.get(bar.label, bar.label)),
+             f'<rect class="track" x="{start}" y="{y}" width="{room:.1f}" height="{BAR}" rx="2"/>',
              f'<rect class="{bar.kind}" x="{start}" y="{y}" width="{max(value, 1):.1f}" height="{BAR}" rx="2"/>',
              text(start + room + 8, y + 12, form.format(bar.spread.median))]
     if high - low >= 1:

@@ -28,7 +28,7 @@ def cpu(results):
     end = max([1.1] + [bar.spread.highest for panel in panels for bar in panel.bars])
     panels = [panel._replace(most=end) for panel in panels]  # one scale: the line is in one place
     note = ("towpath's CPU time as a multiple of each peer's: median of the rounds, whiskers to the lowest and the highest. "
-            "Left of the line: towpath is cheaper.")
+            "Left of the line: cheaper.")
     return "CPU per request, towpath / peer", note, panels
 
 

@@ -48,7 +48,9 @@ async fn serve(http1: &str, grpc: &str) -> std::io::Result<()> {
 /// A peer that goes away is the end of its connection and nothing more.
 async fn uploads(stream: TcpStream) {
     let _ = stream.set_nodelay(true);
-    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(take)).await;
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service_fn(take))
+        .await;
 }
 
 async fn take(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
@@ -75,7 +77,8 @@ async fn call(request: Request<h2::RecvStream>, mut answer: SendResponse<Bytes>)
         let length = data?.len();
         body.flow_control().release_capacity(length)?;
     }
-    let head = Response::builder().header("content-type", "application/grpc").body(()).expect("these are valid");
+    let head =
+        Response::builder().header("content-type", "application/grpc").body(()).expect("these are valid");
     let mut stream = answer.send_response(head, false)?;
     stream.send_data(Bytes::from_static(GRPC_ANSWER), false)?;
     let mut trailers = HeaderMap::new();

@@ -30,6 +30,9 @@ struct Options {
     connections: usize,
 }
 
+/// Which target, and the bytes to send.
+type Line = (usize, Vec<u8>);
+
 struct Connection {
     stream: TcpStream,
     target: usize,
@@ -48,8 +51,8 @@ struct Client {
     epoll: rustix::fd::OwnedFd,
     started: Instant,
     interval_ns: u64,
-    /// Which target and the bytes to send; taken in turn.
-    lines: Vec<(usize, Vec<u8>)>,
+    /// Taken in turn.
+    lines: Vec<Line>,
     targets: Vec<Target>,
     connections: Vec<Connection>,
     latencies: Vec<u32>,
@@ -115,7 +118,7 @@ fn run(options: &Options) -> io::Result<()> {
     Ok(())
 }
 
-fn read_requests(path: &str) -> io::Result<(Vec<Target>, Vec<(usize, Vec<u8>)>)> {
+fn read_requests(path: &str) -> io::Result<(Vec<Target>, Vec<Line>)> {
     let (mut targets, mut lines) = (Vec::<Target>::new(), Vec::new());
     for line in fs::read_to_string(path)?.lines() {
         let [address, host, path] = line.split(' ').collect::<Vec<_>>()[..] else {
@@ -250,7 +253,10 @@ impl Client {
 
     fn records(&self) -> Vec<u8> {
         let pairs = self.latencies.iter().enumerate();
-        pairs.flat_map(|(request, latency)| [micros(self.due(request)), *latency]).flat_map(u32::to_le_bytes).collect()
+        pairs
+            .flat_map(|(request, latency)| [micros(self.due(request)), *latency])
+            .flat_map(u32::to_le_bytes)
+            .collect()
     }
 }
 
@@ -270,8 +276,10 @@ fn answer(received: &[u8]) -> Answer {
     let mut head = httparse::Response::new(&mut fields);
     let Ok(status) = head.parse(received) else { return Answer::Broken };
     let httparse::Status::Complete(start) = status else { return Answer::Incomplete };
-    let value = |name: &str| head.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|f| f.value);
-    let length = value("content-length").and_then(|value| std::str::from_utf8(value).ok()?.parse::<usize>().ok());
+    let value =
+        |name: &str| head.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|f| f.value);
+    let length =
+        value("content-length").and_then(|value| std::str::from_utf8(value).ok()?.parse::<usize>().ok());
     let Some(length) = length else { return Answer::Broken };
     if received.len() < start + length {
         return Answer::Incomplete;
