@@ -26,7 +26,7 @@ def parser():
     result = argparse.ArgumentParser(prog="bench/run", description=DOC,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--rounds", type=int, help="rounds of each load (default: 5; 1 with --quick)")
-    result.add_argument("--seconds", type=int, help="length of a measurement (default: 4; 1 with --quick)")
+    result.add_argument("--seconds", type=int, help="length of a measurement (default: 5; 1 with --quick)")
     result.add_argument("--quick", action="store_true", help="a look whether everything works: its numbers are noise")
     result.add_argument("--only", type=names(LOADS), metavar="LOAD[,LOAD]", help="these loads, by name: see --list")
     result.add_argument("--peers", type=names(PEERS), metavar="PEER[,PEER]", default=PEERS,
@@ -42,7 +42,7 @@ def parser():
 def parse(arguments=None):
     options = parser().parse_args(arguments)
     options.rounds = options.rounds or (1 if options.quick else 5)
-    options.seconds = options.seconds or (1 if options.quick else 4)
+    options.seconds = options.seconds or (1 if options.quick else 5)
     options.connections = 1000 if options.quick else 10_000
     options.services = 10_000
     options.loads = options.only or list(LOADS)

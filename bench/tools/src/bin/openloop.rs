@@ -207,7 +207,7 @@ impl Client {
 
     fn readable(&mut self, number: usize) -> io::Result<()> {
         let connection = &mut self.connections[number];
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = [0; 4096];
         match connection.stream.read(&mut chunk) {
             Ok(0) => return self.reopen(number),
             Ok(length) => connection.received.extend_from_slice(&chunk[..length]),
