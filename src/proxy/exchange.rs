@@ -74,7 +74,8 @@ pub(super) struct Exchange {
     /// None when the listener is not in the snapshot, and never was while this connection looked.
     pub(super) listener: Option<usize>,
     route: Option<usize>,
-    backend: Option<Rc<BackendView>>,
+    /// The service, and the listener, route and backend by which it was found.
+    backend: Option<((usize, usize, usize), Rc<BackendView>)>,
     pub(super) attempts: u32,
     pub(super) request_id: Option<HeaderValue>,
     pub(super) body: Option<RequestBody>,
@@ -125,21 +126,25 @@ impl Exchange {
     }
 
     /// Notes which rule matched, and chooses one of its backends.
-    pub(super) fn enter(&mut self, route: usize, target: &Target) -> Result<Rc<BackendView>, Failure> {
+    pub(super) fn enter(
+        &mut self,
+        listener: usize,
+        route: usize,
+        target: &Target,
+    ) -> Result<Rc<BackendView>, Failure> {
         self.route = Some(route);
-        let split = &self.view.snapshot.routes[route].split;
-        let share = split.choose(self.worker.random());
-        let by_host = matches!(self.view.snapshot.routes[route].backends[share], Backend::PerHost(_));
-        if by_host && target.host().is_empty() {
+        let rule = &self.view.snapshot.routes[route];
+        let share = rule.split.choose(self.worker.random());
+        if target.host().is_empty() && matches!(rule.backends[share], Backend::PerHost(_)) {
             return Err(Failure::new(
                 Reason::BadRequest,
                 "the request names no host, and its route goes by host",
             ));
         }
-        let backend =
-            self.view.backend(route, share, target.host(), target.port).map_err(|full| too_many(&full))?;
+        let backend = self.view.backend((listener, route, share), target.host(), target.port);
+        let backend = backend.map_err(|full| too_many(&full))?;
         backend.view.service.series.in_flight.inc();
-        self.backend = Some(backend.clone());
+        self.backend = Some(((listener, route, share), backend.clone()));
         Ok(backend)
     }
 
@@ -203,7 +208,7 @@ impl Exchange {
     fn about(&self) -> About<'_> {
         About {
             route: self.route.map(|route| &*self.view.snapshot.routes[route].name),
-            service: self.backend.as_ref().map(|backend| &*backend.view.service.name),
+            service: self.backend.as_ref().map(|(_, backend)| &*backend.view.service.name),
             request_id: self.request_id.as_ref().and_then(|id| id.to_str().ok()),
             is_grpc: self.is_grpc,
         }
@@ -212,11 +217,9 @@ impl Exchange {
     fn record(&self) {
         let duration = self.started.elapsed();
         let status = if self.status == 0 { CALLER_GONE } else { self.status };
-        match (&self.backend, self.listener, self.route) {
-            (Some(backend), Some(listener), Some(route)) => {
-                backend.series(&self.view.snapshot, listener, route).record(status, duration);
-            }
-            _ => self.view.unrouted(self.listener.unwrap_or(usize::MAX)).record(status, duration),
+        match &self.backend {
+            Some((way, backend)) => self.view.record(*way, backend, status, duration),
+            None => self.view.unrouted(self.listener.unwrap_or(usize::MAX)).record(status, duration),
         }
         if let (Some(log), Some(line)) = (&self.view.snapshot.access_log, &self.line) {
             log.record(self.log_record(line, status, duration));
@@ -254,7 +257,7 @@ impl Drop for Exchange {
         if let Some(body) = self.body.as_ref().filter(|_| !self.complete) {
             body.stop();
         }
-        if let Some(backend) = &self.backend {
+        if let Some((_, backend)) = &self.backend {
             backend.view.service.series.in_flight.dec();
         }
     }

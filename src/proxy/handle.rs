@@ -48,8 +48,8 @@ async fn serve(
     exchange.request_id =
         Some(headers::prepare_request(&mut parts, &exchange.worker, &exchange.view.snapshot));
     looping?;
-    let route = route(exchange, &parts, &target)?;
-    let backend = exchange.enter(route, &target)?;
+    let (listener, route) = route(exchange, &parts, &target)?;
+    let backend = exchange.enter(listener, route, &target)?;
     let deadline = deadline(exchange, &parts, route);
     let expects_continue = expects_continue(&mut parts, &body);
     exchange.body = (!body.is_end_stream()).then(|| RequestBody::new(body, expects_continue));
@@ -78,11 +78,12 @@ fn refuse_unservable(parts: &Parts) -> Result<(), Failure> {
     Ok(())
 }
 
-fn route(exchange: &Exchange, parts: &Parts, target: &Target) -> Result<usize, Failure> {
-    let Some(listener) = exchange.listener else {
+/// The listener and the rule that matches.
+fn route(exchange: &Exchange, parts: &Parts, target: &Target) -> Result<(usize, usize), Failure> {
+    let Some(number) = exchange.listener else {
         return Err(Failure::new(Reason::Draining, "this listener has been removed"));
     };
-    let listener = &exchange.view.snapshot.listeners[listener];
+    let listener = &exchange.view.snapshot.listeners[number];
     let view = RequestView {
         host: target.host(),
         method: &parts.method,
@@ -90,7 +91,7 @@ fn route(exchange: &Exchange, parts: &Parts, target: &Target) -> Result<usize, F
         query: parts.uri.query(),
         headers: &parts.headers,
     };
-    listener.router.route(&view).ok_or_else(|| {
+    listener.router.route(&view).map(|route| (number, route)).ok_or_else(|| {
         let (method, host, path) = (&parts.method, target.host(), parts.uri.path());
         Failure::new(
             Reason::NoRoute,

@@ -145,13 +145,13 @@ pub(super) fn explain(
         let verdict = match (tried, winner, best) {
             (Err(mismatch), ..) => Verdict::NoMatch(mismatch),
             (Ok(matched), Some(winner), Some(best)) if winner != position => {
-                matched.lost(rule, rules[winner].route, best)
+                matched.lost(rule, rules[winner].route as usize, best)
             }
             (Ok(matched), ..) => matched.won(rule),
         };
-        RuleVerdict { route: rule.route, verdict }
+        RuleVerdict { route: rule.route as usize, verdict }
     });
-    Explanation { rules: verdicts.collect(), winner: winner.map(|rule| rules[rule].route) }
+    Explanation { rules: verdicts.collect(), winner: winner.map(|rule| rules[rule].route as usize) }
 }
 
 /// The rule's best matching pair, or why there is none.

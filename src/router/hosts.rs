@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 
 use super::{
     paths::Paths,
-    rule::{Entry, Host, without_brackets},
+    rule::{Entry, Host, Rule, without_brackets},
 };
 
 /// The paths of each host pattern of a listener.
@@ -22,10 +22,14 @@ pub(super) struct Hosts {
 
 impl Hosts {
     /// `patterns`: each pattern with the numbers of its entries, in file order.
-    pub(super) fn new(patterns: HashMap<Host, Vec<u32>, RandomState>, entries: &[Entry]) -> Self {
+    pub(super) fn new(
+        patterns: HashMap<Host, Vec<u32>, RandomState>,
+        entries: &[Entry],
+        rules: &[Rule],
+    ) -> Self {
         let mut hosts = Self::default();
         for (pattern, numbers) in patterns {
-            let paths = Paths::new(numbers, entries);
+            let paths = Paths::new(numbers, entries, rules);
             match pattern {
                 Host::Exact(name) => drop(hosts.exact.insert(name, paths)),
                 Host::Suffix(suffix) => {

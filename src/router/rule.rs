@@ -13,7 +13,7 @@ use crate::config::{HostPattern, Match, PathMatch};
 #[derive(Debug)]
 pub(super) struct Rule {
     /// The caller's number for it.
-    pub(super) route: usize,
+    pub(super) route: u32,
     pub(super) hosts: Box<[Host]>,
     /// Its entries' numbers.
     pub(super) entries: Range<u32>,

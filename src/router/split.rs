@@ -3,7 +3,7 @@
 /// How a rule's requests split over its backends.
 #[derive(Clone, Debug)]
 pub struct Split {
-    /// Running sums of the weights.
+    /// Running sums of the weights; none when there is nothing to choose.
     sums: Box<[u64]>,
 }
 
@@ -14,7 +14,8 @@ impl Split {
             *sum += u64::from(*weight);
             Some(*sum)
         };
-        Self { sums: weights.iter().scan(0, sum).collect() }
+        let choices = if weights.len() > 1 { weights } else { &[] };
+        Self { sums: choices.iter().scan(0, sum).collect() }
     }
 
     /// The backend that `random`, uniform over all 64-bit numbers, stands for: each in proportion to its weight, one

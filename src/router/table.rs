@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use super::{
     explain::{Explanation, explain},
     hosts::{Hosts, normal},
+    paths::Candidate,
     request::RequestView,
     rule::{Entry, Host, Rule},
 };
@@ -38,24 +39,24 @@ impl Router {
             for host in &hosts {
                 patterns.entry(host.clone()).or_default().extend(numbers.clone());
             }
-            rules.push(Rule { route, hosts, entries: numbers });
+            rules.push(Rule { route: number(route), hosts, entries: numbers });
         }
-        let hosts = Hosts::new(patterns, &entries);
+        let hosts = Hosts::new(patterns, &entries, &rules);
         Self { rules: rules.into(), entries: entries.into(), hosts }
     }
 
     /// The winning rule, by the caller's number.
     pub fn route(&self, request: &RequestView<'_>) -> Option<usize> {
-        self.winner(request).map(|entry| self.rules[self.entries[entry as usize].rule as usize].route)
+        self.winner(request).map(|winner| winner.route as usize)
     }
 
     /// The same decision, with the reason for every rule of the listener in file order.
     pub fn explain(&self, request: &RequestView<'_>) -> Explanation {
-        explain(&self.rules, &self.entries, self.winner(request), request)
+        let winner = self.winner(request).map(|winner| winner.entry);
+        explain(&self.rules, &self.entries, winner, request)
     }
 
-    /// The winning entry's number.
-    fn winner(&self, request: &RequestView<'_>) -> Option<u32> {
+    fn winner(&self, request: &RequestView<'_>) -> Option<Candidate> {
         let holds = |entry: &Entry| entry.unmet(request).is_none();
         self.hosts.find(&normal(request.host), |paths| paths.find(request.path, &self.entries, holds))
     }

@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use foldhash::fast::RandomState;
@@ -23,6 +24,7 @@ pub struct View {
     /// What all workers share.
     pub snapshot: Arc<Snapshot>,
     services: Vec<OnceCell<Rc<BackendView>>>,
+    routes: Vec<OnceCell<Chunk>>,
     /// By position of the backend, host and port.
     host_services: RefCell<hashbrown::HashMap<HostKey, Rc<BackendView>, RandomState>>,
     /// Of requests that matched no route, by listener.
@@ -63,43 +65,102 @@ impl BackendView {
     }
 
     /// Where a request that came through this listener and route counts.
-    pub fn series(&self, snapshot: &Snapshot, listener: usize, route: usize) -> Rc<RequestSeries> {
+    fn series(&self, snapshot: &Snapshot, listener: usize, route: usize) -> Rc<RequestSeries> {
         let mut series = self.series.borrow_mut();
-        let made = series.entry((listener, route)).or_insert_with(|| {
-            let names = (&snapshot.listeners[listener].name, &snapshot.routes[route].name);
-            Rc::new(snapshot.metrics.request_series(names.0, names.1, &self.view.service.name))
-        });
+        let made = series
+            .entry((listener, route))
+            .or_insert_with(|| Rc::new(new_series(snapshot, listener, route, &self.view)));
         made.clone()
     }
 }
+
+fn new_series(snapshot: &Snapshot, listener: usize, route: usize, view: &ServiceView) -> RequestSeries {
+    let (listener, route) = (&snapshot.listeners[listener].name, &snapshot.routes[route].name);
+    snapshot.metrics.request_series(listener, route, &view.service.name)
+}
+
+/// What most requests of a route need, in one cache line: a route has one listener and one service, as a rule.
+struct RouteView {
+    listener: u32,
+    share: u32,
+    backend: Rc<BackendView>,
+    series: RequestSeries,
+}
+
+impl RouteView {
+    fn is(&self, (listener, share): (usize, usize)) -> bool {
+        self.listener as usize == listener && self.share as usize == share
+    }
+}
+
+/// Routes whose views are made together, so that a snapshot of very many costs a worker little at first.
+const CHUNK: usize = 64;
+
+type Chunk = Box<[OnceCell<RouteView>]>;
 
 impl View {
     /// A view for the calling worker.
     pub fn new(snapshot: Arc<Snapshot>) -> Self {
         let services = std::iter::repeat_with(OnceCell::new).take(snapshot.services.len()).collect();
-        Self { snapshot, services, host_services: RefCell::default(), unrouted: RefCell::default() }
+        let routes =
+            std::iter::repeat_with(OnceCell::new).take(snapshot.routes.len().div_ceil(CHUNK)).collect();
+        Self { snapshot, services, routes, host_services: RefCell::default(), unrouted: RefCell::default() }
     }
 
-    /// The service behind backend `backend` of route `route`, for a request to `host` and `port`.
+    /// The service behind backend `share` of route `route`, for a request through `listener` to `host` and `port`.
     ///
     /// # Errors
     /// [`Full`] when it would have to be made and no more are allowed.
     pub fn backend(
         &self,
-        route: usize,
-        backend: usize,
+        (listener, route, share): (usize, usize, usize),
         host: &str,
         port: Option<u16>,
     ) -> Result<Rc<BackendView>, Full> {
-        match &self.snapshot.routes[route].backends[backend] {
-            Backend::Service(index) => Ok(self.services[*index]
-                .get_or_init(|| Rc::new(BackendView::new(self.snapshot.services[*index].clone())))
-                .clone()),
+        let known = self.route(route).get();
+        if let Some(known) = known.filter(|known| known.is((listener, share))) {
+            return Ok(known.backend.clone());
+        }
+        match &self.snapshot.routes[route].backends[share] {
+            Backend::Service(index) => {
+                let backend = self.service(*index);
+                self.route(route).get_or_init(|| RouteView {
+                    listener: listener as u32,
+                    share: share as u32,
+                    backend: backend.clone(),
+                    series: new_series(&self.snapshot, listener, route, &backend.view),
+                });
+                Ok(backend)
+            }
             Backend::PerHost(template) => {
                 let port = template.port.or(port).unwrap_or(80);
-                self.host_service((route, backend), template, host, port)
+                self.host_service((route, share), template, host, port)
             }
         }
+    }
+
+    /// Counts a request that went to `backend`, as [`View::backend`] gave it.
+    pub fn record(
+        &self,
+        (listener, route, share): (usize, usize, usize),
+        backend: &BackendView,
+        status: u16,
+        duration: Duration,
+    ) {
+        match self.route(route).get().filter(|known| known.is((listener, share))) {
+            Some(known) => known.series.record(status, duration),
+            None => backend.series(&self.snapshot, listener, route).record(status, duration),
+        }
+    }
+
+    fn route(&self, route: usize) -> &OnceCell<RouteView> {
+        let chunk = &self.routes[route / CHUNK];
+        &chunk.get_or_init(|| std::iter::repeat_with(OnceCell::new).take(CHUNK).collect())[route % CHUNK]
+    }
+
+    fn service(&self, index: usize) -> Rc<BackendView> {
+        let made = || Rc::new(BackendView::new(self.snapshot.services[index].clone()));
+        self.services[index].get_or_init(made).clone()
     }
 
     fn host_service(
@@ -129,7 +190,7 @@ impl View {
         Ok(made)
     }
 
-    /// Where a request that matched no route counts.
+    /// Where a request that has no service counts.
     pub fn unrouted(&self, listener: usize) -> Rc<RequestSeries> {
         let mut unrouted = self.unrouted.borrow_mut();
         let metrics: &Metrics = &self.snapshot.metrics;

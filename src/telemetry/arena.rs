@@ -91,6 +91,11 @@ impl Arena {
         self.shards.iter().filter_map(move |shard| Some(&shard[slot / CHUNK].get()?.0[slot % CHUNK]))
     }
 
+    /// As [`Block::add`], to a block that the caller keeps.
+    pub(super) fn add_at(&self, place: Place, offset: usize, n: u64) {
+        self.add(place.0 as usize + offset, n);
+    }
+
     fn add(&self, slot: usize, n: u64) {
         let shard = SHARD.get();
         if shard == SHARED || shard >= self.shards.len() {
@@ -120,6 +125,10 @@ impl Free {
     }
 }
 
+/// The first slot of a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place(u32);
+
 /// Slots that belong together. Dropping it zeroes them and gives them back.
 pub(super) struct Block {
     arena: Arc<Arena>,
@@ -142,6 +151,11 @@ impl Block {
     pub(super) fn add(&self, offset: usize, n: u64) {
         debug_assert!(offset < self.len);
         self.arena.add(self.start + offset, n);
+    }
+
+    /// Where the slots are, for adding without a look at this block. Good for as long as the block is.
+    pub(super) fn place(&self) -> Place {
+        Place(self.start as u32)
     }
 
     /// Over all shards.

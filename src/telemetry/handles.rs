@@ -3,14 +3,11 @@
 //! Handles are made when the snapshot is built. The series of a request's outcome come into being when it first
 //! happens: a hundred thousand routes of which a hundred are in use cost a hundred routes' series.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::sync::{Arc, OnceLock};
 
 use super::{
     family::{ByLabel, Family},
-    series::{Counter, Gauge, Histogram, Level},
+    series::{Counter, Gauge, Level},
 };
 
 /// How an attempt ended.
@@ -54,73 +51,6 @@ impl Outcomes {
 
     fn inc(&self, outcome: AttemptOutcome, resolve: impl FnOnce() -> Counter) {
         self.0[outcome as usize].get_or_init(resolve).inc();
-    }
-}
-
-/// The status codes whose counters a request finds without a lock.
-const COMMON_CODES: [u16; 32] = [
-    200, 201, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409, 410, 412, 413,
-    415, 416, 422, 429, 431, 499, 500, 501, 502, 503, 504,
-];
-
-/// The requests of one listener that matched one route and went to one service.
-#[derive(Clone)]
-pub struct RequestSeries(Arc<RequestInner>);
-
-struct RequestInner {
-    requests: Arc<Family>,
-    durations: Arc<Family>,
-    /// Listener, route and service in one allocation.
-    names: Box<str>,
-    route: usize,
-    service: usize,
-    used: OnceLock<Box<Used>>,
-}
-
-/// What only a series that has seen a request needs.
-struct Used {
-    duration: Histogram,
-    codes: [OnceLock<Counter>; COMMON_CODES.len()],
-}
-
-impl RequestSeries {
-    pub(super) fn new(requests: Arc<Family>, durations: Arc<Family>, names: [&str; 3]) -> Self {
-        let [listener, route, _] = names;
-        Self(Arc::new(RequestInner {
-            requests,
-            durations,
-            route: listener.len(),
-            service: listener.len() + route.len(),
-            names: names.concat().into(),
-            used: OnceLock::new(),
-        }))
-    }
-
-    /// One more request: the status that the caller got, and the time from its head to the response's end.
-    pub fn record(&self, code: u16, duration: Duration) {
-        let used = self.0.used.get_or_init(|| self.0.first_use());
-        used.duration.record(duration);
-        match COMMON_CODES.binary_search(&code) {
-            Ok(index) => used.codes[index].get_or_init(|| self.0.counter(code)).inc(),
-            Err(_) => self.0.counter(code).inc(),
-        }
-    }
-}
-
-impl RequestInner {
-    fn names(&self) -> [&str; 3] {
-        [&self.names[..self.route], &self.names[self.route..self.service], &self.names[self.service..]]
-    }
-
-    fn first_use(&self) -> Box<Used> {
-        let [_, route, service] = self.names();
-        let duration = self.durations.histogram(&[route, service]);
-        Box::new(Used { duration, codes: [const { OnceLock::new() }; COMMON_CODES.len()] })
-    }
-
-    fn counter(&self, code: u16) -> Counter {
-        let [listener, route, service] = self.names();
-        self.requests.counter(&[listener, route, service, itoa::Buffer::new().format(code)])
     }
 }
 

@@ -8,8 +8,9 @@ use super::{
     arena::Arena,
     declared::{Id, TABLE},
     family::{ByLabel, Family},
-    handles::{EndpointSeries, ListenerSeries, RequestSeries, ServiceFamilies, ServiceSeries},
+    handles::{EndpointSeries, ListenerSeries, ServiceFamilies, ServiceSeries},
     process, render,
+    request_series::RequestSeries,
     series::{Counter, Gauge, Level},
 };
 
@@ -27,6 +28,7 @@ pub struct Metrics {
     pub config_last_reload_success: Level,
     errors: ByLabel<32>,
     families: Families,
+    arena: Arc<Arena>,
     /// Keeps the version's series.
     _build_info: Level,
 }
@@ -55,15 +57,16 @@ impl Metrics {
             config_last_reload_success: families.get(Id::ConfigLastReloadSuccess).level(&[]),
             errors: ByLabel::new(),
             families,
+            arena,
             _build_info: build_info,
         })
     }
 
-    /// What the requests of one listener, route and service count with.
+    /// What the requests of one listener, route and service count with, on the worker that asks.
     pub fn request_series(&self, listener: &str, route: &str, service: &str) -> RequestSeries {
         let requests = self.families.get(Id::Requests).clone();
         let durations = self.families.get(Id::RequestDuration).clone();
-        RequestSeries::new(requests, durations, [listener, route, service])
+        RequestSeries::new(self.arena.clone(), requests, durations, [listener, route, service])
     }
 
     /// What a service counts with.
@@ -141,12 +144,13 @@ mod tests {
     #[test]
     fn all_workers_count_into_the_same_series() {
         let metrics = Metrics::new(4);
-        let (requests, service) = (metrics.request_series("l", "r", "s"), metrics.service_series("s"));
+        let service = metrics.service_series("s");
         thread::scope(|scope| {
             for worker in 0..4 {
-                let (metrics, requests, service) = (&metrics, requests.clone(), &service);
+                let (metrics, service) = (&metrics, &service);
                 scope.spawn(move || {
                     enter_worker(worker);
+                    let requests = metrics.request_series("l", "r", "s");
                     for _ in 0..1000 {
                         service.in_flight.inc();
                         requests.record(200, Duration::from_millis(1));

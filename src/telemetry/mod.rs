@@ -13,13 +13,15 @@ pub mod log;
 mod metrics;
 mod process;
 mod render;
+mod request_series;
 mod series;
 mod trace;
 
 pub use access_line::write_time;
 pub use access_log::{AccessLog, Record};
 pub use arena::enter_worker;
-pub use handles::{AttemptOutcome, EndpointSeries, ListenerSeries, RequestSeries, ServiceSeries};
+pub use handles::{AttemptOutcome, EndpointSeries, ListenerSeries, ServiceSeries};
 pub use metrics::Metrics;
+pub use request_series::RequestSeries;
 pub use series::{Counter, Gauge, Held, Histogram, Level};
 pub use trace::{ensure_request_id, ensure_trace};

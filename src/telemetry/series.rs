@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::arena::Block;
+use super::arena::{Arena, Block, Place};
 
 /// A number that only grows.
 #[derive(Clone)]
@@ -25,6 +25,11 @@ impl Counter {
     /// `n` more.
     pub fn add(&self, n: u64) {
         self.0.add(0, n);
+    }
+
+    /// Where it is, for [`Arena::add_at`].
+    pub(super) fn place(&self) -> Place {
+        self.0.place()
     }
 
     /// The sum over all workers.
@@ -110,10 +115,12 @@ const BOUNDS: [u64; 18] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
-/// What is above every bound.
-const REST: usize = BOUNDS.len();
-/// Nanoseconds, of all observations.
-const SUM: usize = REST + 1;
+/// Slot of the nanoseconds of all observations: beside the buckets that most fall in, on the same cache line.
+const SUM: usize = 0;
+/// Slot of the first bucket.
+const FIRST: usize = 1;
+/// Slot of what is above every bound.
+const REST: usize = FIRST + BOUNDS.len();
 
 /// How long something took, in buckets.
 #[derive(Clone)]
@@ -131,7 +138,7 @@ pub(super) struct Distribution {
 
 impl Histogram {
     /// Slots of one series.
-    pub(super) const SLOTS: usize = SUM + 1;
+    pub(super) const SLOTS: usize = REST + 1;
 
     pub(super) fn new(block: Arc<Block>) -> Self {
         Self(block)
@@ -139,16 +146,18 @@ impl Histogram {
 
     /// One more that took `duration`.
     pub fn record(&self, duration: Duration) {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS.partition_point(|bound| bound * 1_000 < nanos);
-        self.0.add(bucket, 1);
-        self.0.add(SUM, nanos);
+        slots_of(duration, |offset, n| self.0.add(offset, n));
+    }
+
+    /// Where it is, for [`record_at`].
+    pub(super) fn place(&self) -> Place {
+        self.0.place()
     }
 
     pub(super) fn read(&self) -> Distribution {
         let mut count = 0;
         let below = |(offset, bound): (usize, &u64)| {
-            count += self.0.sum(offset);
+            count += self.0.sum(FIRST + offset);
             (*bound as f64 / 1e6, count)
         };
         let buckets = BOUNDS.iter().enumerate().map(below).collect();
@@ -156,11 +165,22 @@ impl Histogram {
     }
 }
 
+/// As [`Histogram::record`], to one that the caller keeps.
+pub(super) fn record_at(arena: &Arena, histogram: Place, duration: Duration) {
+    slots_of(duration, |offset, n| arena.add_at(histogram, offset, n));
+}
+
+fn slots_of(duration: Duration, add: impl Fn(usize, u64)) {
+    let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    add(FIRST + BOUNDS.partition_point(|bound| bound * 1_000 < nanos), 1);
+    add(SUM, nanos);
+}
+
 #[cfg(test)]
 mod tests {
     use std::thread;
 
-    use super::{super::arena::Arena, *};
+    use super::*;
     use crate::telemetry::enter_worker;
 
     fn block(arena: &Arc<Arena>, slots: usize) -> Arc<Block> {
