@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// A request allocates some thirty small things and frees them: see docs/decisions/0006-allocator.md.
+/// A request allocates some fifteen small things and frees them: see docs/decisions/0006-allocator.md.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

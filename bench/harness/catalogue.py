@@ -11,7 +11,7 @@ ALL = ["nginx", "haproxy", "envoy", "pingora", "towpath"]
 HTTP2 = ["nginx", "haproxy", "envoy", "towpath"]
 COST = ("us_per_request", "CPU us per request")
 PER_MIB = ("us_per_mib", "CPU us per MiB")
-ROUTES = [f"towpath {count}" for count in (1, 1_000, 10_000, 100_000)]
+ROUTES = [f"towpath {count}" for count in (1, 1_000, 10_000, 100_000)] + ["towpath 100000 calling 1000"]
 
 LOADS = {
     "http1": Load("(a) HTTP/1.1 keep-alive, small GET", ALL, closed_loop.http1, *COST),

@@ -6,12 +6,13 @@ from .cost import cpu_seconds, memory_kib
 from .proxies import LARGE_BUFFER, command, started, towpath_command
 
 WARM_SECONDS = 1  # connections to the backend are open, code is paged in
+CALLS_OF_A_WARM_SECOND = 15_000  # at least: each route is called once before the cost of calling it is measured
 BODY_MIB = 10
 
 
-def measured(stage, proxy, run):
+def measured(stage, proxy, run, warm=WARM_SECONDS):
     """(metrics, what the client did) of `run(seconds)`, which has been run before to warm up."""
-    run(WARM_SECONDS)
+    run(warm)
     before = cpu_seconds(proxy.pids)
     done = run(stage.options.seconds)
     user, system = (b - a for a, b in zip(before, cpu_seconds(proxy.pids)))
@@ -71,22 +72,23 @@ def new_connections(stage, contender):
 
 
 def routes(stage, contender):
-    """The contender's name ends in the number of routes."""
-    count = int(contender.split()[1])
+    """The contender's name has the number of routes, and how many of them are called if it is not all."""
+    count, *called = map(int, contender.removeprefix("towpath ").split(" calling "))
     config = stage.write(f"routes-{count}.toml", many.towpath_routes(stage, count))
-    turns = stage.write("turns", "\n".join(many.route_turns(count)) + "\n")
-    return with_memory(stage, config, turns)
+    turns = many.route_turns(count)[: called[0] if called else count]
+    return with_memory(stage, config, stage.write("turns", "\n".join(turns) + "\n"), len(turns))
 
 
 def services(stage, contender):
     config = stage.write("services.toml", many.towpath_services(stage, stage.options.services))
-    turns = stage.write("turns", "\n".join(many.service_turns()) + "\n")
-    return with_memory(stage, config, turns)
+    turns = many.service_turns()
+    return with_memory(stage, config, stage.write("turns", "\n".join(turns) + "\n"), len(turns))
 
 
-def with_memory(stage, config, turns):
+def with_memory(stage, config, turns, count):
     """towpath with this configuration, many hosts called in turn; also what it occupies before and after."""
     with started(stage, "towpath", towpath_command(stage, config)) as proxy:
         before = memory_kib(proxy.pids)
-        metrics, _ = measured(stage, proxy, lambda seconds: run_wrk(wrk(proxy.port, seconds, turns=turns), seconds))
+        warm = WARM_SECONDS + count // CALLS_OF_A_WARM_SECOND
+        metrics, _ = measured(stage, proxy, lambda seconds: run_wrk(wrk(proxy.port, seconds, turns=turns), seconds), warm)
         return dict(metrics, unused_kib=before, used_kib=memory_kib(proxy.pids))
