@@ -6,7 +6,7 @@
 //! idempotent method, a reused connection ended without a byte of response (RFC 9110 9.2.2, RFC 9113 8.7). This is
 //! counted, and not what a route's retry policy is about.
 
-use std::{rc::Rc, time::Duration};
+use std::{pin::pin, rc::Rc, time::Duration};
 
 use http::{Response, request::Parts};
 use tokio::time::{Instant, timeout_at};
@@ -184,9 +184,10 @@ impl Call {
     }
 
     async fn send(&self, lease: &mut Lease) -> Result<Response<Body>, SendError> {
-        let sending = lease.send(self.request(), &self.interim);
-        let Some(body) = self.body.as_ref().filter(|_| self.expects_continue) else { return sending.await };
-        tokio::pin!(sending);
+        let mut sending = pin!(lease.send(self.request(), &self.interim));
+        let Some(body) = self.body.as_ref().filter(|_| self.expects_continue) else {
+            return sending.await;
+        };
         tokio::select! {
             biased;
             result = &mut sending => return result,

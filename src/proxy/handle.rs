@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     Failure, Reason, ResponseBody, Worker,
-    attempt::{Answer, Call},
+    attempt::Call,
     exchange::{Caller, Exchange},
     failure::About,
     headers,
@@ -22,25 +22,29 @@ use crate::{
 };
 
 /// Answers `request`, which came from `caller`. Dropping the future or the response's body cancels it.
-pub async fn handle(
+///
+/// What needs no waiting happens in the call itself: the future, which is moved and kept for each request, has no room for it.
+pub fn handle(
     worker: &Rc<Worker>,
     caller: &Caller,
     request: Request<Body>,
     interim: &Interim,
-) -> Response<ResponseBody> {
+) -> impl Future<Output = Response<ResponseBody>> + use<> {
     let mut exchange = Exchange::begin(worker, caller, &request);
-    match serve(&mut exchange, request, interim).await {
-        Ok((answer, deadline)) => exchange.forward(answer, deadline),
-        Err(failure) => exchange.refuse(&failure),
+    let mut call = prepare(&mut exchange, request, interim);
+    async move {
+        match &mut call {
+            Err(failure) => exchange.refuse(failure),
+            Ok(call) => match call.run(&mut exchange).await {
+                Ok(answer) => exchange.forward(answer, call.deadline),
+                Err(failure) => exchange.refuse(&failure),
+            },
+        }
     }
 }
 
-/// The phases, in order.
-async fn serve(
-    exchange: &mut Exchange,
-    request: Request<Body>,
-    interim: &Interim,
-) -> Result<(Answer, Option<Instant>), Failure> {
+/// The phases up to the first attempt, in order.
+fn prepare(exchange: &mut Exchange, request: Request<Body>, interim: &Interim) -> Result<Call, Failure> {
     let target = Target::of(&request)?;
     let (mut parts, body) = request.into_parts();
     refuse_unservable(&parts)?;
@@ -53,7 +57,7 @@ async fn serve(
     let deadline = deadline(exchange, &parts, route);
     let expects_continue = expects_continue(&mut parts, &body);
     exchange.body = (!body.is_end_stream()).then(|| RequestBody::new(body, expects_continue));
-    let mut call = Call {
+    Ok(Call {
         worker: exchange.worker.clone(),
         backend,
         parts,
@@ -64,8 +68,7 @@ async fn serve(
         attempt_timeout: exchange.view.snapshot.routes[route].attempt_timeout,
         first_answer_timeout: exchange.view.snapshot.config.dns.first_answer_timeout,
         interim: interim.clone(),
-    };
-    Ok((call.run(exchange).await?, deadline))
+    })
 }
 
 fn refuse_unservable(parts: &Parts) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -162,37 +162,23 @@ impl Drop for Running {
 impl Streams {
     fn spawn(self: Rc<Self>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         self.running.set(self.running.get() + 1);
+        let interim = Interim::default();
+        let stream =
+            Stream { head_only: request.method() == Method::HEAD, interim: interim.clone(), respond };
+        let handling = match self.is_too_large(&request) {
+            true => Err(Failure::new(Reason::HeadersTooLarge, "the request's head is over the limits")),
+            false => {
+                let waits = request.headers().contains_key(EXPECT);
+                let request = request.map(|stream| body(stream, waits.then(|| interim.clone())));
+                // Boxed: each future that it is handed through would have room for it once more.
+                Ok(Box::pin(proxy::handle(&self.worker, &self.caller, request, &interim)))
+            }
+        };
         let running = Running(self);
         tokio::task::spawn_local(async move {
-            let streams = &running.0;
             // An error means that the caller has reset the stream or gone away.
-            let _ = streams.serve_one(request, respond).await;
+            let _ = stream.serve(&running.0, handling).await;
         });
-    }
-
-    async fn serve_one(
-        &self,
-        request: Request<RecvStream>,
-        mut respond: SendResponse<Bytes>,
-    ) -> Result<(), h2::Error> {
-        let head_only = request.method() == Method::HEAD;
-        let interim = Interim::default();
-        let response = if self.is_too_large(&request) {
-            let failure = Failure::new(Reason::HeadersTooLarge, "the request's head is over the limits");
-            proxy::refuse(&self.worker, &self.caller, &failure)
-        } else {
-            let waits = request.headers().contains_key(EXPECT);
-            let request = request.map(|stream| body(stream, waits.then(|| interim.clone())));
-            let mut handling = pin!(proxy::handle(&self.worker, &self.caller, request, &interim));
-            poll_fn(|cx| poll_response(cx, handling.as_mut(), &mut respond, &interim)).await?
-        };
-        let (mut parts, body) = response.into_parts();
-        if !parts.headers.contains_key(DATE) {
-            parts.headers.insert(DATE, self.worker.date());
-        }
-        let end = head_only || body.is_end_stream();
-        let stream = respond.send_response(Response::from_parts(parts, ()), end)?;
-        if end { Ok(()) } else { write_body(body, stream).await }
     }
 
     /// As RFC 9113 10.5.1 counts: 32 bytes for each field besides its name and value.
@@ -201,6 +187,35 @@ impl Streams {
         let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
         let target = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
         headers.len() > self.limits.header_count || bytes + target > self.limits.header_bytes
+    }
+}
+
+/// A stream, to its caller.
+struct Stream {
+    head_only: bool,
+    interim: Interim,
+    respond: SendResponse<Bytes>,
+}
+
+impl Stream {
+    async fn serve(
+        mut self,
+        streams: &Streams,
+        handling: Result<Pin<Box<impl Future<Output = Response<ResponseBody>>>>, Failure>,
+    ) -> Result<(), h2::Error> {
+        let response = match handling {
+            Err(failure) => proxy::refuse(&streams.worker, &streams.caller, &failure),
+            Ok(mut handling) => {
+                poll_fn(|cx| poll_response(cx, handling.as_mut(), &mut self.respond, &self.interim)).await?
+            }
+        };
+        let (mut parts, body) = response.into_parts();
+        if !parts.headers.contains_key(DATE) {
+            parts.headers.insert(DATE, streams.worker.date());
+        }
+        let end = self.head_only || body.is_end_stream();
+        let stream = self.respond.send_response(Response::from_parts(parts, ()), end)?;
+        if end { Ok(()) } else { write_body(body, stream).await }
     }
 }
 

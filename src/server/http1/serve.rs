@@ -175,7 +175,7 @@ impl Connection {
         self.interim.renew();
         let interim = self.interim.clone();
         let (worker, caller) = (self.worker.clone(), self.caller.clone());
-        // Boxed: an idle connection should not hold the five kilobytes that a request in progress takes.
+        // Boxed: an idle connection should not hold the kilobytes that a request in progress takes.
         let mut handling = Box::pin(proxy::handle(&worker, &caller, request, &interim));
         let mut began = false;
         poll_fn(|cx| {
