@@ -34,7 +34,7 @@ use crate::config::ServicePolicy;
 
 /// How long an upload may go on after its response before the connection is given up. A little longer than the owner of the
 /// request's body lets it, so that this ends first.
-const UPLOAD_LINGER: Duration = Duration::from_secs(3);
+pub(super) const UPLOAD_LINGER: Duration = Duration::from_secs(3);
 
 /// What a request needs of its connection.
 #[derive(Clone, Copy, Debug)]
