@@ -158,3 +158,47 @@ impl Hands {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::{config::ListenerKind, drain::Trigger, net::Address};
+
+    /// One worker, which is gone: what it gets is closed.
+    fn hands(metrics: &Arc<Metrics>) -> Hands {
+        let (worker, _) = WorkerHandle::new(0, metrics.clone());
+        Hands { workers: Arc::new([worker]), metrics: metrics.clone(), next: 0 }
+    }
+
+    #[tokio::test]
+    async fn the_last_look_ends_though_callers_come_without_a_pause() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let address = Address::Unix(path.clone());
+        let listener = Listener::bind(&address).unwrap().into_async().unwrap();
+        let metrics = Metrics::new(1);
+        let door = Arc::new(Door {
+            name: "one".into(),
+            kind: ListenerKind::Outgoing,
+            configured: address.clone(),
+            address,
+            drain: Trigger::new(),
+            series: metrics.listener_series("one"),
+        });
+        let coming = async {
+            loop {
+                UnixStream::connect(&path).unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            // So that somebody has come whenever it looks.
+            biased;
+            () = async { empty_queue(&listener, &door, &mut hands(&metrics)).await } => {}
+            () = sleep(Duration::from_secs(10)) => panic!("it goes on and on"),
+            () = coming => {}
+        }
+    }
+}

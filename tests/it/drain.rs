@@ -1,8 +1,6 @@
 //! Drain: no new connections, running requests finish, a deadline ends the rest.
 
 use std::{
-    io,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -125,30 +123,6 @@ async fn a_drain_under_load_fails_no_request() {
         assert!(daemon.join() < AT_ONCE);
         assert_eq!(backend.requests(), done.load(Ordering::Relaxed), "what the server saw was answered");
     }
-}
-
-/// Connects and leaves, again and again, until nobody listens any more.
-async fn come_back(address: SocketAddr) {
-    loop {
-        match TcpStream::connect(address).await {
-            // A reset leaves no port behind that waits.
-            Ok(stream) => socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_that_come_back_at_once_do_not_keep_the_listener_open() {
-    let (daemon, _backend) = started("20s").await;
-    let mut crowd = JoinSet::new();
-    for _ in 0..32 {
-        crowd.spawn(come_back(daemon.address()));
-    }
-    daemon.drain();
-    within("all are refused", crowd.join_all()).await;
-    assert!(daemon.join() < AT_ONCE);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
