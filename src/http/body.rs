@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::HeaderName;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 /// A request's or response's content, and its trailers.
@@ -156,10 +156,10 @@ pub async fn next_frame(body: &mut Body) -> Option<Result<Frame<Bytes>, BodyErro
     std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
 }
 
-/// Trailer fields that would change how the message was framed or routed if they were merged (RFC 9110 6.5.1).
-pub fn remove_forbidden_trailers(trailers: &mut HeaderMap) {
+/// Whether a trailer field would change how the message was framed or routed if it were merged (RFC 9110 6.5.1).
+pub fn is_forbidden_trailer(name: &HeaderName) -> bool {
     use http::header;
-    for name in [
+    [
         header::TRANSFER_ENCODING,
         header::CONTENT_LENGTH,
         header::HOST,
@@ -168,7 +168,6 @@ pub fn remove_forbidden_trailers(trailers: &mut HeaderMap) {
         header::TRAILER,
         header::UPGRADE,
         header::AUTHORIZATION,
-    ] {
-        trailers.remove(name);
-    }
+    ]
+    .contains(name)
 }

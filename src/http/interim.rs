@@ -16,6 +16,8 @@ use super::hop_by_hop;
 
 /// More than this wait for nobody: the rest is dropped, as a recipient may ignore any interim answer.
 const MAX_WAITING: usize = 16;
+/// More than this are not passed on for one request: nothing else bounds what waits for an HTTP/2 caller that does not read.
+const MAX_PASSED: u32 = 256;
 
 /// One request's queue of interim answers. Clones share it; all of them belong to one worker.
 #[derive(Clone, Default)]
@@ -26,6 +28,8 @@ struct Shared {
     /// Spares a look into the queue in the common case: no interim answers.
     any: Cell<bool>,
     waiting: RefCell<VecDeque<(StatusCode, HeaderMap)>>,
+    /// How many have been put in.
+    passed: Cell<u32>,
     /// The caller's connection.
     waker: RefCell<Option<Waker>>,
     /// The endpoint has said `100 Continue`.
@@ -53,9 +57,10 @@ impl Interim {
     }
 
     fn put_in(&self, status: StatusCode, headers: HeaderMap) {
-        if self.0.waiting.borrow().len() == MAX_WAITING {
+        if self.0.waiting.borrow().len() == MAX_WAITING || self.0.passed.get() == MAX_PASSED {
             return;
         }
+        self.0.passed.set(self.0.passed.get() + 1);
         self.0.waiting.borrow_mut().push_back((status, headers));
         self.0.any.set(true);
         wake(self.0.waker.borrow().clone());
@@ -88,6 +93,7 @@ impl Interim {
         match Rc::get_mut(&mut self.0) {
             Some(shared) => {
                 shared.any.set(false);
+                shared.passed.set(0);
                 shared.waiting.get_mut().clear();
                 shared.continued.set(false);
                 shared.continue_waker.take();
@@ -125,6 +131,21 @@ mod tests {
         let taken = std::iter::from_fn(|| interim.pop()).count();
         assert_eq!(taken, MAX_WAITING);
         assert!(interim.pop().is_none());
+    }
+
+    #[test]
+    fn no_request_passes_on_more_than_its_share() {
+        let mut interim = Interim::default();
+        let passed = |interim: &Interim| {
+            let one = || {
+                interim.push(StatusCode::EARLY_HINTS, HeaderMap::new());
+                interim.pop()
+            };
+            std::iter::from_fn(one).take(MAX_PASSED as usize + 5).count()
+        };
+        assert_eq!(passed(&interim), MAX_PASSED as usize);
+        interim.renew();
+        assert_eq!(passed(&interim), MAX_PASSED as usize, "the next request has its own");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    time::sleep,
+    time::{Instant, sleep, timeout},
 };
 
 use super::worker::WorkerHandle;
@@ -19,6 +19,9 @@ use crate::{
 /// After an error that only time mends; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long the queue of a socket that is to be closed is emptied. Callers that are sent away come back at once, so that it may
+/// never be found empty.
+const LAST_LOOK: Duration = Duration::from_millis(100);
 
 /// Accepts connections.
 pub struct Acceptor {
@@ -116,8 +119,18 @@ async fn accept(listener: AsyncListener, mut door: watch::Receiver<Arc<Door>>, m
         }
     }
     let last_door = door.borrow().clone();
-    while let Ok(Ok(accepted)) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
-        hands.over(accepted, &last_door);
+    empty_queue(&listener, &last_door, &mut hands).await;
+}
+
+/// Takes what the kernel's queue holds, for a moment.
+async fn empty_queue(listener: &AsyncListener, door: &Arc<Door>, hands: &mut Hands) {
+    let until = Instant::now() + LAST_LOOK;
+    while Instant::now() < until {
+        match timeout(Duration::ZERO, listener.accept()).await {
+            Ok(Ok(accepted)) => hands.over(accepted, door),
+            Ok(Err(error)) if concerns_one_connection(&error) => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
     }
 }
 
@@ -142,6 +155,50 @@ impl Hands {
         let order = (0..count).map(|offset| (self.next + offset) % count);
         if let Some(least) = order.min_by_key(|index| self.workers[*index].connections()) {
             self.workers[least].take(accepted, door.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::{config::ListenerKind, drain::Trigger, net::Address};
+
+    /// One worker, which is gone: what it gets is closed.
+    fn hands(metrics: &Arc<Metrics>) -> Hands {
+        let (worker, _) = WorkerHandle::new(0, metrics.clone());
+        Hands { workers: Arc::new([worker]), metrics: metrics.clone(), next: 0 }
+    }
+
+    #[tokio::test]
+    async fn the_last_look_ends_though_callers_come_without_a_pause() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let address = Address::Unix(path.clone());
+        let listener = Listener::bind(&address).unwrap().into_async().unwrap();
+        let metrics = Metrics::new(1);
+        let door = Arc::new(Door {
+            name: "one".into(),
+            kind: ListenerKind::Outgoing,
+            configured: address.clone(),
+            address,
+            drain: Trigger::new(),
+            series: metrics.listener_series("one"),
+        });
+        let coming = async {
+            loop {
+                UnixStream::connect(&path).unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            // So that somebody has come whenever it looks.
+            biased;
+            () = async { empty_queue(&listener, &door, &mut hands(&metrics)).await } => {}
+            () = sleep(Duration::from_secs(10)) => panic!("it goes on and on"),
+            () = coming => {}
         }
     }
 }

@@ -5,11 +5,11 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::{
     Reason as Reset, RecvStream, SendStream,
     server::{Builder, Connection, SendResponse},
@@ -28,13 +28,13 @@ use super::{members::Membership, timer::Timer};
 use crate::{
     config::Limits,
     http::{Body, BodyError, Interim, body::Http2Body},
-    net::SharedStream,
+    net::{SharedStream, poll_read_some},
     proxy::{self, Caller, Failure, Reason, ResponseBody, Worker},
 };
 
 /// A stream's share of the receive window.
 const STREAM_WINDOW: u32 = 65_535;
-/// A caller that runs no stream has this long to acknowledge a GOAWAY.
+/// A caller that runs no stream has this long to acknowledge a GOAWAY, and then to close.
 const LEAVE_LINGER: Duration = Duration::from_secs(2);
 /// Beyond the limit on heads, so that one just over it gets an answer of ours instead of a reset.
 const HEAD_SLACK: usize = 16 * 1024;
@@ -50,7 +50,8 @@ pub(super) async fn serve(
     membership: Rc<Membership>,
 ) {
     let limits = worker.view().snapshot.config.limits.clone();
-    let handshake = builder(&limits).handshake::<_, Bytes>(Replayed { first: preface, stream });
+    let handshake =
+        builder(&limits).handshake::<_, Bytes>(Replayed { first: preface, stream: stream.clone() });
     let mut connection = match timeout(limits.head_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(%error, "an HTTP/2 handshake failed"),
@@ -62,9 +63,26 @@ pub(super) async fn serve(
         match poll_fn(|cx| waiting.poll_accept(cx, &mut connection, &streams, &membership)).await {
             Some(Ok((request, respond))) => streams.clone().spawn(request, respond),
             Some(Err(error)) => return tracing::debug!(%error, "an HTTP/2 connection ended in an error"),
-            None => return,
+            None => break,
         }
     }
+    drop(connection);
+    linger(stream).await;
+}
+
+/// Closes so that the caller can read the last GOAWAY: it may have sent a request meanwhile, and a socket that is closed with
+/// unread bytes is reset.
+async fn linger(mut stream: SharedStream) {
+    // The caller may be gone already, which is as good.
+    let _ = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await;
+    let mut skipped = BytesMut::new();
+    let skipping = poll_fn(|cx| {
+        while let Ok(1..) = ready!(poll_read_some(&stream, cx, &mut skipped)) {
+            skipped.clear();
+        }
+        Poll::Ready(())
+    });
+    let _ = timeout(LEAVE_LINGER, skipping).await;
 }
 
 fn builder(limits: &Limits) -> Builder {

@@ -15,13 +15,13 @@ use bytes::Bytes;
 use h2::{Reason, SendStream, client::SendRequest};
 use http::{Request, Response};
 use http_body::Body as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     connect::MAX_STREAMS,
     error::{CallerFault, SendError, Sent, describe},
     outgoing::Outgoing,
-    pool::EndpointPool,
+    pool::{EndpointPool, UPLOAD_LINGER},
 };
 use crate::http::{Body, Interim, body::Http2Body};
 
@@ -119,7 +119,10 @@ impl Http2Stream {
     pub(super) fn finish(mut self) {
         if let Some(mut upload) = self.upload.take().filter(|upload| !upload.is_finished()) {
             tokio::task::spawn_local(async move {
-                let _ = (&mut upload).await;
+                // Nothing wakes an upload that waits for a window. What is still under way when the place is given back is
+                // stopped.
+                let _ = timeout(UPLOAD_LINGER, &mut upload).await;
+                upload.abort();
                 drop(self);
             });
         }

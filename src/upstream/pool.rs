@@ -14,9 +14,13 @@ use std::{
     collections::HashMap,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use super::{
     connect,
@@ -27,6 +31,10 @@ use super::{
     target::{Target, Version},
 };
 use crate::config::ServicePolicy;
+
+/// How long an upload may go on after its response before the connection is given up. A little longer than the owner of the
+/// request's body lets it, so that this ends first.
+pub(super) const UPLOAD_LINGER: Duration = Duration::from_secs(3);
 
 /// What a request needs of its connection.
 #[derive(Clone, Copy, Debug)]
@@ -246,8 +254,9 @@ impl EndpointPool {
         } else if connection.is_uploading() {
             // Whoever owns the request's body lets it end, or ends it.
             tokio::task::spawn_local(async move {
-                connection.uploaded().await;
-                if connection.is_over() {
+                // Nothing wakes an upload that the endpoint does not read.
+                let ended = timeout(UPLOAD_LINGER, connection.uploaded()).await.is_ok();
+                if ended && connection.is_over() {
                     self.put_idle(connection);
                 }
             });

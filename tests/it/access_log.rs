@@ -79,7 +79,7 @@ over_both_protocols! {
 
 over_both_protocols! {
     async fn a_request_that_towpath_answers_has_the_reason(speaks: Speaks) {
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let nobody = crate::support::ports::reserved();
         let logged = Logged::start(&one_service("http1", &[nobody]).replace("\"*\"", "\"svc\""));
         let mut client = Client::connect(logged.daemon.address(), speaks).await;
         client.ask(get("svc", "/")).await;

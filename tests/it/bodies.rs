@@ -55,7 +55,8 @@ async fn one_gib_both_ways(protocol: &str, speaks: Speaks) {
     running.store(false, Ordering::Relaxed);
     let growth = watching.await.unwrap().saturating_sub(before);
     assert_eq!(received, GIB);
-    assert!(ahead < 64 << 20, "{ahead} bytes were under way at once");
+    // The kernel holds up to 36 MiB for each of the four ways (`tcp_rmem`, `tcp_wmem`), by its own measure.
+    assert!(ahead < 256 << 20, "{ahead} bytes were under way at once");
     assert!(growth < 192 << 20, "{growth} bytes of growth"); // other tests run in this process
 }
 

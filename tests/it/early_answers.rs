@@ -169,14 +169,17 @@ async fn ignoring(keys: &str) -> (RawServer, Daemon) {
 async fn a_body_that_comes_along_with_its_expectation_waits_for_no_permission() {
     let (server, daemon) = ignoring("").await;
     let mut client = Raw::connect(daemon.address()).await;
-    let start = Instant::now();
     client.send(format!("{EXPECTING}body")).await;
     let mut upstream = server.accept().await;
-    assert_eq!(upstream.read_request().await.1, b"body");
+    let (head, body) = upstream.read_request().await;
+    assert_eq!(
+        (head.field("expect").as_str(), body.as_slice()),
+        ("", &b"body"[..]),
+        "nobody waits for a 100"
+    );
     upstream.send(DONE).await;
     let response = client.read_response().await;
     assert_eq!((response.status, response.text().as_str()), (200, "ok"));
-    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
 }
 
 /// The caller withholds its body until it hears 100; says how long that took.
@@ -203,7 +206,7 @@ async fn withhold(server: RawServer, daemon: &Daemon) -> Duration {
 async fn a_caller_is_told_to_go_on_when_the_server_says_nothing() {
     let (server, daemon) = ignoring("").await;
     let waited = withhold(server, &daemon).await;
-    assert!((Duration::from_millis(500)..Duration::from_secs(3)).contains(&waited), "{waited:?}");
+    assert!(waited >= Duration::from_millis(500), "{waited:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

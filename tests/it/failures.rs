@@ -3,13 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Answer, Backend, Client, Daemon, RawServer, Speaks, client, daemon::one_service, eventually, get, within,
+    Answer, Backend, Client, Daemon, RawServer, Speaks, client, daemon::one_service, eventually, get,
+    ports::reserved, within,
 };
-
-/// An address where nobody listens.
-fn nobody() -> std::net::SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
 
 /// Status, `towpath-error` and the five keys of the body.
 fn assert_failure(answer: &Answer, status: u16, reason: &str, route: Option<&str>, service: Option<&str>) {
@@ -26,7 +22,7 @@ fn assert_failure(answer: &Answer, status: u16, reason: &str, route: Option<&str
 
 over_both_protocols! {
     async fn an_unknown_host_is_no_route(speaks: Speaks) {
-        let toml = one_service("http1", &[nobody()]).replace("\"*\"", "\"known\"");
+        let toml = one_service("http1", &[reserved()]).replace("\"*\"", "\"known\"");
         let daemon = Daemon::start(&toml);
         let mut client = Client::connect(daemon.address(), speaks).await;
         let answer = client.ask(get("unknown", "/").header("x-request-id", "mine")).await;
@@ -40,7 +36,7 @@ over_both_protocols! {
 over_both_protocols! {
     async fn an_endpoint_that_refuses_is_connect_failed(speaks: Speaks) {
         for protocol in ["http1", "http2"] {
-            let daemon = Daemon::start(&one_service(protocol, &[nobody()]));
+            let daemon = Daemon::start(&one_service(protocol, &[reserved()]));
             let answer = client::ask(daemon.address(), speaks, get("svc", "/")).await;
             assert_failure(&answer, 502, "connect_failed", Some("all"), Some("echo"));
             daemon.metric_becomes("errors_total", &[("reason", "connect_failed")], 1.0).await;
@@ -156,7 +152,7 @@ over_both_protocols! {
 over_both_protocols! {
     async fn a_request_that_comes_back_is_loop_detected(speaks: Speaks) {
         let listener = "[[listeners]]\nname = \"outgoing\"\nkind = \"outgoing\"\nlisten = \"127.0.0.1:PORT\"\n";
-        let port = nobody().port().to_string();
+        let port = reserved().port().to_string();
         let address = format!("127.0.0.1:{port}").parse().unwrap();
         for protocol in ["http1", "http2"] {
             let daemon = Daemon::start(&(listener.replace("PORT", &port) + &one_service(protocol, &[address])));

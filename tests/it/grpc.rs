@@ -187,7 +187,7 @@ async fn a_failure_of_towpath_is_trailers_only_to_a_grpc_caller() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_server_that_cannot_be_reached_is_unavailable_to_a_grpc_caller() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = crate::support::ports::reserved();
     let daemon = Daemon::start(&one_service("auto", &[free]));
     let answer = by_hand(&daemon, "/test.Echo/Unary", &[]).await;
     assert_trailers_only(&answer, Code::Unavailable, "connect_failed");

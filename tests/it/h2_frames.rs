@@ -323,3 +323,28 @@ async fn a_header_block_without_end_does_not_grow_for_ever() {
     assert_eq!(backend.requests(), 0);
     daemon.metric_becomes("connections", &[], 0.0).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_request_that_crosses_the_last_goaway_costs_nobody_that_goaway() {
+    let (daemon, _backend) = started("http1").await;
+    let mut client = Frames::connect(daemon.address()).await;
+    client.send(HEADERS, END_STREAM | END_HEADERS, 1, &request("GET", "/", &[])).await;
+    assert_eq!(client.next_of(&[HEADERS]).await.payload[0], OK);
+    daemon.drain();
+    client.next_of(&[GOAWAY]).await;
+    let ping = client.next_of(&[PING]).await;
+    client.send(PING, ACK, 0, &ping.payload).await;
+    assert_eq!(
+        client.next_of(&[GOAWAY]).await.payload[..4],
+        1u32.to_be_bytes(),
+        "the last stream that is served"
+    );
+    for stream in [3, 5, 7] {
+        let crossing = frame(HEADERS, END_STREAM | END_HEADERS, stream, &request("GET", "/", &[]));
+        client.raw.try_send(crossing).await.expect("the daemon still reads");
+        // So that a reset would have come back before the next.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let (_, end) = client.raw.read_to_end().await;
+    assert!(end.is_ok(), "{end:?}");
+}

@@ -23,6 +23,7 @@ mod grpc;
 mod h2_frames;
 mod host_services;
 mod http1;
+mod http1_upstream;
 mod http2;
 mod limits;
 mod listeners;

@@ -1,17 +1,15 @@
 //! The metrics of the contract: each appears after the traffic that it is about, with its labels and its value.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::collections::BTreeMap;
 
 use crate::support::{
     Answer, Backend, Client, Daemon, Raw, RawServer, Speaks, call, client,
     daemon::{one_service, service, sum_of_series},
     dns::DnsServer,
-    eventually, get, within,
+    eventually, get,
+    ports::reserved,
+    within,
 };
-
-fn nobody() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
 
 /// Name, type and labels.
 const CONTRACT: &[(&str, &str, &[&str])] = &[
@@ -105,7 +103,7 @@ async fn every_metric_of_the_contract_appears_with_its_labels() {
         route("broken"),
         route("named"),
         service("echo", "http1", &[backend.address]),
-        service("broken", "http1", &[nobody(), nobody()]),
+        service("broken", "http1", &[reserved(), reserved()]),
         backend.address.port()
     );
     let daemon = Daemon::start(&toml);
@@ -171,7 +169,7 @@ async fn attempts_that_fail_are_counted_by_how() {
         )
     };
     let services = [
-        service("refused", "http1", &[nobody()]),
+        service("refused", "http1", &[reserved()]),
         service("reset", "http1", &[server.address]),
         service("echo", "http1", &[backend.address]),
     ];
@@ -200,7 +198,7 @@ async fn attempts_that_fail_are_counted_by_how() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn requests_that_are_sent_again_are_counted_by_why() {
     let backend = Backend::start("one").await;
-    let toml = one_service("http1", &[nobody(), backend.address]) + "balancer = \"round-robin\"\n";
+    let toml = one_service("http1", &[reserved(), backend.address]) + "balancer = \"round-robin\"\n";
     let daemon = Daemon::start(&toml);
     let mut client = Client::connect(daemon.address(), Speaks::Http1).await;
     for _ in 0..4 {

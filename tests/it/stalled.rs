@@ -91,7 +91,7 @@ async fn streams_that_nobody_reads_do_not_stop_other_callers_of_the_same_server(
         let start = Instant::now();
         let answer = client::ask(daemon.address(), speaks, get("svc", "/bytes?n=300000")).await;
         assert_eq!((answer.status, answer.body.len()), (200, 300_000));
-        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
     }
     drop(stalled);
     daemon.metric_becomes("requests_in_flight", &[], 0.0).await;
@@ -115,7 +115,7 @@ async fn an_idle_http2_caller_that_answers_no_ping_is_closed() {
         let said = caller.next_of(&[GOAWAY, PING]).await;
         assert!(start.elapsed() > Duration::from_millis(250), "{said:?} after {:?}", start.elapsed());
         caller.raw.read_to_close().await;
-        assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
         daemon.metric_becomes("connections", &[], 0.0).await;
     }
 }

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::http::{BodyError, body::remove_forbidden_trailers};
+use crate::http::{BodyError, body::is_forbidden_trailer};
 
 /// A size line may carry extensions that nobody uses; more than this is an attack (CVE-2023-39326 and its kin).
 const MAX_LINE: usize = 256;
@@ -161,9 +161,10 @@ fn trailers(block: &Bytes) -> Result<HeaderMap, BodyError> {
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| bad())?;
         let value = HeaderValue::from_maybe_shared(block.slice_ref(field.value)).map_err(|_| bad())?;
-        trailers.append(name, value);
+        if !is_forbidden_trailer(&name) {
+            trailers.append(name, value);
+        }
     }
-    remove_forbidden_trailers(&mut trailers);
     Ok(trailers)
 }
 

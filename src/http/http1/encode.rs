@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use crate::http::body::is_forbidden_trailer;
+
 /// A chunk's size line needs at most this: sixteen digits and CRLF.
 const SIZE_LINE: usize = 18;
 
@@ -67,11 +69,13 @@ pub fn size_line(buffer: &mut Vec<u8>, length: usize) {
     buffer.extend_from_slice(b"\r\n");
 }
 
-/// Writes the last chunk and the trailers.
+/// Writes the last chunk and the trailers, without those that a recipient could take for the head's.
 pub fn last_chunk(buffer: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     buffer.extend_from_slice(b"0\r\n");
-    if let Some(trailers) = trailers {
-        fields(buffer, trailers);
+    for (name, value) in trailers.into_iter().flatten() {
+        if !is_forbidden_trailer(name) {
+            field(buffer, name, value);
+        }
     }
     end(buffer);
 }

@@ -81,8 +81,8 @@ fn parse(head: &Bytes, to_head: bool) -> Result<ResponseHead, &'static str> {
         &mut fields,
     );
     match parsed {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err("its response's head is cut short"),
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        Ok(_) => return Err("its response's head is cut short"),
         Err(httparse::Error::TooManyHeaders) => return Err("its response has too many fields"),
         Err(_) => return Err("its response is not HTTP/1.1"),
     }
@@ -122,7 +122,10 @@ fn content(
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else {
         return Ok(match length {
-            _ if has_none(status, to_head) => (Content::Done, true),
+            // RFC 9110 8.6: a 204 has no length. One that declares content might also send it.
+            _ if has_none(status, to_head) => {
+                (Content::Done, status != StatusCode::NO_CONTENT || length.is_none_or(|length| length == 0))
+            }
             Some(length) => (Content::length(length), true),
             None => (Content::UntilClose, false),
         });
@@ -133,7 +136,7 @@ fn content(
     }
     headers.remove(CONTENT_LENGTH);
     if has_none(status, to_head) {
-        return Ok((Content::Done, length.is_none()));
+        return Ok((Content::Done, length.is_none() && status != StatusCode::NO_CONTENT));
     }
     // RFC 9112 6.1: in an answer of version 1.0, the framing is faulty.
     Ok((Content::chunked(), length.is_none() && version == Version::HTTP_11))
@@ -193,11 +196,14 @@ mod tests {
             (format!("{:?}", head.content), head.keep_alive)
         };
         let chunked = format!("{:?}", Content::chunked());
-        let cases: [(&str, &str, bool); 12] = [
+        let cases: [(&str, &str, bool); 15] = [
             ("HTTP/1.1 200 OK\r\ncontent-length: 5", "Length(5)", true),
             ("HTTP/1.1 200 OK\r\ncontent-length: 0", "Done", true),
             ("HTTP/1.1 200 OK\r\nx-a: 1", "UntilClose", false),
             ("HTTP/1.1 204 No Content\r\nx-a: 1", "Done", true),
+            ("HTTP/1.1 204 No Content\r\ncontent-length: 0", "Done", true),
+            ("HTTP/1.1 204 No Content\r\ncontent-length: 5", "Done", false),
+            ("HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked", "Done", false),
             ("HTTP/1.1 304 Not Modified\r\ncontent-length: 5", "Done", true),
             ("HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked", &chunked, true),
             ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 5", &chunked, false),

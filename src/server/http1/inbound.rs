@@ -102,7 +102,7 @@ impl Inbound {
         };
         match state.body {
             Content::Done => Body::Empty,
-            _ => Body::other(InboundBody(self.clone())),
+            _ => Body::other(InboundBody { inbound: self.clone(), over: false }),
         }
     }
 
@@ -254,31 +254,42 @@ impl State {
 }
 
 /// The body of the present request.
-struct InboundBody(Inbound);
+struct InboundBody {
+    inbound: Inbound,
+    /// All of it has been taken: what `inbound` holds from now on is the next request's.
+    over: bool,
+}
 
 impl HttpBody for InboundBody {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.0.0.borrow_mut().poll_body(cx)
+        let this = &mut *self;
+        if this.over {
+            return Poll::Ready(None);
+        }
+        let mut state = this.inbound.0.borrow_mut();
+        let poll = state.poll_body(cx);
+        this.over = state.body.is_done();
+        poll
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_done()
+        self.over
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.0.borrow().body.size_hint()
+        if self.over { SizeHint::with_exact(0) } else { self.inbound.0.borrow().body.size_hint() }
     }
 }
 
 impl Drop for InboundBody {
     fn drop(&mut self) {
         // The connection may be waiting for this to be gone; when it runs, it is.
-        self.0.0.borrow().wake();
+        self.inbound.0.borrow().wake();
     }
 }

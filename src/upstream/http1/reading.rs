@@ -29,6 +29,8 @@ pub(super) struct Reading {
     size: ReadSize,
     /// The endpoint keeps the connection after the present response.
     keep: bool,
+    /// Interim answers to the present request have come.
+    interim_came: bool,
 }
 
 /// Why there is no response.
@@ -50,6 +52,7 @@ impl Reading {
             content: Content::Done,
             size: ReadSize::default(),
             keep: true,
+            interim_came: false,
         }
     }
 
@@ -60,20 +63,20 @@ impl Reading {
         to_head: bool,
         interim: &Interim,
     ) -> Poll<Result<ResponseHead, NoResponse>> {
-        let mut any = false;
         loop {
             while let Some(head) = self.take_head(to_head).map_err(NoResponse::Malformed)? {
                 if !head.parts.status.is_informational() {
+                    self.interim_came = false;
                     return Poll::Ready(Ok(head));
                 }
                 if head.parts.status == http::StatusCode::SWITCHING_PROTOCOLS {
                     let what = "it switched protocols without being asked to";
                     return Poll::Ready(Err(NoResponse::Malformed(what)));
                 }
-                any = true;
+                self.interim_came = true;
                 interim.push(head.parts.status, head.parts.headers);
             }
-            any |= !self.buffer.is_empty();
+            let any = self.interim_came || !self.buffer.is_empty();
             match ready!(poll_read_some(&self.stream, cx, &mut self.buffer)) {
                 Ok(0) => return Poll::Ready(Err(NoResponse::Closed(any))),
                 Err(error) => return Poll::Ready(Err(NoResponse::Failed(any, error))),
@@ -152,28 +155,76 @@ impl Reading {
 /// The content of the response whose head was last read.
 pub(super) fn body(reading: &Rc<RefCell<Reading>>) -> Body {
     let whole = reading.borrow_mut().take_whole();
-    whole.unwrap_or_else(|| Body::other(ResponseContent(reading.clone())))
+    whole.unwrap_or_else(|| Body::other(ResponseContent { reading: reading.clone(), over: false }))
 }
 
 /// Content that is still arriving.
-struct ResponseContent(Rc<RefCell<Reading>>);
+struct ResponseContent {
+    reading: Rc<RefCell<Reading>>,
+    /// All of it has been taken: what `reading` holds from now on is another request's.
+    over: bool,
+}
 
 impl HttpBody for ResponseContent {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.0.borrow_mut().poll_content(cx)
+        let this = &mut *self;
+        if this.over {
+            return Poll::Ready(None);
+        }
+        let mut reading = this.reading.borrow_mut();
+        let poll = reading.poll_content(cx);
+        this.over = reading.content.is_done();
+        poll
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.borrow().content.is_done()
+        self.over
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.borrow().content.size_hint()
+        if self.over { SizeHint::with_exact(0) } else { self.reading.borrow().content.size_hint() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::{http::body::next_frame, net::Stream};
+
+    async fn head(reading: &Rc<RefCell<Reading>>) -> ResponseHead {
+        let interim = Interim::default();
+        let head = std::future::poll_fn(|cx| reading.borrow_mut().poll_head(cx, false, &interim)).await;
+        head.unwrap_or_else(|_| panic!("no response"))
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_over_takes_nothing_of_the_next_response() {
+        let (near, far) = tokio::net::UnixStream::pair().unwrap();
+        let mut far = far.into_std().unwrap();
+        let reading = Rc::new(RefCell::new(Reading::new(SharedStream::new(Stream::Unix(near)))));
+        far.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfi").unwrap();
+        head(&reading).await;
+        let mut first = body(&reading);
+        far.write_all(b"rst").unwrap();
+        let mut length = 0;
+        while length < 5 {
+            length += next_frame(&mut first).await.unwrap().unwrap().data_ref().unwrap().len();
+        }
+        far.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsec").unwrap();
+        head(&reading).await;
+        assert!(first.is_end_stream());
+        assert!(next_frame(&mut first).await.is_none());
+        let mut second = body(&reading);
+        assert_eq!(second.size_hint().exact(), Some(9));
+        let frame = next_frame(&mut second).await.unwrap().unwrap();
+        assert_eq!(frame.data_ref().map(|data| &data[..]), Some(&b"sec"[..]));
     }
 }

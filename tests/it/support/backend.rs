@@ -40,7 +40,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{body, body::Body};
+use super::{body, body::Body, eventually};
 
 /// A running server; it ends with every connection when this is dropped.
 pub struct Backend {
@@ -104,7 +104,7 @@ impl Backend {
     }
 
     async fn with(name: &str, address: SocketAddr, max_streams: Option<u32>) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+        let listener = bind(address).await;
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             name: name.into(),
@@ -148,6 +148,19 @@ impl Backend {
     pub fn close_connections(&self) {
         self.shared.order.send_replace(Order::Stop);
     }
+}
+
+/// Tries again for a while: a connection of another test may have the port of a backend that is to come back.
+async fn bind(address: SocketAddr) -> TcpListener {
+    let mut listener = TcpListener::bind(address).await;
+    eventually(&format!("{address} is free"), async || {
+        if listener.is_err() {
+            listener = TcpListener::bind(address).await;
+        }
+        listener.is_ok()
+    })
+    .await;
+    listener.unwrap()
 }
 
 impl Drop for Backend {

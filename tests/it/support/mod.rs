@@ -10,6 +10,8 @@ pub mod daemon;
 pub mod dns;
 pub mod frames;
 pub mod grpc;
+pub mod load;
+pub mod ports;
 pub mod process;
 pub mod raw;
 pub mod wait;

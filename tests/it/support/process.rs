@@ -2,12 +2,13 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
-    net::SocketAddr,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -148,8 +149,23 @@ impl Process {
     }
 }
 
+impl Process {
+    /// What it says of itself, without a runtime: one of a failed test may do nothing more.
+    fn last_words(&self) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(self.admin)?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(b"GET /api/status HTTP/1.0\r\nhost: localhost\r\n\r\n")?;
+        let mut status = String::new();
+        stream.read_to_string(&mut status)?;
+        Ok(status)
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the daemon's log:\n{}\n/api/status: {:?}", self.log(), self.last_words());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
