@@ -5,6 +5,7 @@
 //! into the types of `checked.rs`, which is all that the rest of the program sees.
 
 mod addresses;
+mod blocks;
 mod check;
 pub mod checked;
 mod definition;
@@ -16,6 +17,7 @@ mod keys;
 mod load;
 mod meaning;
 mod outline;
+mod piecewise;
 mod problems;
 mod reference;
 
@@ -34,7 +36,8 @@ pub use checked::*;
 pub use environment::Environment;
 
 pub use full::full_toml;
-pub use load::{load, parse, parse_in};
+pub use load::{load, parse, parse_in, reload, reparse};
+pub use piecewise::Memory;
 pub use problems::Problems;
 pub use reference::reference_markdown;
 pub use schema::schema;
