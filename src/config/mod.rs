@@ -2,7 +2,8 @@
 //!
 //! `keys/` defines every key once. From that definition come the reading of a file (`tree.rs`), its defaults
 //! (`section.rs`), the JSON Schema, `config/full.toml` and `docs/configuration.md`. `meaning.rs` turns what was read
-//! into the types of `checked.rs`, which is all that the rest of the program sees.
+//! into the types of `checked.rs`, which is all that the rest of the program sees. Large files are read block by block,
+//! and again only where they changed (`piecewise.rs`).
 
 mod addresses;
 mod blocks;
