@@ -25,7 +25,7 @@ use crate::{
     net::Address,
     server::{Acceptor, WorkerHandle, WorkerSeed},
     service::Service,
-    snapshot::{DoorCommand, ReloadRequest, Reloader, Seen, Wiring},
+    snapshot::{DoorCommand, Reader, ReloadRequest, Reloader, Seen, Wiring},
     telemetry::{Metrics, log::LogControl},
 };
 
@@ -59,6 +59,7 @@ impl Node {
     /// # Errors
     /// As [`Node::start`].
     pub fn start_with_log(source: Source, log: Option<LogControl>) -> Result<Self, String> {
+        let mut source = Reader::new(source);
         let config = source.read()?;
         let admin = bind_admin(config.admin.listen);
         let admin_address = admin.as_ref().map_or(config.admin.listen, |(_, address)| *address);
@@ -135,7 +136,7 @@ struct Control {
 }
 
 impl Control {
-    fn run(self, source: Source, config: Config, started: &std_mpsc::SyncSender<Result<Seen, String>>) {
+    fn run(self, source: Reader, config: Config, started: &std_mpsc::SyncSender<Result<Seen, String>>) {
         let runtime = match local_runtime() {
             Ok(runtime) => runtime,
             Err(error) => return tell(started, Err(format!("cannot make a runtime: {error}"))),
@@ -151,7 +152,7 @@ impl Control {
         });
     }
 
-    fn start(self, source: Source, config: Config) -> Result<(Running, Seen), String> {
+    fn start(self, source: Reader, config: Config) -> Result<(Running, Seen), String> {
         let workers = config.node.workers.get();
         let (acceptor, commands) = mpsc::unbounded_channel();
         let (made, to_follow) = mpsc::unbounded_channel();

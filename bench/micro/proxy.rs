@@ -16,7 +16,7 @@ use tokio::{
 use towpath::{
     drain::Trigger,
     server::{Acceptor, WorkerHandle, WorkerSeed},
-    snapshot::{DoorCommand, Reloader, Seen, Source, Wiring},
+    snapshot::{DoorCommand, Reader, Reloader, Seen, Source, Wiring},
     telemetry::Metrics,
 };
 
@@ -42,7 +42,7 @@ fn worker_with_caller(peer: &mut Peer) -> (Seen, WorkerSeed) {
     let (acceptor, commands) = mpsc::unbounded_channel();
     let (made, _made) = mpsc::unbounded_channel();
     let wiring = Wiring { metrics: metrics.clone(), acceptor, made };
-    let source = Source::Text { name: "micro.toml".to_owned(), text: configuration(peer) };
+    let mut source = Reader::new(Source::Text { name: "micro.toml".to_owned(), text: configuration(peer) });
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     let (handle, seed) = WorkerHandle::new(0, metrics.clone());
     let seen = runtime.expect("a runtime can be made").block_on(async {

@@ -183,7 +183,8 @@ pub fn listener(config: &Config, name: Option<&str>) -> Result<usize, String> {
 
 /// Answers from a configuration alone.
 pub fn offline(config: &Config, listener: usize, question: &Question) -> Explanation {
-    let rules = config.routes.iter().enumerate().filter(|(_, rule)| rule.listeners.contains(&listener));
+    let routes = config.routes.iter().map(|rule| &**rule).enumerate();
+    let rules = routes.filter(|(_, rule)| rule.listeners.contains(&listener));
     explain(config, &Router::new(rules), listener, question)
 }
 

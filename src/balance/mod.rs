@@ -4,6 +4,7 @@
 //! used. Endpoint sets, load counters and the worker-local state's place are left to `service/`.
 
 mod least_request;
+mod queue;
 mod round_robin;
 mod weights;
 

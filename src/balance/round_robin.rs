@@ -1,13 +1,20 @@
 //! Round robin: endpoints in turn, each as often as its weight says, heavy ones spread out rather than in a row.
 //!
-//! Unequal weights follow the smooth weighted round robin that nginx made known: every usable endpoint earns its weight
-//! per pick, the richest is picked and pays what all of them earned. The state belongs to one worker and one endpoint
-//! set: a new set starts anew.
+//! Small sets of unequal weights follow the smooth weighted round robin that nginx made known: every endpoint earns its
+//! weight per pick, the richest is picked and pays what all of them earned. That comes to a cycle, which is written down
+//! once. Large sets have no cycle worth writing down: their endpoints queue for the moment at which each is due
+//! (`queue.rs`). The state belongs to one worker and one endpoint set: a new set starts anew.
 
-use super::weights::{Weights, below};
+use super::{
+    queue::Queue,
+    weights::{Weights, below},
+};
 
 /// Picks skipped at most so that workers start at different places of the cycle: bounds the cost of a new set.
 const MAX_HEAD_START: u64 = 64;
+
+/// What writing down a cycle may cost, in steps of a nanosecond or so.
+const MAX_CYCLE_STEPS: u64 = 4096;
 
 /// Whose turn it is among one endpoint set, as one worker sees it.
 #[derive(Clone, Debug)]
@@ -16,13 +23,8 @@ pub struct RoundRobin(Turns);
 #[derive(Clone, Debug)]
 enum Turns {
     Equal { len: usize, next: usize },
-    Weighted(Box<[Earner]>),
-}
-
-#[derive(Clone, Debug)]
-struct Earner {
-    weight: i64,
-    credit: i64,
+    Cycle { endpoints: Box<[u32]>, next: usize },
+    Queue(Queue),
 }
 
 impl RoundRobin {
@@ -33,13 +35,17 @@ impl RoundRobin {
             let next = below(random, weights.len() as u64) as usize;
             return Self(Turns::Equal { len: weights.len(), next });
         }
-        let earners = |endpoint| Earner { weight: weights.weight(endpoint) as i64, credit: 0 };
-        let mut earners: Box<[Earner]> = (0..weights.len()).map(earners).collect();
-        let cycle: u64 = (0..weights.len()).map(|endpoint| weights.weight(endpoint)).sum();
-        for _ in 0..below(random, cycle.min(MAX_HEAD_START)) {
-            richest(&mut earners, |_| true);
+        let weights = reduced(weights);
+        let cycle: u64 = weights.iter().sum();
+        let skipped = below(random, cycle.min(MAX_HEAD_START)) as usize;
+        if cycle.saturating_mul(weights.len() as u64) <= MAX_CYCLE_STEPS {
+            return Self(Turns::Cycle { endpoints: smooth(&weights), next: skipped });
         }
-        Self(Turns::Weighted(earners))
+        let mut queue = Queue::new(&weights);
+        for _ in 0..skipped {
+            queue.pick(|_| true);
+        }
+        Self(Turns::Queue(queue))
     }
 
     /// The endpoint whose turn it is; one that is not usable loses its turn. None when none is usable.
@@ -50,28 +56,44 @@ impl RoundRobin {
                 *next = if picked + 1 == *len { 0 } else { picked + 1 };
                 Some(picked)
             }
-            Turns::Weighted(earners) => richest(earners, usable),
+            Turns::Cycle { endpoints, next } => {
+                let mut turns = (*next..endpoints.len()).chain(0..*next);
+                let turn = turns.find(|&turn| usable(endpoints[turn] as usize))?;
+                *next = if turn + 1 == endpoints.len() { 0 } else { turn + 1 };
+                Some(endpoints[turn] as usize)
+            }
+            Turns::Queue(queue) => queue.pick(usable),
         }
     }
 }
 
-/// One round: every usable endpoint earns its weight; the richest, the first of several, pays the sum.
-fn richest(earners: &mut [Earner], usable: impl Fn(usize) -> bool) -> Option<usize> {
-    let mut paid = 0;
-    let mut best: Option<(usize, i64)> = None;
-    for (endpoint, earner) in earners.iter_mut().enumerate() {
-        if earner.weight == 0 || !usable(endpoint) {
-            continue;
+/// Each endpoint's weight over their greatest common divisor: the same turns in the shortest cycle.
+fn reduced(weights: &Weights) -> Vec<u64> {
+    let weights: Vec<u64> = (0..weights.len()).map(|endpoint| weights.weight(endpoint)).collect();
+    let divisor = weights.iter().copied().fold(0, common_divisor).max(1);
+    weights.into_iter().map(|weight| weight / divisor).collect()
+}
+
+fn common_divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { common_divisor(b, a % b) }
+}
+
+/// One cycle: in each round every endpoint earns its weight; the richest, the first of several, pays the sum.
+fn smooth(weights: &[u64]) -> Box<[u32]> {
+    let cycle: i64 = weights.iter().sum::<u64>() as i64;
+    let mut credits = vec![0; weights.len()];
+    let round = |_| {
+        let mut richest = 0;
+        for (endpoint, weight) in weights.iter().enumerate() {
+            credits[endpoint] += *weight as i64;
+            if credits[endpoint] > credits[richest] {
+                richest = endpoint;
+            }
         }
-        earner.credit += earner.weight;
-        paid += earner.weight;
-        if best.is_none_or(|(_, credit)| earner.credit > credit) {
-            best = Some((endpoint, earner.credit));
-        }
-    }
-    let (picked, _) = best?;
-    earners[picked].credit -= paid;
-    Some(picked)
+        credits[richest] -= cycle;
+        richest as u32
+    };
+    (0..cycle).map(round).collect()
 }
 
 #[cfg(test)]
@@ -127,6 +149,22 @@ mod tests {
         assert_eq!(picks(&mut turns, 70, |endpoint| endpoint != 0).len(), 70);
         let back = picks(&mut turns, 7, |_| true);
         assert_eq!(back.iter().filter(|picked| **picked == 0).count(), 5);
+    }
+
+    #[test]
+    fn weights_with_a_common_divisor_take_the_turns_of_their_shares() {
+        assert_eq!(first_picks(&[500, 100, 100], 0, 14), first_picks(&[5, 1, 1], 0, 14));
+    }
+
+    #[test]
+    fn large_sets_take_turns_by_weight_as_well() {
+        let weights: Vec<u32> = (0..1000).map(|endpoint| endpoint % 7).collect();
+        let cycle = weights.iter().sum::<u32>() as usize;
+        let picks = first_picks(&weights, u64::MAX, 2 * cycle);
+        for (endpoint, weight) in weights.iter().enumerate() {
+            let count = picks.iter().filter(|picked| **picked == endpoint).count();
+            assert_eq!(count, 2 * *weight as usize, "{endpoint}");
+        }
     }
 
     #[test]

@@ -88,6 +88,11 @@ impl<'a> Known<'a> {
         }
     }
 
+    /// The same with these services.
+    pub(super) fn with_services(self, services: impl Iterator<Item = &'a str>) -> Self {
+        Self { services: services.collect(), ..self }
+    }
+
     /// The listeners that a route names exist.
     pub(super) fn listeners(&self, route: Section<'_>, report: &mut Report) {
         for node in route.list("listeners") {

@@ -32,9 +32,9 @@ pub struct Config {
     /// In file order; at least one.
     pub listeners: Vec<Listener>,
     /// In file order, which breaks ties of precedence.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// By name.
-    pub services: BTreeMap<Name, Service>,
+    pub services: BTreeMap<Name, Arc<Service>>,
 }
 
 /// Who this node is.
@@ -136,7 +136,7 @@ pub enum ListenerKind {
 }
 
 /// One rule: which requests, and where they go.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Unique.
     pub name: Name,
@@ -166,7 +166,7 @@ pub enum HostPattern {
 }
 
 /// All of an entry must hold.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
     /// Any path when silent.
     pub path: Option<PathMatch>,
@@ -212,6 +212,10 @@ impl PartialEq for PathMatch {
     }
 }
 
+impl Eq for PathMatch {}
+
+impl Eq for ValueMatch {}
+
 impl PartialEq for ValueMatch {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
@@ -224,7 +228,7 @@ impl PartialEq for ValueMatch {
 }
 
 /// One share of a route's requests.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
     /// Where the share goes.
     pub target: BackendTarget,
@@ -233,7 +237,7 @@ pub struct Backend {
 }
 
 /// Where a share goes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendTarget {
     /// A configured service: a key of [`Config::services`].
     Service(Name),
@@ -255,7 +259,7 @@ pub struct HostTemplate {
 }
 
 /// A name, where its endpoints come from, and its policies.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Where endpoints come from.
     pub source: Source,
@@ -264,7 +268,7 @@ pub struct Service {
 }
 
 /// Where endpoints come from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A and AAAA records of `host`, all on one port.
     Dns {
@@ -278,7 +282,7 @@ pub enum Source {
 }
 
 /// An endpoint written in the file.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FixedEndpoint {
     /// Unique within its service.
     pub address: SocketAddr,

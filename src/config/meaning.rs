@@ -3,7 +3,7 @@
 //! Routes and services have files of their own. Where something is wrong, a problem is in the report and the value
 //! made here is never used.
 
-use std::{num::NonZeroUsize, path::Path};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::Path};
 
 use super::{
     check,
@@ -22,6 +22,20 @@ use super::{
 use crate::net::Address;
 
 /// The whole configuration. Relative paths start at `directory`, which is absolute.
+pub(super) fn whole(
+    root: Section<'_>,
+    directory: &Path,
+    environment: &Environment,
+    report: &mut Report,
+) -> Config {
+    let mut config = config(root, directory, environment, report);
+    config.services = service_meaning::services(root, report);
+    config.routes = route_meaning::routes(root, &config.listeners, report);
+    check::names(root.list("routes"), &keys::ROUTE, report);
+    config
+}
+
+/// The same without routes and services.
 pub(super) fn config(
     root: Section<'_>,
     directory: &Path,
@@ -29,9 +43,6 @@ pub(super) fn config(
     report: &mut Report,
 ) -> Config {
     let listeners = listeners(root, directory, report);
-    let services = service_meaning::services(root, report);
-    let routes = route_meaning::routes(root, &listeners, report);
-    check::names(root.list("routes"), &keys::ROUTE, report);
     Config {
         node: node(root.table("node"), environment),
         admin: admin(root.table("admin")),
@@ -41,8 +52,8 @@ pub(super) fn config(
         access_log: access_log(root.table("access_log"), directory),
         host_services: host_services(root.table("host_services")),
         listeners,
-        routes,
-        services,
+        routes: Vec::new(),
+        services: BTreeMap::new(),
     }
 }
 

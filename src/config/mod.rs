@@ -2,9 +2,11 @@
 //!
 //! `keys/` defines every key once. From that definition come the reading of a file (`tree.rs`), its defaults
 //! (`section.rs`), the JSON Schema, `config/full.toml` and `docs/configuration.md`. `meaning.rs` turns what was read
-//! into the types of `checked.rs`, which is all that the rest of the program sees.
+//! into the types of `checked.rs`, which is all that the rest of the program sees. Large files are read block by block,
+//! and again only where they changed (`piecewise.rs`).
 
 mod addresses;
+mod blocks;
 mod check;
 pub mod checked;
 mod definition;
@@ -16,6 +18,7 @@ mod keys;
 mod load;
 mod meaning;
 mod outline;
+mod piecewise;
 mod problems;
 mod reference;
 
@@ -34,7 +37,8 @@ pub use checked::*;
 pub use environment::Environment;
 
 pub use full::full_toml;
-pub use load::{load, parse, parse_in};
+pub use load::{load, parse, parse_in, reload, reparse};
+pub use piecewise::Memory;
 pub use problems::Problems;
 pub use reference::reference_markdown;
 pub use schema::schema;

@@ -1,5 +1,7 @@
 //! What was read -> routes.
 
+use std::sync::Arc;
+
 use super::{
     check,
     checked::{
@@ -14,20 +16,37 @@ use super::{
 };
 
 /// Every route, in file order.
-pub(super) fn routes(root: Section<'_>, listeners: &[Listener], report: &mut Report) -> Vec<Route> {
-    let defaults = root.table("defaults");
-    let per_host = service_meaning::policy(defaults.table("service"));
-    let known = check::Known::of(root);
-    let mut routes = Vec::new();
-    for node in root.list("routes") {
-        let route = Section::new(&keys::ROUTE, node).or(defaults.table("route"));
-        known.services(route, report);
-        known.listeners(route, report);
-        check::weights(route, report);
-        let listeners = listeners_of(root, route, listeners, report);
-        routes.push(self::route(route, listeners, &per_host));
+pub(super) fn routes(root: Section<'_>, listeners: &[Listener], report: &mut Report) -> Vec<Arc<Route>> {
+    let routes = Routes::new(root, listeners, check::Known::of(root));
+    root.list("routes").iter().map(|node| Arc::new(routes.read(node, report))).collect()
+}
+
+/// What the rest of a file says to its routes.
+pub(super) struct Routes<'a> {
+    root: Section<'a>,
+    listeners: &'a [Listener],
+    known: check::Known<'a>,
+    defaults: Section<'a>,
+    per_host: ServicePolicy,
+}
+
+impl<'a> Routes<'a> {
+    /// Of the file `root`, with these listeners; `known`: what routes may name.
+    pub(super) fn new(root: Section<'a>, listeners: &'a [Listener], known: check::Known<'a>) -> Self {
+        let defaults = root.table("defaults");
+        let per_host = service_meaning::policy(defaults.table("service"));
+        Self { root, listeners, known, defaults: defaults.table("route"), per_host }
     }
-    routes
+
+    /// One route.
+    pub(super) fn read(&self, node: &Node, report: &mut Report) -> Route {
+        let route = Section::new(&keys::ROUTE, node).or(self.defaults);
+        self.known.services(route, report);
+        self.known.listeners(route, report);
+        check::weights(route, report);
+        let listeners = listeners_of(self.root, route, self.listeners, report);
+        self::route(route, listeners, &self.per_host)
+    }
 }
 
 fn route(route: Section<'_>, listeners: Vec<usize>, per_host: &ServicePolicy) -> Route {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use super::{
@@ -15,17 +16,27 @@ use super::{
 };
 
 /// Every service, by name.
-pub(super) fn services(root: Section<'_>, report: &mut Report) -> BTreeMap<Name, Service> {
-    let defaults = root.table("defaults").table("service");
+pub(super) fn services(root: Section<'_>, report: &mut Report) -> BTreeMap<Name, Arc<Service>> {
+    let defaults = defaults(root);
     let mut services = BTreeMap::new();
     for (name, node) in root.map("services") {
-        let section = Section::new(&keys::SERVICE, node).or(defaults);
-        check::endpoints(section, report);
-        if let Some(source) = source(section) {
-            services.insert(name.as_str().into(), Service { source, policy: policy(section) });
+        if let Some(service) = service(node, defaults, report) {
+            services.insert(name.as_str().into(), Arc::new(service));
         }
     }
     services
+}
+
+/// What services are like that are silent.
+pub(super) fn defaults(root: Section<'_>) -> Section<'_> {
+    root.table("defaults").table("service")
+}
+
+/// One service, unless its source is wrong.
+pub(super) fn service(node: &Node, defaults: Section<'_>, report: &mut Report) -> Option<Service> {
+    let section = Section::new(&keys::SERVICE, node).or(defaults);
+    check::endpoints(section, report);
+    Some(Service { source: source(section)?, policy: policy(section) })
 }
 
 fn source(section: Section<'_>) -> Option<Source> {

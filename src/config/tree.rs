@@ -97,6 +97,15 @@ pub(super) fn read(def: &'static TableDef, tree: &DeTable<'_>, paths: Paths, rep
     Node { at: 0, path: String::new(), data: Data::Table(entries) }
 }
 
+/// Reads the value of one key, without paths.
+pub(super) fn read_entry(
+    key: &'static Key,
+    value: &Spanned<DeValue<'_>>,
+    report: &mut Report,
+) -> Option<Node> {
+    Reader { report, paths: Paths::Unnamed }.value(&key.kind, value, "")
+}
+
 /// Reads a value that the definition itself holds: a default or an example.
 pub(super) fn read_own(kind: &'static Kind, text: &str, path: &str, report: &mut Report) -> Option<Node> {
     let value = DeValue::parse(text).ok()?;

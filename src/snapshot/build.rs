@@ -56,7 +56,7 @@ fn services(config: &Config, previous: Option<&Snapshot>, metrics: &Arc<Metrics>
         .collect();
     // Another resolver may give other answers, so discovery starts anew; the endpoints stay until it has some.
     let same_dns = previous.is_none_or(|previous| previous.config.dns == config.dns);
-    let service = |(name, service): (&Name, &config::Service)| match old.get(name) {
+    let service = |(name, service): (&Name, &Arc<config::Service>)| match old.get(name) {
         Some(old) if same_dns && old.source == service.source && old.policy == service.policy => {
             (*old).clone()
         }
@@ -87,7 +87,8 @@ fn route(rule: &config::Route, services: &HashMap<&Name, usize>) -> Route {
 }
 
 fn listener_routes(config: &Config, listener: usize) -> ListenerRoutes {
-    let rules = config.routes.iter().enumerate().filter(|(_, rule)| rule.listeners.contains(&listener));
+    let routes = config.routes.iter().map(|rule| &**rule).enumerate();
+    let rules = routes.filter(|(_, rule)| rule.listeners.contains(&listener));
     ListenerRoutes { name: config.listeners[listener].name.clone(), router: Router::new(rules) }
 }
 

@@ -9,10 +9,12 @@ mod doors;
 mod host_services;
 mod picture;
 mod reload;
+mod source;
 mod view;
 
 pub use doors::{Door, DoorCommand};
 pub use host_services::{Full, HostServices};
 pub use picture::{Backend, ListenerRoutes, Route, Snapshot};
-pub use reload::{Attempt, ReloadRequest, Reloaded, Reloader, Seen, Source, Wiring};
+pub use reload::{Attempt, ReloadRequest, Reloaded, Reloader, Seen, Wiring};
+pub use source::{Reader, Source};
 pub use view::{BackendView, View};

@@ -3,7 +3,6 @@
 //! Everything that can fail comes before the swap, so a reload either happens whole or changes nothing.
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -15,42 +14,15 @@ use super::{
     build::{self, Shared},
     doors::{Door, DoorCommand, Doors, Plan},
     picture::{Backend, Snapshot},
+    source::Reader,
 };
 use crate::{
-    config::{self, Config, HostTemplate},
+    config::{Config, HostTemplate},
     discovery::Resolver,
     published::Published,
     service::{self, Service},
     telemetry::{AccessLog, Metrics},
 };
-
-/// Where a node's configuration comes from.
-#[derive(Clone, Debug)]
-pub enum Source {
-    /// A file, read again at each reload.
-    File(PathBuf),
-    /// A text that was compiled in or made by a test; `name` stands for the file in messages.
-    Text {
-        /// Stands for the file in messages.
-        name: String,
-        /// The TOML.
-        text: String,
-    },
-}
-
-impl Source {
-    /// Reads and checks it.
-    ///
-    /// # Errors
-    /// Every problem, a line each.
-    pub fn read(&self) -> Result<Config, String> {
-        match self {
-            Self::File(path) => config::load(path),
-            Self::Text { name, text } => config::parse(text, name.as_ref()),
-        }
-        .map_err(|problems| problems.to_string().trim_end().to_owned())
-    }
-}
 
 /// What a reload did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +50,7 @@ pub struct Attempt {
 
 /// Asks the control thread for a reload.
 pub struct ReloadRequest {
-    /// Replaces the text of a [`Source::Text`].
+    /// Replaces the text of a [`super::Source::Text`].
     pub text: Option<String>,
     /// Where the outcome goes.
     pub reply: oneshot::Sender<Result<Reloaded, String>>,
@@ -107,7 +79,7 @@ pub struct Wiring {
 
 /// Puts configurations into force. Lives on the control thread.
 pub struct Reloader {
-    source: Source,
+    source: Reader,
     seen: Seen,
     doors: Doors,
     shared: Shared,
@@ -120,11 +92,11 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Puts the first configuration into force.
+    /// Puts the first configuration into force, which was read from `source`.
     ///
     /// # Errors
     /// What could not be bound or built, a line each.
-    pub fn start(source: Source, config: Config, wiring: Wiring) -> Result<Self, String> {
+    pub fn start(source: Reader, config: Config, wiring: Wiring) -> Result<Self, String> {
         let host_services = Arc::new(HostServices::new(wiring.metrics.clone(), wiring.made));
         let shared = Shared { metrics: wiring.metrics.clone(), host_services };
         let mut doors = Doors::new(wiring.acceptor, wiring.metrics);
@@ -153,7 +125,7 @@ impl Reloader {
         &self.seen
     }
 
-    /// Reads the configuration again; `text` replaces that of a [`Source::Text`].
+    /// Reads the configuration again; `text` replaces that of a [`super::Source::Text`].
     ///
     /// # Errors
     /// Every problem, a line each; the old configuration stays in force.
@@ -161,8 +133,8 @@ impl Reloader {
         if self.draining {
             return Err("the node is draining: nothing is reloaded".to_owned());
         }
-        if let (Source::Text { text: old, .. }, Some(new)) = (&mut self.source, text) {
-            *old = new;
+        if let Some(text) = text {
+            self.source.replace(text);
         }
         let outcome = self.source.read().and_then(|config| self.apply(config));
         match &outcome {
