@@ -59,7 +59,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Http2(body) => body.0.is_end_stream(),
+            Self::Http2(body) => body.ended,
             Self::Other(body) => body.is_end_stream(),
         }
     }
@@ -68,7 +68,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Http2(body) if body.0.is_end_stream() => SizeHint::with_exact(0),
+            Self::Http2(body) if body.ended => SizeHint::with_exact(0),
             Self::Http2(_) => SizeHint::default(),
             Self::Other(body) => body.size_hint(),
         }
@@ -87,23 +87,31 @@ impl fmt::Debug for Body {
 }
 
 /// The receiving half of an HTTP/2 stream. Its window opens again as pieces are taken out.
-pub struct Http2Body(h2::RecvStream);
+pub struct Http2Body {
+    stream: h2::RecvStream,
+    /// Nothing more is to come, as of the last look: each takes the lock of the whole connection.
+    ended: bool,
+}
 
 impl Http2Body {
     /// Reads what `stream` receives.
     pub fn new(stream: h2::RecvStream) -> Self {
-        Self(stream)
+        Self { ended: stream.is_end_stream(), stream }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match ready!(self.0.poll_data(cx)) {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        match ready!(self.stream.poll_data(cx)) {
             Some(Ok(bytes)) => {
                 // Fails only when the stream is gone, which the next poll reports.
-                let _ = self.0.flow_control().release_capacity(bytes.len());
+                let _ = self.stream.flow_control().release_capacity(bytes.len());
+                self.ended = self.stream.is_end_stream();
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Some(Err(error)) => Poll::Ready(Some(Err(BodyError::from_h2(error)))),
-            None => match ready!(self.0.poll_trailers(cx)) {
+            None => match ready!(self.stream.poll_trailers(cx)) {
                 Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                 Ok(None) => Poll::Ready(None),
                 Err(error) => Poll::Ready(Some(Err(BodyError::from_h2(error)))),

@@ -14,8 +14,8 @@ use super::SharedStream;
 
 /// Read at once while nothing is known about what comes.
 const SMALL: usize = 16 * 1024;
-/// Read at once from a peer that fills what it is given.
-const LARGE: usize = 64 * 1024;
+/// Read at once, at most, from a peer that fills what it is given.
+const LARGE: usize = 256 * 1024;
 
 thread_local! {
     /// What a worker reads into first: an idle connection holds no buffer of its own.
@@ -36,11 +36,19 @@ pub fn poll_read_some(
     })
 }
 
-/// How much is read at once for content. After a read that brought as much as was asked for, the next may be large and
-/// gets memory of its own. Small reads get none, or a slow peer would hold a large buffer for each of its bytes.
-#[derive(Debug, Default)]
+/// How much is read at once for content: twice as much after each read that brought all that was asked for, up to
+/// [`LARGE`], in memory of its own. A large answer costs half as much with few large reads as with many small ones
+/// (docs/decisions/0011). A read that brings less than [`SMALL`] begins anew, or a slow peer would hold a large buffer for each of its
+/// bytes.
+#[derive(Debug)]
 pub struct ReadSize {
-    fast: bool,
+    next: usize,
+}
+
+impl Default for ReadSize {
+    fn default() -> Self {
+        Self { next: SMALL }
+    }
 }
 
 impl ReadSize {
@@ -52,14 +60,18 @@ impl ReadSize {
         buffer: &mut BytesMut,
         wanted: u64,
     ) -> Poll<io::Result<usize>> {
-        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).min(LARGE);
-        let count = if self.fast && wanted > SMALL {
-            buffer.reserve(wanted);
+        let size = usize::try_from(wanted).unwrap_or(usize::MAX).min(self.next);
+        let count = if size > SMALL {
+            buffer.reserve(size);
             ready!(stream.poll_read_into(cx, buffer))?
         } else {
             ready!(poll_read_some(stream, cx, buffer))?
         };
-        self.fast = count >= SMALL;
+        if count >= size {
+            self.next = (self.next * 2).min(LARGE);
+        } else if count < SMALL {
+            self.next = SMALL;
+        }
         Poll::Ready(Ok(count))
     }
 }

@@ -35,7 +35,7 @@ impl Worker {
     /// A worker that reads `snapshot`. To be made on its own thread.
     pub fn new(index: usize, snapshot: &Published<Snapshot>, metrics: Arc<Metrics>) -> Self {
         let snapshot = snapshot.reader();
-        let view = Rc::new(View::new((*snapshot.get()).clone()));
+        let view = Rc::new(View::new((*snapshot.get()).clone(), None));
         Self {
             index,
             metrics,
@@ -53,7 +53,8 @@ impl Worker {
         let now = self.snapshot.get();
         let mut view = self.view.borrow_mut();
         if !Arc::ptr_eq(&view.snapshot, &now) {
-            let old = std::mem::replace(&mut *view, Rc::new(View::new((*now).clone())));
+            let new = Rc::new(View::new((*now).clone(), Some(&view)));
+            let old = std::mem::replace(&mut *view, new);
             let lacks = |listener: &ListenerRoutes| now.listener(&listener.name).is_none();
             if old.snapshot.listeners.iter().any(lacks) {
                 self.leaving.borrow_mut().push((Instant::now(), old));

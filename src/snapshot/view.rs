@@ -3,7 +3,7 @@
 //! Everything here is made on first use and found again without a lock.
 
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
     rc::Rc,
     sync::Arc,
@@ -24,7 +24,11 @@ pub struct View {
     /// What all workers share.
     pub snapshot: Arc<Snapshot>,
     services: Vec<OnceCell<Rc<BackendView>>>,
-    routes: Vec<OnceCell<Chunk>>,
+    routes: Routes,
+    /// Those of the view before this one, for a while.
+    previous: RefCell<Option<Routes>>,
+    /// Sweeps since this view was made.
+    age: Cell<u32>,
     /// By position of the backend, host and port.
     host_services: RefCell<hashbrown::HashMap<HostKey, Rc<BackendView>, RandomState>>,
     /// Of requests that matched no route, by listener.
@@ -96,15 +100,27 @@ impl RouteView {
 /// Routes whose views are made together, so that a snapshot of very many costs a worker little at first.
 const CHUNK: usize = 64;
 
-type Chunk = Box<[OnceCell<RouteView>]>;
+/// The views of routes, by number.
+type Routes = Rc<[OnceCell<Box<[OnceCell<RouteView>]>>]>;
+
+/// For so many sweeps a view hands on what its routes count in. A reload of very many routes would else make the first
+/// request of each look its series up again, all within a moment.
+const HANDED_ON: u32 = 5;
 
 impl View {
-    /// A view for the calling worker.
-    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+    /// A view for the calling worker. `previous` is the one that it replaces.
+    pub fn new(snapshot: Arc<Snapshot>, previous: Option<&Self>) -> Self {
         let services = std::iter::repeat_with(OnceCell::new).take(snapshot.services.len()).collect();
-        let routes =
-            std::iter::repeat_with(OnceCell::new).take(snapshot.routes.len().div_ceil(CHUNK)).collect();
-        Self { snapshot, services, routes, host_services: RefCell::default(), unrouted: RefCell::default() }
+        let chunks = snapshot.routes.len().div_ceil(CHUNK);
+        Self {
+            routes: std::iter::repeat_with(OnceCell::new).take(chunks).collect(),
+            previous: RefCell::new(previous.map(|previous| previous.routes.clone())),
+            age: Cell::new(0),
+            snapshot,
+            services,
+            host_services: RefCell::default(),
+            unrouted: RefCell::default(),
+        }
     }
 
     /// The service behind backend `share` of route `route`, for a request through `listener` to `host` and `port`.
@@ -124,12 +140,7 @@ impl View {
         match &self.snapshot.routes[route].backends[share] {
             Backend::Service(index) => {
                 let backend = self.service(*index);
-                self.route(route).get_or_init(|| RouteView {
-                    listener: listener as u32,
-                    share: share as u32,
-                    backend: backend.clone(),
-                    series: new_series(&self.snapshot, listener, route, &backend.view),
-                });
+                self.route(route).get_or_init(|| self.route_view(listener, route, share, &backend));
                 Ok(backend)
             }
             Backend::PerHost(template) => {
@@ -151,6 +162,26 @@ impl View {
             Some(known) => known.series.record(status, duration),
             None => backend.series(&self.snapshot, listener, route).record(status, duration),
         }
+    }
+
+    fn route_view(
+        &self,
+        listener: usize,
+        route: usize,
+        share: usize,
+        backend: &Rc<BackendView>,
+    ) -> RouteView {
+        let snapshot = &self.snapshot;
+        let names =
+            [&*snapshot.listeners[listener].name, &*snapshot.routes[route].name, &*backend.view.service.name];
+        let previous = self.previous.borrow();
+        let known =
+            previous.as_ref().and_then(|routes| routes.get(route / CHUNK)?.get()?[route % CHUNK].get());
+        let series = match known.filter(|known| known.series.is_of(names)) {
+            Some(known) => known.series.clone(),
+            None => new_series(snapshot, listener, route, &backend.view),
+        };
+        RouteView { listener: listener as u32, share: share as u32, backend: backend.clone(), series }
     }
 
     fn route(&self, route: usize) -> &OnceCell<RouteView> {
@@ -201,5 +232,9 @@ impl View {
     /// Lets go of the services that are no longer to be found under their name. To be called about once a second.
     pub fn sweep(&self) {
         self.host_services.borrow_mut().retain(|_, backend| !backend.view.service.is_retired());
+        self.age.set(self.age.get().saturating_add(1));
+        if self.age.get() == HANDED_ON {
+            self.previous.replace(None);
+        }
     }
 }

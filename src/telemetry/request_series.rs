@@ -6,6 +6,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -16,14 +17,16 @@ use super::{
     series::{Counter, Histogram, record_at},
 };
 
-/// The requests of one listener that matched one route and went to one service, as one worker counts them.
+/// The requests of one listener that matched one route and went to one service, as one worker counts them. Clones count in the
+/// same series.
+#[derive(Clone)]
 pub struct RequestSeries {
     arena: Arc<Arena>,
     /// None before the first request.
     duration: Cell<Option<Place>>,
     /// The status that was counted last, and where.
     last: Cell<(u16, Option<Place>)>,
-    rest: Box<Rest>,
+    rest: Rc<Rest>,
 }
 
 /// What most requests need not look at.
@@ -51,7 +54,12 @@ impl RequestSeries {
             duration: RefCell::default(),
             codes: RefCell::default(),
         };
-        Self { arena, duration: Cell::new(None), last: Cell::new((0, None)), rest: Box::new(rest) }
+        Self { arena, duration: Cell::new(None), last: Cell::new((0, None)), rest: Rc::new(rest) }
+    }
+
+    /// Whether these are the listener, route and service whose requests count here.
+    pub fn is_of(&self, names: [&str; 3]) -> bool {
+        self.rest.names.iter().zip(names).all(|(own, name)| **own == *name)
     }
 
     /// One more request: the status that the caller got, and the time from its head to the response's end.
