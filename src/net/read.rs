@@ -37,7 +37,7 @@ pub fn poll_read_some(
 }
 
 /// How much is read at once for content: twice as much after each read that brought all that was asked for, up to
-/// [`LARGE`], in memory of its own. A large answer costs half as much with few large reads as with many small ones
+/// [`LARGE`], in memory of its own. A large answer cost a quarter less with reads of 256 KiB than of 64
 /// (docs/decisions/0011). A read that brings less than [`SMALL`] begins anew, or a slow peer would hold a large buffer for each of its
 /// bytes.
 #[derive(Debug)]
