@@ -75,3 +75,30 @@ impl ReadSize {
         Poll::Ready(Ok(count))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, io::Write};
+
+    use super::*;
+    use crate::net::Stream;
+
+    async fn read(size: &mut ReadSize, stream: &SharedStream) -> usize {
+        let mut buffer = BytesMut::new();
+        poll_fn(|cx| size.poll_read(stream, cx, &mut buffer, u64::MAX)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn reads_grow_while_the_peer_fills_them_and_begin_anew_after_a_small_one() {
+        let (near, far) = tokio::net::UnixStream::pair().unwrap();
+        let mut far = far.into_std().unwrap();
+        let (stream, mut size) = (SharedStream::new(Stream::Unix(near)), ReadSize::default());
+        far.write_all(&[0; 7 * SMALL]).unwrap();
+        for times in [1, 2, 4] {
+            assert_eq!((size.next, read(&mut size, &stream).await), (times * SMALL, times * SMALL));
+        }
+        assert_eq!(size.next, 8 * SMALL);
+        far.write_all(b"x").unwrap();
+        assert_eq!((read(&mut size, &stream).await, size.next), (1, SMALL));
+    }
+}
