@@ -6,7 +6,13 @@ use axum::{Json, extract::State};
 use serde_json::{Map, Value, json};
 
 use super::{routes, server::Shared, words};
-use crate::config::{Config, Limits, Listener, LogPath, Pool, Service, ServicePolicy, Source};
+use crate::{
+    config::{
+        Balancer, Config, FixedEndpoint, Limits, Listener, Locality, LogPath, Pool, Service, ServicePolicy,
+        Source,
+    },
+    net::Subnet,
+};
 
 pub(super) async fn config(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let snapshot = shared.snapshot();
@@ -22,6 +28,8 @@ fn whole(config: &Config) -> Value {
             "name": &*config.node.name,
             "zone": config.node.zone.as_deref(),
             "workers": config.node.workers.get(),
+            "subnets": subnets(&config.node.subnets),
+            "position": config.node.position.map(|of| json!({ "index": of.index, "count": of.count })),
         },
         "admin": { "listen": config.admin.listen.to_string() },
         "drain": { "timeout": words::duration(config.drain.timeout) },
@@ -30,16 +38,23 @@ fn whole(config: &Config) -> Value {
             "servers": servers,
             "timeout": words::duration(config.dns.timeout),
             "first_answer_timeout": words::duration(config.dns.first_answer_timeout),
+            "max_stale": words::duration(config.dns.max_stale),
         },
+        "zones": config.zones.iter().map(|(name, of)| (name.to_string(), json!(subnets(of)))).collect::<Map<_, _>>(),
         "access_log": config.access_log.as_ref().map(|log| json!({ "path": log_path(&log.path) })),
         "host_services": {
             "max": config.host_services.max,
             "idle_timeout": words::duration(config.host_services.idle_timeout),
+            "suffixes": config.host_services.suffixes,
         },
         "listeners": config.listeners.iter().map(listener).collect::<Vec<_>>(),
         "routes": routes::all(config),
         "services": services,
     })
+}
+
+fn subnets(subnets: &[Subnet]) -> Vec<String> {
+    subnets.iter().map(ToString::to_string).collect()
 }
 
 fn limits(limits: &Limits) -> Value {
@@ -73,21 +88,42 @@ fn service(service: &Service) -> Value {
     match &service.source {
         Source::Dns { host, port } => drop(written.insert("dns".to_owned(), json!(format!("{host}:{port}")))),
         Source::Fixed(endpoints) => {
-            let endpoint = |endpoint: &crate::config::FixedEndpoint| json!({ "address": endpoint.address.to_string(), "weight": endpoint.weight });
             let list: Vec<Value> = endpoints.iter().map(endpoint).collect();
             written.insert("endpoints".to_owned(), json!(list));
         }
+        Source::Srv(name) => drop(written.insert("srv".to_owned(), json!(name))),
+        Source::File(path) => drop(written.insert("file".to_owned(), json!(path.display().to_string()))),
     }
     Value::Object(written)
+}
+
+fn endpoint(endpoint: &FixedEndpoint) -> Value {
+    json!({ "address": endpoint.address.to_string(), "weight": endpoint.weight, "zone": endpoint.zone.as_deref() })
 }
 
 fn policy(policy: &ServicePolicy) -> Map<String, Value> {
     let mut written = Map::new();
     written.insert("protocol".to_owned(), json!(words::protocol(policy.protocol)));
-    written.insert("balancer".to_owned(), json!(words::balancer(policy.balancer)));
+    written.insert("balancer".to_owned(), balancer(&policy.balancer));
     written.insert("connect_timeout".to_owned(), json!(words::duration(policy.connect_timeout)));
     written.insert("pool".to_owned(), pool(&policy.pool));
+    written.insert("slow_start".to_owned(), json!(words::duration(policy.slow_start)));
+    written.insert("locality".to_owned(), locality(policy.locality));
+    written.insert("aperture".to_owned(), json!(policy.aperture));
+    written.insert("panic_percent".to_owned(), json!(policy.panic_percent));
     written
+}
+
+fn balancer(balancer: &Balancer) -> Value {
+    match balancer {
+        Balancer::PeakEwma { decay } => json!({ "peak_ewma": words::duration(*decay) }),
+        Balancer::Hash(key) => json!({ "hash": words::hash_key(key) }),
+        plain => json!(words::balancer(plain)),
+    }
+}
+
+fn locality(locality: Locality) -> Value {
+    json!({ "prefer": words::prefer(locality.prefer), "max_requests": locality.max_requests })
 }
 
 fn pool(pool: &Pool) -> Value {
@@ -141,9 +177,29 @@ mod tests {
             dns = "a.local:80"
             protocol = "http2"
             [services.b]
-            endpoints = ["10.0.0.1:80", { address = "10.0.0.2:80", weight = 3 }]
+            endpoints = ["10.0.0.1:80", { address = "10.0.0.2:80", weight = 3, zone = "z" }]
             balancer = "round-robin"
             pool = { max_idle = 3 }
+            [services.c]
+            srv = "_http._tcp.c.local"
+            balancer = { hash = "cookie:Session" }
+            locality = { prefer = "zone", max_requests = 5 }
+            aperture = 7
+            [services.d]
+            file = "/etc/endpoints/d"
+            balancer = { peak_ewma = "5s" }
+            slow_start = "30s"
+            panic_percent = 40
+            [services.e]
+            srv = "e.local"
+            balancer = "peak-ewma"
+            [zones]
+            a = ["10.1.0.0/16", "fd00::/32"]
+            [node]
+            subnets = ["10.2.0.0/24"]
+            position = { index = 3, count = 9 }
+            [host_services]
+            suffixes = [".Internal", "svc.local"]
         "#;
         let environment = Environment::of_process();
         let parse = |text: &str| {

@@ -254,7 +254,7 @@ fn share(config: &Config, backend: &Backend, percent: f64, question: &Question) 
         percent,
         source,
         protocol: words::protocol(policy.protocol).to_owned(),
-        balancer: words::balancer(policy.balancer).to_owned(),
+        balancer: words::balancer(&policy.balancer),
         connect_timeout: words::duration(policy.connect_timeout),
     }
 }

@@ -25,11 +25,11 @@ pub struct ServiceState {
     pub name: String,
     /// `configured`, or `host` when it was made on first use.
     pub origin: String,
-    /// `dns NAME:PORT` or `fixed`.
+    /// `dns NAME:PORT`, `srv NAME`, `file PATH` or `fixed`.
     pub source: String,
     /// `auto`, `http1` or `http2`.
     pub protocol: String,
-    /// `least-request` or `round-robin`.
+    /// `least-request`, `peak-ewma`, `round-robin` or `hash KEY`.
     pub balancer: String,
     /// `current`; `waiting` for the first answer of discovery; or `failing`, with the last good endpoints.
     pub state: String,
@@ -72,7 +72,7 @@ impl ServiceState {
                 dns => words::source(dns),
             },
             protocol: words::protocol(service.policy.protocol).to_owned(),
-            balancer: words::balancer(service.policy.balancer).to_owned(),
+            balancer: words::balancer(&service.policy.balancer),
             state: state.to_owned(),
             message,
             discovery_age_seconds: service.discovery_age().map(|age| age.as_secs_f64()),

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::{
-    config::{Balancer, HostPattern, HostTemplate, ListenerKind, Protocol, Source},
+    config::{Balancer, HashKey, HostPattern, HostTemplate, ListenerKind, Prefer, Protocol, Source},
     telemetry,
 };
 
@@ -45,10 +45,31 @@ pub(super) fn protocol(protocol: Protocol) -> &'static str {
     }
 }
 
-pub(super) fn balancer(balancer: Balancer) -> &'static str {
+pub(super) fn balancer(balancer: &Balancer) -> String {
     match balancer {
-        Balancer::LeastRequest => "least-request",
-        Balancer::RoundRobin => "round-robin",
+        Balancer::LeastRequest => "least-request".to_owned(),
+        Balancer::PeakEwma { .. } => "peak-ewma".to_owned(),
+        Balancer::RoundRobin => "round-robin".to_owned(),
+        Balancer::Hash(key) => format!("hash {}", hash_key(key)),
+    }
+}
+
+/// As the file writes it.
+pub(super) fn hash_key(key: &HashKey) -> String {
+    match key {
+        HashKey::Header(name) => format!("header:{name}"),
+        HashKey::Cookie(name) => format!("cookie:{name}"),
+        HashKey::Source => "source".to_owned(),
+        HashKey::Path => "path".to_owned(),
+    }
+}
+
+/// As the file writes it.
+pub(super) fn prefer(prefer: Prefer) -> &'static str {
+    match prefer {
+        Prefer::Node => "node",
+        Prefer::Zone => "zone",
+        Prefer::None => "none",
     }
 }
 
@@ -69,6 +90,8 @@ pub(super) fn template(template: &HostTemplate) -> String {
 pub(super) fn source(source: &Source) -> String {
     match source {
         Source::Dns { host, port } => format!("dns {host}:{port}"),
+        Source::Srv(name) => format!("srv {name}"),
+        Source::File(path) => format!("file {}", path.display()),
         Source::Fixed(endpoints) => {
             let list: Vec<String> = endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
             format!("endpoints {}", list.join(", "))

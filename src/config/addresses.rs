@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use crate::net::Address;
+use crate::net::{Address, Subnet};
 
 /// A port that can be connected to.
 pub(super) fn port(text: &str) -> Result<u16, String> {
@@ -32,6 +32,22 @@ fn socket(text: &str) -> Result<SocketAddr, String> {
     let (host, port) = text.rsplit_once(':').ok_or("there is no port")?;
     any_port(port)?;
     Err(format!("\"{host}\" is not an IP address"))
+}
+
+/// What a range of addresses may be.
+pub(super) const ALLOWED_SUBNET: &str = "ADDRESS/LENGTH such as \"10.1.0.0/16\" or \"fd00:1::/32\"";
+
+/// `ADDRESS/LENGTH`; an address alone is a range of one.
+pub(super) fn subnet(text: &str) -> Result<Subnet, String> {
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| format!("\"{address}\" is not an IP address"))?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let length = length.map_or(Ok(most), str::parse);
+    let subnet = length.ok().and_then(|length| Subnet::new(address, length));
+    subnet.ok_or_else(|| format!("\"{text}\" has no length from 0 to {most}"))
 }
 
 /// What a listener's address may be.

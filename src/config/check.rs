@@ -148,6 +148,15 @@ pub(super) fn weights(route: Section<'_>, report: &mut Report) {
     }
 }
 
+/// A node is one of those that are counted.
+pub(super) fn position(position: Section<'_>, report: &mut Report) {
+    let (index, count): (u32, u32) = (position.count("index"), position.count("count"));
+    if let Some(written) = position.written("index").filter(|_| index >= count.max(1)) {
+        let text = format!("{index} is not below count, which is {count}; must be from 0 to count - 1");
+        report.add(written.at, &written.path, text);
+    }
+}
+
 /// The addresses of a service's endpoints are unique.
 pub(super) fn endpoints(service: Section<'_>, report: &mut Report) {
     let mut seen = BTreeMap::new();

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration,
 };
 
-use crate::net::Address;
+use crate::net::{Address, Subnet};
 
 /// A name that metrics, logs and the admin API carry around.
 pub type Name = Arc<str>;
@@ -25,6 +25,8 @@ pub struct Config {
     pub limits: Limits,
     /// How names are resolved.
     pub dns: Dns,
+    /// Zones, as ranges of addresses, sorted by name; the longest range that holds an address counts.
+    pub zones: Vec<(Name, Vec<Subnet>)>,
     /// The access log, or none.
     pub access_log: Option<AccessLog>,
     /// Services made on first use from a `{host}` template.
@@ -46,6 +48,19 @@ pub struct Node {
     pub zone: Option<Name>,
     /// Worker threads. Default: the CPUs that the cgroup allows.
     pub workers: NonZeroUsize,
+    /// Addresses of endpoints on this node, besides the host's own.
+    pub subnets: Vec<Subnet>,
+    /// This node's place among all nodes, if it is known.
+    pub position: Option<Position>,
+}
+
+/// A node's place among all nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// From 0; below `count`.
+    pub index: u32,
+    /// All nodes; never 0.
+    pub count: u32,
 }
 
 /// Where the admin API listens.
@@ -88,6 +103,8 @@ pub struct Dns {
     pub timeout: Duration,
     /// A request for a service that has no answer yet waits this long. Default 5 s.
     pub first_answer_timeout: Duration,
+    /// The last good answer is kept so long without a further one. Default 1 h.
+    pub max_stale: Duration,
 }
 
 /// The access log: one JSON line per request.
@@ -113,6 +130,8 @@ pub struct HostServices {
     pub max: usize,
     /// Dropped after this long without a request. Default 10 min.
     pub idle_timeout: Duration,
+    /// Domains that their names must be in, lower case, without dots at either end; any when empty.
+    pub suffixes: Vec<String>,
 }
 
 /// One listening socket.
@@ -277,6 +296,10 @@ pub enum Source {
         /// Of every endpoint.
         port: u16,
     },
+    /// SRV records of this name (lower case, without trailing dot).
+    Srv(String),
+    /// A watched file; absolute.
+    File(PathBuf),
     /// Written in the file; at least one.
     Fixed(Vec<FixedEndpoint>),
 }
@@ -288,6 +311,15 @@ pub struct FixedEndpoint {
     pub address: SocketAddr,
     /// Relative to the other endpoints. Default 1, never 0.
     pub weight: u32,
+    /// Where it stands, if that is written.
+    pub zone: Option<Name>,
+}
+
+impl FixedEndpoint {
+    /// One of weight 1, of which nothing else is known.
+    pub fn plain(address: SocketAddr) -> Self {
+        Self { address, weight: 1, zone: None }
+    }
 }
 
 /// How a service's endpoints are spoken to and chosen.
@@ -297,6 +329,14 @@ pub struct ServicePolicy {
     pub protocol: Protocol,
     /// Default [`Balancer::LeastRequest`].
     pub balancer: Balancer,
+    /// An endpoint that joins others comes to its full share over this; zero: at once, the default.
+    pub slow_start: Duration,
+    /// Whether nearer endpoints come first.
+    pub locality: Locality,
+    /// Endpoints that this node uses at most, where there are more of the same distance. Default: all.
+    pub aperture: Option<usize>,
+    /// With less than this share of the endpoints usable (0-100), all are used. Default 0: never.
+    pub panic_percent: u8,
     /// TCP handshake. Default 1 s.
     pub connect_timeout: Duration,
     /// Connections kept for reuse.
@@ -315,12 +355,52 @@ pub enum Protocol {
 }
 
 /// How an endpoint is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Balancer {
     /// The less loaded of two random endpoints (power of two choices).
     LeastRequest,
+    /// The one of two random endpoints with less latency times load.
+    PeakEwma {
+        /// Over which an estimate of latency fades. Default 10 s.
+        decay: Duration,
+    },
     /// In turn.
     RoundRobin,
+    /// Equal keys go to the same endpoint.
+    Hash(HashKey),
+}
+
+/// What of a request is hashed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HashKey {
+    /// A header's first value; the name in lower case.
+    Header(Name),
+    /// A cookie's value.
+    Cookie(Name),
+    /// The caller's IP address.
+    Source,
+    /// The path, without query.
+    Path,
+}
+
+/// Which endpoints are taken first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Locality {
+    /// Default [`Prefer::Node`].
+    pub prefer: Prefer,
+    /// Requests of this node that run on each near endpoint before farther ones share the rest. Default 32.
+    pub max_requests: u32,
+}
+
+/// How near is preferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Prefer {
+    /// This node, then its zone, then the rest.
+    Node,
+    /// The node's zone, then the rest.
+    Zone,
+    /// All alike.
+    None,
 }
 
 /// Connections kept for reuse, per endpoint and worker.

@@ -141,6 +141,16 @@ pub enum Text {
     HostTemplate,
     /// A file, or `stdout`.
     LogPath,
+    /// A file.
+    File,
+    /// The name of SRV records.
+    SrvName,
+    /// The end of a DNS name.
+    DnsSuffix,
+    /// A range of addresses.
+    Subnet,
+    /// What of a request is hashed.
+    HashKey,
 }
 
 /// One word of a choice.

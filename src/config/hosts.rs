@@ -76,6 +76,19 @@ pub(super) fn name_and_port(text: &str) -> Result<(String, u16), String> {
     Ok((name(host)?, super::addresses::port(port)?))
 }
 
+/// What the name of SRV records may be.
+pub(super) const ALLOWED_SRV: &str = "a DNS name without port such as \"_http._tcp.reviews.internal\"";
+
+/// The name of SRV records, lower-cased: they tell the port themselves.
+pub(super) fn srv_name(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_ok() => {
+            Err("SRV records tell the port themselves".to_owned())
+        }
+        _ => name(text),
+    }
+}
+
 /// What a template may be.
 pub(super) const ALLOWED_TEMPLATE: &str =
     "a DNS name with \"{host}\" in it, such as \"{host}\" or \"{host}.svc.local:8080\"";

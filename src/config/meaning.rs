@@ -9,7 +9,7 @@ use super::{
     check,
     checked::{
         AccessLog, Admin, Config, Dns, Drain, HostServices, Limits, Listener, ListenerKind, LogPath, Name,
-        Node,
+        Node, Position,
     },
     environment::Environment,
     keys,
@@ -19,7 +19,7 @@ use super::{
     service_meaning,
     tree::{self, Data},
 };
-use crate::net::Address;
+use crate::net::{Address, Subnet};
 
 /// The whole configuration. Relative paths start at `directory`, which is absolute.
 pub(super) fn whole(
@@ -29,7 +29,7 @@ pub(super) fn whole(
     report: &mut Report,
 ) -> Config {
     let mut config = config(root, directory, environment, report);
-    config.services = service_meaning::services(root, report);
+    config.services = service_meaning::services(root, directory, report);
     config.routes = route_meaning::routes(root, &config.listeners, report);
     check::names(root.list("routes"), &keys::ROUTE, report);
     config
@@ -43,12 +43,14 @@ pub(super) fn config(
     report: &mut Report,
 ) -> Config {
     let listeners = listeners(root, directory, report);
+    check::position(root.table("node").table("position"), report);
     Config {
         node: node(root.table("node"), environment),
         admin: admin(root.table("admin")),
         drain: Drain { timeout: root.table("drain").duration("timeout").unwrap_or_default() },
         limits: limits(root.table("limits")),
         dns: dns(root.table("dns")),
+        zones: zones(root),
         access_log: access_log(root.table("access_log"), directory),
         host_services: host_services(root.table("host_services")),
         listeners,
@@ -68,7 +70,30 @@ fn node(node: Section<'_>, environment: &Environment) -> Node {
         name: node.text("name").unwrap_or_else(own_name).into(),
         zone: node.text("zone").or_else(|| environment.node_zone.clone()).map(Name::from),
         workers: NonZeroUsize::new(node.count("workers")).unwrap_or(environment.cpus),
+        subnets: subnets(node.list("subnets")),
+        position: position(node.table("position")),
     }
+}
+
+fn position(position: Section<'_>) -> Option<Position> {
+    let (index, count) = (position.count("index"), position.count("count"));
+    (count > 0).then_some(Position { index, count })
+}
+
+fn subnets(nodes: &[tree::Node]) -> Vec<Subnet> {
+    let subnet = |node: &tree::Node| match node.data {
+        Data::Subnet(subnet) => Some(subnet),
+        _ => None,
+    };
+    nodes.iter().filter_map(subnet).collect()
+}
+
+fn zones(root: Section<'_>) -> Vec<(Name, Vec<Subnet>)> {
+    let zone = |(name, node): (&String, &tree::Node)| match &node.data {
+        Data::List(nodes) => Some((Name::from(name.as_str()), subnets(nodes))),
+        _ => None,
+    };
+    root.map("zones").filter_map(zone).collect()
 }
 
 fn admin(admin: Section<'_>) -> Admin {
@@ -96,6 +121,7 @@ fn dns(dns: Section<'_>) -> Dns {
         servers: dns.list("servers").iter().filter_map(address).collect(),
         timeout: dns.duration("timeout").unwrap_or_default(),
         first_answer_timeout: dns.duration("first_answer_timeout").unwrap_or_default(),
+        max_stale: dns.duration("max_stale").unwrap_or_default(),
     }
 }
 
@@ -111,6 +137,7 @@ fn host_services(bounds: Section<'_>) -> HostServices {
     HostServices {
         max: bounds.count("max"),
         idle_timeout: bounds.duration("idle_timeout").unwrap_or_default(),
+        suffixes: bounds.texts("suffixes"),
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) fn read(
     let mut config = meaning::config(root, directory, environment, &mut report);
     let known = Remembered::of(memory, &pieces.rest);
     let mut parts: Vec<Option<Part>> = known.parts(text, &pieces.blocks);
-    read_services(text, &pieces.blocks, root, &mut parts, &mut config, &mut report)?;
+    read_services(text, &pieces.blocks, (root, directory), &mut parts, &mut config, &mut report)?;
     read_routes(text, &pieces.blocks, root, &mut parts, &mut config, &mut report)?;
     if !report.is_empty() || !services_are_there(memory, &config) || !names_differ(&config.routes) {
         return None;
@@ -103,7 +103,7 @@ fn block(text: &str, key: &str, report: &mut Report) -> Option<Data> {
 fn read_services(
     text: &str,
     blocks: &[Block],
-    root: Section<'_>,
+    (root, directory): (Section<'_>, &Path),
     parts: &mut [Option<Part>],
     config: &mut Config,
     report: &mut Report,
@@ -113,7 +113,7 @@ fn read_services(
         if part.is_none() {
             let Data::Map(entries) = block(&text[at.at.clone()], "services", report)? else { return None };
             let (name, node) = entries.first_key_value().filter(|_| entries.len() == 1)?;
-            let service = service_meaning::service(node, defaults, report)?;
+            let service = service_meaning::service(node, defaults, directory, report)?;
             *part = Some(Part::Service(name.as_str().into(), Arc::new(service)));
         }
         if let Some(Part::Service(name, service)) = part

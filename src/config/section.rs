@@ -93,6 +93,15 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The strings of the array under `name`.
+    pub(super) fn texts(&self, name: &str) -> Vec<String> {
+        let text = |node: &Node| match &node.data {
+            Data::Text(text) => Some(text.clone()),
+            _ => None,
+        };
+        self.list(name).iter().filter_map(text).collect()
+    }
+
     pub(super) fn number(&self, name: &str) -> Option<u64> {
         match *self.value(name)? {
             Data::Number(number) => Some(number),

@@ -3,24 +3,35 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
     check,
-    checked::{Balancer, FixedEndpoint, Name, Pool, Protocol, Service, ServicePolicy, Source},
+    checked::{
+        Balancer, FixedEndpoint, Locality, Name, Pool, Prefer, Protocol, Service, ServicePolicy, Source,
+    },
     keys,
     problems::Report,
     section::Section,
     tree::{Data, Node},
 };
 
-/// Every service, by name.
-pub(super) fn services(root: Section<'_>, report: &mut Report) -> BTreeMap<Name, Arc<Service>> {
+/// Of `peak-ewma` where none is written: Finagle's default.
+const DECAY: Duration = Duration::from_secs(10);
+
+/// Every service, by name. Relative paths start at `directory`.
+pub(super) fn services(
+    root: Section<'_>,
+    directory: &Path,
+    report: &mut Report,
+) -> BTreeMap<Name, Arc<Service>> {
     let defaults = defaults(root);
     let mut services = BTreeMap::new();
     for (name, node) in root.map("services") {
-        if let Some(service) = service(node, defaults, report) {
+        if let Some(service) = service(node, defaults, directory, report) {
             services.insert(name.as_str().into(), Arc::new(service));
         }
     }
@@ -33,13 +44,24 @@ pub(super) fn defaults(root: Section<'_>) -> Section<'_> {
 }
 
 /// One service, unless its source is wrong.
-pub(super) fn service(node: &Node, defaults: Section<'_>, report: &mut Report) -> Option<Service> {
+pub(super) fn service(
+    node: &Node,
+    defaults: Section<'_>,
+    directory: &Path,
+    report: &mut Report,
+) -> Option<Service> {
     let section = Section::new(&keys::SERVICE, node).or(defaults);
     check::endpoints(section, report);
-    Some(Service { source: source(section)?, policy: policy(section) })
+    Some(Service { source: source(section, directory)?, policy: policy(section) })
 }
 
-fn source(section: Section<'_>) -> Option<Source> {
+fn source(section: Section<'_>, directory: &Path) -> Option<Source> {
+    if let Some(name) = section.text("srv") {
+        return Some(Source::Srv(name));
+    }
+    if let Some(file) = section.text("file") {
+        return Some(Source::File(directory.join(file)));
+    }
     if let Some(Data::DnsName { host, port }) = section.written("dns").map(|node| &node.data) {
         return Some(named(host, *port));
     }
@@ -50,7 +72,7 @@ fn source(section: Section<'_>) -> Option<Source> {
 /// An IP literal needs no resolver.
 fn named(host: &str, port: u16) -> Source {
     match host.parse::<IpAddr>() {
-        Ok(ip) => Source::Fixed(vec![FixedEndpoint { address: SocketAddr::new(ip, port), weight: 1 }]),
+        Ok(ip) => Source::Fixed(vec![FixedEndpoint::plain(SocketAddr::new(ip, port))]),
         Err(_) => Source::Dns { host: host.to_owned(), port },
     }
 }
@@ -58,10 +80,11 @@ fn named(host: &str, port: u16) -> Source {
 /// An entry of `endpoints`, in either form.
 pub(super) fn endpoint(node: &Node) -> Option<FixedEndpoint> {
     if let Data::Socket(address) = node.data {
-        return Some(FixedEndpoint { address, weight: 1 });
+        return Some(FixedEndpoint::plain(address));
     }
     let section = Section::new(&keys::ENDPOINT, node);
-    section.socket("address").map(|address| FixedEndpoint { address, weight: section.count("weight") })
+    let zone = section.text("zone").map(Name::from);
+    section.socket("address").map(|address| FixedEndpoint { address, weight: section.count("weight"), zone })
 }
 
 /// The policies of a service, or of `[defaults.service]`.
@@ -72,13 +95,41 @@ pub(super) fn policy(section: Section<'_>) -> ServicePolicy {
             Some("http2") => Protocol::Http2,
             _ => Protocol::Auto,
         },
-        balancer: match section.text("balancer").as_deref() {
-            Some("round-robin") => Balancer::RoundRobin,
-            _ => Balancer::LeastRequest,
-        },
+        balancer: balancer(section.written("balancer")),
+        slow_start: section.duration("slow_start").unwrap_or_default(),
+        locality: locality(section.table("locality")),
+        aperture: section.number("aperture").and_then(|most| usize::try_from(most).ok()),
+        panic_percent: section.count("panic_percent"),
         connect_timeout: section.duration("connect_timeout").unwrap_or_default(),
         pool: pool(section.table("pool")),
     }
+}
+
+fn balancer(written: Option<&Node>) -> Balancer {
+    let Some(node) = written else { return Balancer::LeastRequest };
+    if let Data::Text(word) = &node.data {
+        return match word.as_str() {
+            "round-robin" => Balancer::RoundRobin,
+            "peak-ewma" => Balancer::PeakEwma { decay: DECAY },
+            _ => Balancer::LeastRequest,
+        };
+    }
+    match node.entry("hash").map(|hash| &hash.data) {
+        Some(Data::HashKey(key)) => Balancer::Hash(key.clone()),
+        _ => {
+            let decay = Section::new(&keys::BALANCER, node).duration("peak_ewma");
+            Balancer::PeakEwma { decay: decay.unwrap_or(DECAY) }
+        }
+    }
+}
+
+fn locality(locality: Section<'_>) -> Locality {
+    let prefer = match locality.text("prefer").as_deref() {
+        Some("none") => Prefer::None,
+        Some("zone") => Prefer::Zone,
+        _ => Prefer::Node,
+    };
+    Locality { prefer, max_requests: locality.count("max_requests") }
 }
 
 fn pool(pool: Section<'_>) -> Pool {

@@ -16,12 +16,12 @@ use toml::{
 };
 
 use super::{
-    checked::HostPattern,
+    checked::{HashKey, HostPattern},
     definition::{Choose, Key, Kind, Need, TableDef, Text},
     problems::Report,
     suggest, values, wording,
 };
-use crate::net::Address;
+use crate::net::{Address, Subnet};
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub(super) enum Data {
     Regex(Regex),
     Address(Address),
     Socket(SocketAddr),
+    Subnet(Subnet),
+    HashKey(HashKey),
     DnsName {
         host: String,
         port: u16,

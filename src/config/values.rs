@@ -8,6 +8,7 @@ use regex::Regex;
 
 use super::{
     addresses,
+    checked::HashKey,
     definition::{Choice, Text},
     hosts,
     tree::Data,
@@ -40,8 +41,12 @@ pub(super) fn read(syntax: Text, text: &str) -> Result<Data, String> {
         Text::HostTemplate => {
             hosts::template(text).map(|(prefix, suffix, port)| Data::Template { prefix, suffix, port })
         }
-        Text::LogPath if text.is_empty() => Err("the path is empty".to_owned()),
-        Text::LogPath => Ok(kept()),
+        Text::LogPath | Text::File if text.is_empty() => Err("the path is empty".to_owned()),
+        Text::LogPath | Text::File => Ok(kept()),
+        Text::SrvName => hosts::srv_name(text).map(Data::Text),
+        Text::DnsSuffix => hosts::name(text.trim_start_matches('.')).map(Data::Text),
+        Text::Subnet => addresses::subnet(text).map(Data::Subnet),
+        Text::HashKey => hash_key(text).map(Data::HashKey),
     }
 }
 
@@ -159,6 +164,19 @@ fn header_name(text: &str) -> Result<String, String> {
         Ok(text.to_ascii_lowercase())
     } else {
         Err(format!("\"{text}\" is not a header name"))
+    }
+}
+
+/// `header:NAME`, `cookie:NAME`, `source` or `path`.
+fn hash_key(text: &str) -> Result<HashKey, String> {
+    match text.split_once(':') {
+        Some(("header", name)) => header_name(name).map(|name| HashKey::Header(name.into())),
+        // RFC 6265 4.1.1: a cookie's name is a token. Its case counts.
+        Some(("cookie", name)) if is_token(name) => Ok(HashKey::Cookie(name.into())),
+        Some(("cookie", name)) => Err(format!("\"{name}\" is not the name of a cookie")),
+        None if text == "source" => Ok(HashKey::Source),
+        None if text == "path" => Ok(HashKey::Path),
+        _ => Err(format!("\"{text}\" is not known")),
     }
 }
 

@@ -79,6 +79,11 @@ pub(super) fn syntax(syntax: Text) -> String {
         Text::DnsName => hosts::ALLOWED_DNS_NAME,
         Text::HostTemplate => hosts::ALLOWED_TEMPLATE,
         Text::LogPath => "\"stdout\" or a file",
+        Text::File => "a file",
+        Text::SrvName => hosts::ALLOWED_SRV,
+        Text::DnsSuffix => "a domain such as \"internal\" or \"svc.cluster.local\"",
+        Text::Subnet => addresses::ALLOWED_SUBNET,
+        Text::HashKey => "\"header:NAME\", \"cookie:NAME\", \"source\" or \"path\"",
     };
     fixed.to_owned()
 }

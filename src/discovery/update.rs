@@ -7,8 +7,10 @@ use super::Endpoint;
 pub enum Update {
     /// The name's endpoints: sorted, distinct, never empty.
     Endpoints(Vec<Endpoint>),
-    /// The name has no usable answer now.
+    /// There is no usable answer now: the last good one stays.
     Failed(Failure),
+    /// There has been no usable answer for so long that the last good one is no longer believed.
+    Expired(Failure),
 }
 
 /// Why a name has no usable answer.

@@ -5,6 +5,7 @@ mod listen;
 mod peer;
 mod read;
 mod stream;
+mod subnet;
 mod writer;
 
 pub use address::Address;
@@ -12,4 +13,5 @@ pub use listen::{Accepted, AsyncListener, Listener, ListenerError};
 pub use peer::{PeerState, peer_state};
 pub use read::{ReadSize, poll_read_some};
 pub use stream::{SharedStream, Stream};
+pub use subnet::Subnet;
 pub use writer::Writer;

@@ -105,6 +105,10 @@ impl Service {
                 self.series.discovery_update("failed");
                 old.failing(failure.message)
             }
+            discovery::Update::Expired(failure) => {
+                self.series.discovery_update("expired");
+                EndpointSet::unknown().failing(failure.message)
+            }
         };
         let new = Arc::new(new);
         self.endpoints.publish(new.clone());
@@ -190,7 +194,7 @@ fn first_set(
             let found = discovery::fixed(fixed);
             EndpointSet::found(&found, old.as_deref().unwrap_or(&unknown), name, series, metrics)
         }
-        Source::Dns { .. } => match (previous, old) {
+        _ => match (previous, old) {
             (Some(previous), Some(old)) if previous.source == *source => EndpointSet {
                 endpoints: old.endpoints.clone(),
                 weights: old.weights.clone(),

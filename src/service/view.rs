@@ -82,12 +82,10 @@ impl ServiceView {
         let all_avoided = || set.endpoints.iter().all(|endpoint| avoid.contains(&endpoint.target.id));
         let avoid = if avoid.is_empty() || all_avoided() { &[] } else { avoid };
         let usable = |index: usize| avoid.is_empty() || !avoid.contains(&set.endpoints[index].target.id);
-        match self.service.policy.balancer {
+        match &self.service.policy.balancer {
             Balancer::RoundRobin if avoid.is_empty() => self.in_turn(set, random, usable),
             // A further attempt takes no turn: with two endpoints, every request's first would go to the failed one.
-            Balancer::RoundRobin | Balancer::LeastRequest => {
-                least_request(&set.weights, random, |index| set.endpoints[index].load(), usable)
-            }
+            _ => least_request(&set.weights, random, |index| set.endpoints[index].load(), usable),
         }
     }
 

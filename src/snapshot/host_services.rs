@@ -81,7 +81,7 @@ impl HostServices {
         let (name, source) = match target.parse() {
             Ok(ip) => {
                 let address = std::net::SocketAddr::new(ip, port);
-                (address.to_string(), Source::Fixed(vec![FixedEndpoint { address, weight: 1 }]))
+                (address.to_string(), Source::Fixed(vec![FixedEndpoint::plain(address)]))
             }
             Err(_) => (format!("{target}:{port}"), Source::Dns { host: target, port }),
         };

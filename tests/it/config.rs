@@ -202,7 +202,7 @@ fn a_service_takes_key_by_key_what_it_is_silent_about_from_the_defaults() {
     .unwrap();
     let policy = &config.services["a"].policy;
     assert_eq!(config.services["a"].source, Source::Dns { host: "a.internal".into(), port: 80 });
-    assert_eq!((policy.balancer, policy.protocol), (Balancer::RoundRobin, Protocol::Auto));
+    assert_eq!((&policy.balancer, policy.protocol), (&Balancer::RoundRobin, Protocol::Auto));
     assert_eq!(policy.connect_timeout, Duration::from_secs(4));
     assert_eq!((policy.pool.max_idle, policy.pool.idle_timeout), (2, Duration::from_secs(7)));
     assert_eq!(config.routes[0].timeout, Some(Duration::from_secs(9)));

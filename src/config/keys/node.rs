@@ -5,6 +5,8 @@ use super::super::definition::{Choice, Key, Kind, TableDef, Text};
 const POSITIVE: Kind = Kind::Text(Text::Duration { zero: false });
 const HEAD_SIZE: Text = Text::Size { min: 1 << 10, max: 16 << 20 };
 const MILLION: u64 = 1_000_000;
+/// A list of ranges of addresses.
+pub(super) const SUBNETS: Kind = Kind::List { item: &Kind::Text(Text::Subnet), empty: true };
 
 /// `[node]`.
 pub static NODE: TableDef = TableDef {
@@ -30,6 +32,28 @@ pub static NODE: TableDef = TableDef {
             "the CPUs that the cgroup allows",
             "2",
             "Worker threads.",
+        ),
+        Key::default(
+            "subnets",
+            SUBNETS,
+            "[]",
+            "Addresses of endpoints on this node, besides the host's own: its range of pod addresses.",
+        ),
+        Key::table("position", &POSITION),
+    ]],
+    choose: None,
+};
+
+/// `position` of `[node]`.
+pub static POSITION: TableDef = TableDef {
+    doc: "This node's place among all nodes, which makes apertures even. Without it the node's name says where an aperture begins.",
+    keys: &[&[
+        Key::default("index", Kind::Number { min: 0, max: MILLION }, "0", "From 0; below count."),
+        Key::default(
+            "count",
+            Kind::Number { min: 0, max: MILLION },
+            "0",
+            "All nodes that run towpath; 0 is unknown.",
         ),
     ]],
     choose: None,
@@ -111,7 +135,12 @@ pub static DNS: TableDef = TableDef {
             r#""5s""#,
             "Duration that a request waits for a service that has no answer yet.",
         ),
-        Key::refused("max_stale", "an age limit of DNS answers is not built yet"),
+        Key::default(
+            "max_stale",
+            Kind::Text(Text::Duration { zero: true }),
+            r#""1h""#,
+            "Duration for which the last good answer is kept when no further one comes.",
+        ),
     ]],
     choose: None,
 };
@@ -159,6 +188,12 @@ pub static HOST_SERVICES: TableDef = TableDef {
             POSITIVE,
             r#""10m""#,
             "Duration without a request after which one is dropped.",
+        ),
+        Key::default(
+            "suffixes",
+            Kind::List { item: &Kind::Text(Text::DnsSuffix), empty: true },
+            "[]",
+            "Domains that the names of such services must be in; a request for another name is denied. Empty: any.",
         ),
     ]],
     choose: None,

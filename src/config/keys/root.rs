@@ -3,7 +3,7 @@
 use super::super::definition::{Key, Kind, TableDef, Text};
 use super::{
     ACCESS_LOG, ADMIN, DNS, DRAIN, HOST_SERVICES, LIMITS, LISTENER, NODE, ROUTE, ROUTE_DEFAULTS, SERVICE,
-    SERVICE_DEFAULTS,
+    SERVICE_DEFAULTS, node::SUBNETS,
 };
 
 /// The whole file.
@@ -15,6 +15,13 @@ pub static ROOT: TableDef = TableDef {
         Key::table("drain", &DRAIN),
         Key::table("limits", &LIMITS),
         Key::table("dns", &DNS),
+        Key::optional(
+            "zones",
+            Kind::Map { name: Text::Name, value: &SUBNETS, example: "eu-1a" },
+            "none",
+            "{}",
+            "Zones by name, as ranges of addresses: the zone of an endpoint for which nothing else tells it. The longest range counts.",
+        ),
         Key::table("access_log", &ACCESS_LOG),
         Key::table("host_services", &HOST_SERVICES),
         Key::table("defaults", &DEFAULTS),

@@ -13,19 +13,31 @@ pub static SERVICE: TableDef = TableDef {
             Key::optional(
                 "dns",
                 Kind::Text(Text::DnsName),
-                "endpoints is given instead",
+                "another source is given instead",
                 r#""reviews.prod.svc.cluster.local:8080""#,
                 "NAME:PORT; the A and AAAA records of the name, all on this port.",
             ),
             Key::optional(
                 "endpoints",
                 Kind::List { item: &Kind::Or(Text::Endpoint, &ENDPOINT), empty: false },
-                "dns is given instead",
+                "another source is given instead",
                 r#"["10.0.0.1:8080", { address = "10.0.0.2:8080", weight = 2 }]"#,
                 "Fixed addresses: IP:PORT, or a table.",
             ),
-            Key::refused("srv", "discovery through SRV records is not built yet"),
-            Key::refused("file", "discovery from a file is not built yet"),
+            Key::optional(
+                "srv",
+                Kind::Text(Text::SrvName),
+                "another source is given instead",
+                r#""_http._tcp.reviews.prod.svc.cluster.local""#,
+                "SRV records: targets, ports, weights, priorities. The lowest priority is used, the next when that has no usable endpoint.",
+            ),
+            Key::optional(
+                "file",
+                Kind::Text(Text::File),
+                "another source is given instead",
+                r#""endpoints/reviews""#,
+                "A watched file, a line for each endpoint: \"IP:PORT [weight=N] [zone=Z]\".",
+            ),
         ],
         SERVICE_POLICY,
     ],
@@ -50,13 +62,33 @@ const SERVICE_POLICY: &[Key] = &[
         Kind::Or(
             Text::Choice(&[
                 Choice::built("least-request", "the less loaded of two random endpoints"),
+                Choice::built("peak-ewma", "of two random endpoints the one with less latency times load"),
                 Choice::built("round-robin", "in turn"),
-                Choice::refused("peak-ewma", "balancing by latency is not built yet"),
             ]),
-            &HASH,
+            &BALANCER,
         ),
         r#""least-request""#,
         "How an endpoint is chosen.",
+    ),
+    Key::default(
+        "slow_start",
+        Kind::Text(Text::Duration { zero: true }),
+        r#""0s""#,
+        "Duration over which an endpoint that joins others comes to its full share, from a tenth.",
+    ),
+    Key::table("locality", &LOCALITY),
+    Key::optional(
+        "aperture",
+        Kind::Number { min: 1, max: MILLION },
+        "all endpoints are used",
+        "32",
+        "Endpoints that this node uses of many; which ones is even over all nodes.",
+    ),
+    Key::default(
+        "panic_percent",
+        Kind::Number { min: 0, max: 100 },
+        "0",
+        "When less than this share of the endpoints is usable, all are used. 0: never; with none usable, requests fail as all_unhealthy.",
     ),
     Key::default("connect_timeout", POSITIVE, r#""1s""#, "Duration of the TCP handshake."),
     Key::table("pool", &POOL),
@@ -68,9 +100,48 @@ const SERVICE_POLICY: &[Key] = &[
 ];
 
 /// The long form of `balancer`.
-pub static HASH: TableDef = TableDef {
-    doc: "Balancing by a hash.",
-    keys: &[&[Key::refused("hash", "balancing by a hash is not built yet")]],
+pub static BALANCER: TableDef = TableDef {
+    doc: "A balancer with a parameter.",
+    keys: &[&[
+        Key::optional(
+            "hash",
+            Kind::Text(Text::HashKey),
+            "not by a hash",
+            r#""header:x-user""#,
+            "Equal keys go to the same endpoint, unless that is loaded a quarter above the average. Requests without the key go to the less loaded of two.",
+        ),
+        Key::optional(
+            "peak_ewma",
+            POSITIVE,
+            "not by latency",
+            r#""10s""#,
+            "peak-ewma with this duration, over which an estimate of latency fades, in place of 10s.",
+        ),
+    ]],
+    choose: Some(Choose { keys: &["hash", "peak_ewma"], required: true }),
+};
+
+/// `locality` of a service.
+pub static LOCALITY: TableDef = TableDef {
+    doc: "Nearer endpoints first.",
+    keys: &[&[
+        Key::default(
+            "prefer",
+            Kind::Text(Text::Choice(&[
+                Choice::built("node", "endpoints of this node, then of its zone, then the rest"),
+                Choice::built("zone", "endpoints of this node's zone, then the rest"),
+                Choice::built("none", "all alike"),
+            ])),
+            r#""node""#,
+            "Which endpoints are taken first.",
+        ),
+        Key::default(
+            "max_requests",
+            Kind::Number { min: 1, max: MILLION },
+            "32",
+            "Requests of this node that run on each near endpoint before farther, less loaded ones share the rest.",
+        ),
+    ]],
     choose: None,
 };
 
@@ -117,7 +188,13 @@ pub static ENDPOINT: TableDef = TableDef {
             "1",
             "Relative to the other endpoints.",
         ),
-        Key::refused("zone", "locality-aware balancing is not built yet"),
+        Key::optional(
+            "zone",
+            Kind::Text(Text::Name),
+            "[zones] tells, else unknown",
+            r#""eu-1b""#,
+            "The zone that it stands in.",
+        ),
     ]],
     choose: None,
 };
