@@ -8,15 +8,8 @@
 //! Load counts per weight, and candidates are drawn in proportion to weight. Between equally loaded candidates the one
 //! drawn first wins, so that an idle set shares its requests in proportion to the weights. Preferring the heavier one
 //! instead would starve the lighter of two endpoints for as long as both are idle.
-//!
-//! # Unusable endpoints
-//! A few draws find a usable endpoint while most are usable. When they fail, a scan from a random start does, so that
-//! a usable endpoint is found if there is one.
 
-use super::weights::{Weights, below};
-
-/// Draws before a scan. With half the set unusable, one pick in sixteen scans.
-const DRAWS: usize = 4;
+use super::{candidates::better_of_two, weights::Weights};
 
 /// The endpoint that takes the next request, or None when none is usable.
 ///
@@ -24,32 +17,11 @@ const DRAWS: usize = 4;
 /// may be taken: it is also how a caller keeps a retry off the endpoint that just failed.
 pub fn least_request(
     weights: &Weights,
-    mut random: impl FnMut() -> u64,
+    random: impl FnMut() -> u64,
     load: impl Fn(usize) -> u32,
     usable: impl Fn(usize) -> bool,
 ) -> Option<usize> {
-    let first = candidate(weights, &mut random, &usable)?;
-    if weights.len() == 1 {
-        return Some(first);
-    }
-    let second = candidate(weights, &mut random, |endpoint| endpoint != first && usable(endpoint));
-    Some(second.filter(|&second| is_less_loaded(weights, &load, second, first)).unwrap_or(first))
-}
-
-/// A random usable endpoint.
-fn candidate(
-    weights: &Weights,
-    random: &mut impl FnMut() -> u64,
-    usable: impl Fn(usize) -> bool,
-) -> Option<usize> {
-    for _ in 0..DRAWS {
-        let drawn = weights.draw(random())?;
-        if usable(drawn) {
-            return Some(drawn);
-        }
-    }
-    let start = below(random(), weights.len() as u64) as usize;
-    (start..weights.len()).chain(0..start).find(|&endpoint| weights.weight(endpoint) > 0 && usable(endpoint))
+    better_of_two(weights, random, usable, |a, b| is_less_loaded(weights, &load, a, b))
 }
 
 /// Whether `a` has less load per weight than `b`; multiplied crosswise, which needs no division and is exact.

@@ -46,6 +46,11 @@ impl Weights {
         sums[endpoint] - endpoint.checked_sub(1).map_or(0, |before| sums[before])
     }
 
+    /// The sum of the weights, as [`Weights::weight`] tells them.
+    pub fn total(&self) -> u64 {
+        self.sums.as_ref().map_or(self.len as u64, |sums| sums.last().copied().unwrap_or(0))
+    }
+
     /// The endpoint that `random`, uniform over all 64-bit numbers, stands for: each in proportion to its weight.
     /// None when no endpoint has any.
     pub fn draw(&self, random: u64) -> Option<usize> {

@@ -1,0 +1,167 @@
+//! Peak EWMA: of two endpoints drawn at random, the one where a further request is expected to cost less time.
+//!
+//! The cost of an endpoint is its latency times the requests that it would have, after Finagle
+//! (`finagle-core`, `loadbalancer/PeakEwma.scala`; tower's `load/peak_ewma.rs` is the same). The latency is a moving average
+//! that follows a rise at once and a fall slowly: an answer that took longer than the estimate becomes the estimate, shorter
+//! ones pull it down with the time constant `decay`. The estimate also decays while nothing is heard, so that an endpoint that
+//! was slow is tried again: after `decay` times the logarithm of how many times slower it was.
+//!
+//! # Endpoints that nothing is known of
+//! They cost nothing while they are idle, so they are tried as soon as they are drawn; and more than any known one while
+//! they have a request, so that they are tried once and not by everybody (Finagle's rule).
+//!
+//! # Failures
+//! A failure is often fast, and must not look like a short latency. Taken as a fixed long latency it would do harm of another
+//! kind: where one request in a thousand fails on every endpoint, each failure would empty an endpoint for a
+//! minute, and all load would gather on those that happened to have none. So failures are kept apart, as the part
+//! of the requests that fail: a moving average over requests (each counts a quarter, so that four failures in a row make it 68 %),
+//! which time decays like the latency. A request that fails with probability f has to be sent 1 / (1 - f) times, and
+//! most callers can afford only few of these, so the cost is divided by (1 - f)².
+//! One failure raises the cost by 1.8, and the next few answers undo that; an endpoint that only fails
+//! is worth a probe in each half `decay` or so, whatever the rate of requests; one that is well again has its share
+//! back after about one `decay`.
+//!
+//! The latency estimate stands still through a failure, and does not decay: what is known of an endpoint is what
+//! its last answers took. A failure that took longer than the estimate, such as a time limit, raises it.
+//!
+//! # One word
+//! All workers share one [`Latency`] per endpoint. It is one atomic number, read and then written without a lock: of two
+//! observations at the same moment one may be lost, which for an average is one sample less.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use super::{candidates::better_of_two, weights::Weights};
+
+/// The bits of the time stamp: milliseconds, which come round every 4.6 hours. An endpoint that was idle for just that long
+/// looks as if it had been heard of just now, which costs it one more `decay`.
+const STAMP_BITS: u32 = 24;
+const STAMPS: u32 = 1 << STAMP_BITS;
+/// How much older than the last stamp a moment may be, on another worker, without being taken for the next round.
+const SKEW: u32 = 60_000;
+/// The bits of the part of the requests that fail.
+const FAILING_BITS: u32 = 9;
+const ALL_FAILING: f32 = ((1 << FAILING_BITS) - 1) as f32;
+/// How much of the average one request is.
+const REQUEST: f32 = 0.25;
+/// In microseconds, what is taken as the latency of an endpoint that has only failed.
+const FIRST_FAILURE: f32 = 1e6;
+/// The bounds of an estimate, in microseconds: 0 means that nothing is known, and costs must stay finite.
+const SHORTEST: f32 = 1.0;
+const LONGEST: f32 = 3.6e9;
+/// The cost of each request that an endpoint has which nothing is known of: more than an hour.
+const UNKNOWN: f32 = 1e10;
+
+/// What one endpoint's answers have taken; shared by all workers.
+#[derive(Debug, Default)]
+pub struct Latency(AtomicU64);
+
+/// The parts of the word.
+#[derive(Clone, Copy)]
+struct Estimate {
+    /// Microseconds; 0 when nothing is known.
+    latency: f32,
+    /// The part of the requests that fail, 0 to 1.
+    failing: f32,
+    /// When both were so, modulo [`STAMPS`].
+    stamp: u32,
+}
+
+impl Latency {
+    /// Nothing is known yet.
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// An answer came after `rtt`. `now_ms` is a clock in milliseconds that all workers share; it may wrap. `decay` is the time
+    /// constant of the average.
+    pub fn observe(&self, now_ms: u32, rtt: Duration, decay: Duration) {
+        let known = self.load();
+        let kept = known.kept(now_ms, decay);
+        let rtt = microseconds(rtt);
+        let decayed = known.latency * kept;
+        let latency = if rtt > decayed { rtt } else { decayed + rtt * (1.0 - kept) };
+        let failing = known.failing * kept * (1.0 - REQUEST);
+        self.store(Estimate { latency, failing, stamp: now_ms });
+    }
+
+    /// An attempt failed after `elapsed`.
+    pub fn fail(&self, now_ms: u32, elapsed: Duration, decay: Duration) {
+        let known = self.load();
+        let latency = if known.latency == 0.0 { FIRST_FAILURE } else { known.latency };
+        let failing = known.failing * known.kept(now_ms, decay);
+        self.store(Estimate {
+            latency: latency.max(microseconds(elapsed)),
+            failing: failing + (1.0 - failing) * REQUEST,
+            stamp: now_ms,
+        });
+    }
+
+    /// The estimate of the latency at this moment, without what failures add; None when nothing is known.
+    pub fn read(&self, now_ms: u32, decay: Duration) -> Option<Duration> {
+        let known = self.load();
+        let decayed = known.latency * known.kept(now_ms, decay);
+        (known.latency > 0.0).then(|| Duration::from_secs_f32(decayed / 1e6))
+    }
+
+    /// What a further request is expected to cost an endpoint that has `load` running ones.
+    #[inline]
+    pub fn cost(&self, now_ms: u32, decay: Duration, load: u32) -> f32 {
+        let known = self.load();
+        if known.latency == 0.0 {
+            return UNKNOWN * load as f32;
+        }
+        let kept = known.kept(now_ms, decay);
+        let answering = 1.0 - known.failing * kept;
+        known.latency * kept * (load as f32 + 1.0) / (answering * answering)
+    }
+
+    fn load(&self) -> Estimate {
+        let word = self.0.load(Ordering::Relaxed);
+        let failing = (word >> STAMP_BITS) as u32 & ((1 << FAILING_BITS) - 1);
+        Estimate {
+            latency: f32::from_bits((word >> (STAMP_BITS + FAILING_BITS)) as u32),
+            // Never 1, by which a cost could not be divided.
+            failing: failing as f32 / (ALL_FAILING + 1.0),
+            stamp: word as u32 & (STAMPS - 1),
+        }
+    }
+
+    fn store(&self, estimate: Estimate) {
+        let latency = u64::from(estimate.latency.clamp(SHORTEST, LONGEST).to_bits());
+        // Rounded down, so that success comes to nothing failing in the end.
+        let failing = (estimate.failing * (ALL_FAILING + 1.0)).min(ALL_FAILING) as u64;
+        let stamp = u64::from(estimate.stamp & (STAMPS - 1));
+        self.0.store((latency << FAILING_BITS | failing) << STAMP_BITS | stamp, Ordering::Relaxed);
+    }
+}
+
+impl Estimate {
+    /// What is left at `now_ms` of an average of the time of the stamp: 1 when no time has passed, then less.
+    fn kept(&self, now_ms: u32, decay: Duration) -> f32 {
+        let elapsed = now_ms.wrapping_sub(self.stamp) & (STAMPS - 1);
+        if elapsed == 0 || elapsed > STAMPS - SKEW {
+            return 1.0;
+        }
+        (-(elapsed as f32) / (decay.as_secs_f32() * 1e3)).exp()
+    }
+}
+
+fn microseconds(duration: Duration) -> f32 {
+    (duration.as_secs_f32() * 1e6).clamp(SHORTEST, LONGEST)
+}
+
+/// The endpoint that takes the next request, or None when none is usable: of two drawn in proportion to weight the one with
+/// less cost per weight. `random` yields uniform 64-bit numbers; `cost` is [`Latency::cost`] of an endpoint.
+pub fn peak_ewma(
+    weights: &Weights,
+    random: impl FnMut() -> u64,
+    cost: impl Fn(usize) -> f32,
+    usable: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    let is_cheaper =
+        |a: usize, b: usize| cost(a) * (weights.weight(b) as f32) < cost(b) * weights.weight(a) as f32;
+    better_of_two(weights, random, usable, is_cheaper)
+}
