@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{server::Shared, words};
 use crate::{
-    config,
-    service::{EndpointSet, Known, Service},
+    config, discovery,
+    service::{Endpoint, EndpointSet, Known, Service},
 };
 
 /// All services.
@@ -39,7 +39,7 @@ pub struct ServiceState {
     pub discovery_age_seconds: Option<f64>,
     /// Requests that are running.
     pub in_flight: i64,
-    /// In the order of their addresses.
+    /// In the order of their priorities and addresses.
     pub endpoints: Vec<EndpointState>,
 }
 
@@ -48,10 +48,20 @@ pub struct ServiceState {
 pub struct EndpointState {
     /// Where it is.
     pub address: String,
-    /// Relative to the others.
-    pub weight: u64,
-    /// Attempts that are running.
+    /// The lowest priority is used first.
+    pub priority: u16,
+    /// Relative to the others of its priority.
+    pub weight: u32,
+    /// Where it stands, if that is known.
+    pub zone: Option<String>,
+    /// `node`, `zone` or `elsewhere`.
+    pub place: String,
+    /// Attempts of this node that are running.
     pub load: u32,
+    /// What its answers take: a moving average of the time to the response's head. None before the first.
+    pub latency_ms: Option<f64>,
+    /// `healthy`, or `warming` while it comes to its full share.
+    pub state: String,
     /// Since the service has it.
     pub age_seconds: f64,
 }
@@ -82,14 +92,21 @@ impl ServiceState {
     }
 }
 
+type Numbered<'a> = (usize, (&'a Arc<Endpoint>, &'a discovery::Endpoint));
+
 fn endpoints(set: &EndpointSet) -> Vec<EndpointState> {
-    let endpoint = |(index, endpoint): (usize, &Arc<crate::service::Endpoint>)| EndpointState {
+    let endpoint = |(index, (endpoint, found)): Numbered<'_>| EndpointState {
         address: endpoint.address.to_string(),
-        weight: set.weights.weight(index),
+        priority: found.priority,
+        weight: found.weight,
+        zone: set.zone(index).map(ToString::to_string),
+        place: words::place(set.place(index)).to_owned(),
         load: endpoint.load(),
+        latency_ms: set.latency(endpoint).map(|latency| latency.as_secs_f64() * 1000.0),
+        state: if set.is_warming(endpoint) { "warming" } else { "healthy" }.to_owned(),
         age_seconds: endpoint.since.elapsed().as_secs_f64(),
     };
-    set.endpoints.iter().enumerate().map(endpoint).collect()
+    set.endpoints.iter().zip(set.found.iter()).enumerate().map(endpoint).collect()
 }
 
 impl Services {

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::{
+    balance::Place,
     config::{Balancer, HashKey, HostPattern, HostTemplate, ListenerKind, Prefer, Protocol, Source},
     telemetry,
 };
@@ -84,6 +85,15 @@ pub(super) fn host(pattern: &HostPattern) -> String {
 pub(super) fn template(template: &HostTemplate) -> String {
     let port = template.port.map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}{{host}}{}{port}", template.prefix, template.suffix)
+}
+
+/// How near an endpoint is.
+pub(super) fn place(place: Place) -> &'static str {
+    match place {
+        Place::Node => "node",
+        Place::Zone => "zone",
+        Place::Elsewhere => "elsewhere",
+    }
 }
 
 /// Where a service's endpoints come from.

@@ -12,7 +12,7 @@ use super::{
     outcome::{Failure, Outcome},
     table::table,
 };
-use crate::admin::{ReloadAnswer, ServiceState, Services, Status};
+use crate::admin::{EndpointState, ReloadAnswer, ServiceState, Services, Status};
 
 /// A daemon that has not answered after this is not going to. A reload of a large file takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) fn status(admin: &str) -> Outcome {
     let status: Status = read(&ask(admin, Method::GET, "/api/status")?)?;
     let services: Services = read(&ask(admin, Method::GET, "/api/services")?)?;
-    Ok(format!("{}\n{}\n{}", summary(&status), listeners(&status), self::services(&services)))
+    let tables = [listeners(&status), self::services(&services), endpoints(&services)];
+    Ok(format!("{}\n{}", summary(&status), tables.join("\n")))
 }
 
 pub(super) fn reload(admin: &str) -> Outcome {
@@ -125,6 +126,33 @@ fn service(service: &ServiceState) -> [String; 7] {
         service.endpoints.len().to_string(),
         service.in_flight.to_string(),
         format!("{}{age}{message}", service.state),
+    ]
+}
+
+fn endpoints(services: &Services) -> String {
+    let of = |service: &'_ ServiceState| {
+        let rows: Vec<_> = service.endpoints.iter().map(|one| endpoint(&service.name, one)).collect();
+        rows
+    };
+    let rows: Vec<_> = services.services.iter().flat_map(of).collect();
+    let head =
+        ["SERVICE", "ENDPOINT", "PRIORITY", "WEIGHT", "ZONE", "PLACE", "LOAD", "LATENCY", "STATE", "AGE"];
+    table(head, &rows)
+}
+
+fn endpoint(service: &str, endpoint: &EndpointState) -> [String; 10] {
+    let latency = endpoint.latency_ms.map(|latency| format!("{latency:.1}ms"));
+    [
+        service.to_owned(),
+        endpoint.address.clone(),
+        endpoint.priority.to_string(),
+        endpoint.weight.to_string(),
+        endpoint.zone.clone().unwrap_or_else(|| "-".to_owned()),
+        endpoint.place.clone(),
+        endpoint.load.to_string(),
+        latency.unwrap_or_else(|| "-".to_owned()),
+        endpoint.state.clone(),
+        uptime(endpoint.age_seconds as u64),
     ]
 }
 

@@ -38,6 +38,13 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     }
 }
 
+/// Whether the status among `fields` blames the server: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS. (The others
+/// are about the call, and RESOURCE_EXHAUSTED is load.)
+pub fn is_server_error(fields: &HeaderMap) -> bool {
+    let status = fields.get("grpc-status").map(HeaderValue::as_bytes);
+    matches!(status, Some(b"2" | b"4" | b"13" | b"14" | b"15"))
+}
+
 /// The value of `grpc-timeout`: up to eight digits and a unit.
 pub fn parse_timeout(value: &HeaderValue) -> Option<Duration> {
     let (digits, unit) = value.as_bytes().split_at_checked(value.len().checked_sub(1)?)?;

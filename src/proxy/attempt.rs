@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::Protocol,
     http::{Body, Interim, grpc},
-    service::{Choice, Picked},
+    service::{Choice, Picked, Wish},
     snapshot::BackendView,
     telemetry::AttemptOutcome,
     upstream::{CallerFault, ConnectError, Lease, Outgoing, SendError, Sent, Version, Want},
@@ -51,6 +51,8 @@ pub(super) struct Call {
     pub(super) attempt_timeout: Option<Duration>,
     /// How long a service may take to know its endpoints.
     pub(super) first_answer_timeout: Duration,
+    /// The hash of what decides its endpoint, if anything does.
+    pub(super) affinity: Option<u64>,
     pub(super) interim: Interim,
 }
 
@@ -84,14 +86,13 @@ impl Call {
         loop {
             let picked = self.pick(&history.avoid).await?;
             exchange.attempt(&picked);
-            let mut report =
-                Report { backend: &self.backend, picked: &picked, outcome: AttemptOutcome::Cancelled };
+            let mut report = Report::begin(&self.backend, &picked);
             match self.attempt(&picked, version, history.fresh).await {
                 Ok((response, lease)) => {
                     if let Some(body) = &self.body {
                         body.settle();
                     }
-                    report.outcome = classify(&response);
+                    report.outcome = classify(&response, exchange.is_grpc);
                     drop(report);
                     return Ok(Answer { response, lease, picked });
                 }
@@ -122,7 +123,7 @@ impl Call {
         let view = &self.backend.view;
         let mut waited = false;
         loop {
-            match view.pick(avoid, || self.worker.random()) {
+            match view.pick(&Wish { avoid, affinity: self.affinity }, || self.worker.random()) {
                 Choice::Picked(picked) => return Ok(picked),
                 Choice::Nothing(message) => return Err(Failure::new(Reason::NoEndpoints, message)),
                 Choice::Waiting if waited => {
@@ -251,18 +252,28 @@ impl Call {
 struct Report<'a> {
     backend: &'a BackendView,
     picked: &'a Picked,
+    begun: Instant,
     outcome: AttemptOutcome,
+}
+
+impl<'a> Report<'a> {
+    fn begin(backend: &'a BackendView, picked: &'a Picked) -> Self {
+        Self { backend, picked, begun: Instant::now(), outcome: AttemptOutcome::Cancelled }
+    }
 }
 
 impl Drop for Report<'_> {
     fn drop(&mut self) {
         self.backend.view.service.series.attempt(self.outcome);
-        self.picked.report(self.outcome);
+        self.picked.report(self.outcome, self.begun.elapsed());
     }
 }
 
-fn classify(response: &Response<Body>) -> AttemptOutcome {
-    if response.status().is_server_error() { AttemptOutcome::ServerError } else { AttemptOutcome::Success }
+/// A gRPC call that fails before any message does so in the head of a response whose HTTP status is 200.
+fn classify(response: &Response<Body>, is_grpc: bool) -> AttemptOutcome {
+    let failed =
+        response.status().is_server_error() || (is_grpc && grpc::is_server_error(response.headers()));
+    if failed { AttemptOutcome::ServerError } else { AttemptOutcome::Success }
 }
 
 impl AttemptError {

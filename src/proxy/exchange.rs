@@ -21,7 +21,7 @@ use crate::{
     http::{Body, grpc},
     net::Address,
     service::Picked,
-    snapshot::{Backend, BackendView, Door, Full, View},
+    snapshot::{Backend, BackendView, Door, Refused, View},
     telemetry::Record,
 };
 
@@ -142,7 +142,7 @@ impl Exchange {
             ));
         }
         let backend = self.view.backend((listener, route, share), target.host(), target.port);
-        let backend = backend.map_err(|full| too_many(&full))?;
+        let backend = backend.map_err(no_host_service)?;
         backend.view.service.series.in_flight.inc();
         self.backend = Some(((listener, route, share), backend.clone()));
         Ok(backend)
@@ -285,7 +285,15 @@ impl Line {
     }
 }
 
-fn too_many(full: &Full) -> Failure {
-    let message = format!("{} hosts have a service of their own already (host_services.max)", full.max);
-    Failure::new(Reason::Overloaded, message)
+fn no_host_service(refused: Refused) -> Failure {
+    match refused {
+        Refused::Full { max } => {
+            let message = format!("{max} hosts have a service of their own already (host_services.max)");
+            Failure::new(Reason::Overloaded, message)
+        }
+        Refused::Outside { name } => {
+            let message = format!("{name} is in none of the domains of host_services.suffixes");
+            Failure::new(Reason::Denied, message)
+        }
+    }
 }

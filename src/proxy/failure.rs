@@ -25,6 +25,10 @@ pub enum Reason {
     UpstreamReset,
     /// Discovery knows no endpoint.
     NoEndpoints,
+    /// Endpoints are known, and none of them may be used.
+    AllUnhealthy,
+    /// The caller may not have this.
+    Denied,
     /// Towpath carries as much as it may.
     Overloaded,
     /// This listener takes no new requests.
@@ -66,6 +70,10 @@ impl Reason {
             Self::NoEndpoints => {
                 row("no_endpoints", StatusCode::SERVICE_UNAVAILABLE, grpc::Status::Unavailable, true)
             }
+            Self::AllUnhealthy => {
+                row("all_unhealthy", StatusCode::SERVICE_UNAVAILABLE, grpc::Status::Unavailable, true)
+            }
+            Self::Denied => row("denied", StatusCode::FORBIDDEN, grpc::Status::PermissionDenied, false),
             Self::Overloaded => {
                 row("overloaded", StatusCode::SERVICE_UNAVAILABLE, grpc::Status::Unavailable, true)
             }

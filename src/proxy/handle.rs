@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     Failure, Reason, ResponseBody, Worker,
+    affinity::affinity,
     attempt::Call,
     exchange::{Caller, Exchange},
     failure::About,
@@ -31,7 +32,7 @@ pub fn handle(
     interim: &Interim,
 ) -> impl Future<Output = Response<ResponseBody>> + use<> {
     let mut exchange = Exchange::begin(worker, caller, &request);
-    let mut call = prepare(&mut exchange, request, interim);
+    let mut call = prepare(&mut exchange, caller, request, interim);
     async move {
         match &mut call {
             Err(failure) => exchange.refuse(failure),
@@ -44,7 +45,12 @@ pub fn handle(
 }
 
 /// The phases up to the first attempt, in order.
-fn prepare(exchange: &mut Exchange, request: Request<Body>, interim: &Interim) -> Result<Call, Failure> {
+fn prepare(
+    exchange: &mut Exchange,
+    caller: &Caller,
+    request: Request<Body>,
+    interim: &Interim,
+) -> Result<Call, Failure> {
     let target = Target::of(&request)?;
     let (mut parts, body) = request.into_parts();
     refuse_unservable(&parts)?;
@@ -57,7 +63,9 @@ fn prepare(exchange: &mut Exchange, request: Request<Body>, interim: &Interim) -
     let deadline = deadline(exchange, &parts, route);
     let expects_continue = expects_continue(&mut parts, &body);
     exchange.body = (!body.is_end_stream()).then(|| RequestBody::new(body, expects_continue));
+    let affinity = affinity(&backend.view.service.policy.balancer, &parts, &target, &caller.peer);
     Ok(Call {
+        affinity,
         worker: exchange.worker.clone(),
         backend,
         parts,

@@ -1,17 +1,19 @@
 //! The endpoints that a service has now: one immutable set, replaced whole.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use super::{clock, layout::Layout, neighbourhood::Neighbourhood};
 use crate::{
-    balance::Weights,
+    balance::{self, Latency, Place},
+    config::{Name, ServicePolicy},
     discovery,
     net::Address,
     telemetry::{AttemptOutcome, EndpointSeries, Metrics, ServiceSeries},
@@ -30,21 +32,27 @@ pub struct Endpoint {
     pub address: Address,
     /// Since when the service has it.
     pub since: Instant,
+    /// It joined endpoints that the service had: only then does it start slowly.
+    joined: bool,
     /// Attempts that are running, over all workers.
     load: AtomicU32,
+    /// Of its answers, over all workers.
+    latency: Latency,
     series: EndpointSeries,
 }
 
 impl Endpoint {
-    fn new(service: &str, address: SocketAddr, series: &ServiceSeries, metrics: &Metrics) -> Self {
+    fn new(of: &Of<'_>, address: SocketAddr, joined: bool) -> Self {
         let id = NEXT_TARGET.fetch_add(1, Ordering::Relaxed);
-        let endpoint = metrics.endpoint_series(service, &address.to_string());
+        let endpoint = of.metrics.endpoint_series(of.service, &address.to_string());
         endpoint.available.set(true);
         Self {
-            target: Arc::new(Target::new(id, address, series.upstream_connections.clone())),
+            target: Arc::new(Target::new(id, address, of.series.upstream_connections.clone())),
             address: Address::Tcp(address),
             since: Instant::now(),
+            joined,
             load: AtomicU32::new(0),
+            latency: Latency::new(),
             series: endpoint,
         }
     }
@@ -62,10 +70,40 @@ impl Endpoint {
         self.load.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Counts an attempt that was made on it.
-    pub fn report(&self, outcome: AttemptOutcome) {
-        self.series.request(outcome);
+    /// What a further request would cost, by [`Latency::cost`].
+    pub(super) fn cost(&self, now: u32, decay: Duration) -> f32 {
+        self.latency.cost(now, decay, self.load())
     }
+
+    /// How warm it is, from 0.1 to 1, where endpoints start over `slow_start`.
+    pub(super) fn warmth(&self, slow_start: Duration) -> f32 {
+        if self.joined { balance::warmth(self.since.elapsed(), slow_start) } else { 1.0 }
+    }
+
+    /// Counts an attempt that was made on it and ended after `elapsed`; what it took fades over `decay`.
+    pub(super) fn report(&self, outcome: AttemptOutcome, elapsed: Duration, decay: Duration) {
+        self.series.request(outcome);
+        let now = clock::now();
+        match outcome {
+            AttemptOutcome::Success => self.latency.observe(now, elapsed, decay),
+            // Says nothing but that an answer would have taken longer.
+            AttemptOutcome::Cancelled => {
+                if self.latency.read(now, decay).is_none_or(|known| known < elapsed) {
+                    self.latency.observe(now, elapsed, decay);
+                }
+            }
+            _ => self.latency.fail(now, elapsed, decay),
+        }
+    }
+}
+
+/// What endpoints need of their service.
+pub(super) struct Of<'s> {
+    pub(super) service: &'s str,
+    pub(super) policy: &'s ServicePolicy,
+    pub(super) neighbourhood: &'s Neighbourhood,
+    pub(super) series: &'s ServiceSeries,
+    pub(super) metrics: &'s Metrics,
 }
 
 /// What is known about a service's endpoints.
@@ -89,10 +127,16 @@ pub enum Known {
 
 /// The endpoints of a service at one moment.
 pub struct EndpointSet {
-    /// In the order of their addresses.
+    /// In the order of their priorities and addresses.
     pub endpoints: Vec<Arc<Endpoint>>,
-    /// Of the endpoints, by index.
-    pub weights: Weights,
+    /// What discovery says of each.
+    pub found: Arc<[discovery::Endpoint]>,
+    /// How requests are shared out.
+    pub(super) layout: Arc<Layout>,
+    /// Until when some endpoint is in its slow start.
+    pub(super) warming: Option<Instant>,
+    /// Attempts that are running on the service: counted where a hash bounds each endpoint's share of them.
+    pub(super) running: Arc<AtomicU32>,
     /// How good this knowledge is.
     pub known: Known,
 }
@@ -100,31 +144,81 @@ pub struct EndpointSet {
 impl EndpointSet {
     /// Nothing is known yet.
     pub(super) fn unknown() -> Self {
-        Self { endpoints: Vec::new(), weights: Weights::new([]), known: Known::Nothing }
+        Self {
+            endpoints: Vec::new(),
+            found: Arc::new([]),
+            layout: Arc::default(),
+            warming: None,
+            running: Arc::default(),
+            known: Known::Nothing,
+        }
     }
 
     /// The set that discovery found; endpoints that `previous` has are taken over with their state.
-    pub(super) fn found(
-        found: &[discovery::Endpoint],
-        previous: &Self,
-        service: &str,
-        series: &ServiceSeries,
-        metrics: &Metrics,
-    ) -> Self {
+    pub(super) fn found(found: &[discovery::Endpoint], previous: &Self, of: &Of<'_>) -> Self {
         let old: HashMap<SocketAddr, &Arc<Endpoint>> =
             previous.endpoints.iter().map(|endpoint| (endpoint.target.address, endpoint)).collect();
-        let endpoint = |address: SocketAddr| match old.get(&address) {
+        let endpoint = |found: &discovery::Endpoint| match old.get(&found.address) {
             Some(endpoint) => {
                 endpoint.target.revive();
                 endpoint.series.available.set(true);
                 (*endpoint).clone()
             }
-            None => Arc::new(Endpoint::new(service, address, series, metrics)),
+            None => Arc::new(Endpoint::new(of, found.address, !old.is_empty())),
         };
+        let endpoints: Vec<_> = found.iter().map(endpoint).collect();
+        let same = *found == *previous.found && !endpoints.is_empty();
         Self {
-            endpoints: found.iter().map(|found| endpoint(found.address)).collect(),
-            weights: Weights::new(found.iter().map(|found| found.weight)),
+            layout: if same {
+                previous.layout.clone()
+            } else {
+                Arc::new(Layout::new(found, of.policy, of.neighbourhood))
+            },
+            warming: warming(&endpoints, of.policy.slow_start),
+            found: if same { previous.found.clone() } else { found.into() },
+            endpoints,
+            running: previous.running.clone(),
             known: Known::Current { since: Instant::now() },
+        }
+    }
+
+    /// The same endpoints, as a service of another policy or neighbourhood shares requests out among them.
+    pub(super) fn laid_out(&self, of: &Of<'_>) -> Self {
+        Self {
+            layout: Arc::new(Layout::new(&self.found, of.policy, of.neighbourhood)),
+            warming: warming(&self.endpoints, of.policy.slow_start),
+            ..self.share()
+        }
+    }
+
+    /// How near an endpoint of this set is.
+    pub fn place(&self, index: usize) -> Place {
+        self.layout.places[index]
+    }
+
+    /// The zone of an endpoint, where it is known.
+    pub fn zone(&self, index: usize) -> Option<&Name> {
+        self.layout.zones[index].as_ref()
+    }
+
+    /// Whether an endpoint has yet to come to its full share.
+    pub fn is_warming(&self, endpoint: &Endpoint) -> bool {
+        self.warming.is_some() && endpoint.warmth(self.layout.slow_start) < 1.0
+    }
+
+    /// What the answers of an endpoint of this set take now; none before the first.
+    pub fn latency(&self, endpoint: &Endpoint) -> Option<Duration> {
+        endpoint.latency.read(clock::now(), self.layout.decay)
+    }
+
+    fn share(&self) -> Self {
+        Self {
+            endpoints: self.endpoints.clone(),
+            found: self.found.clone(),
+            layout: self.layout.clone(),
+            warming: self.warming,
+            running: self.running.clone(),
+            known: self.known.clone(),
         }
     }
 
@@ -135,31 +229,24 @@ impl EndpointSet {
             Known::Failing { since, .. } => since,
             Known::Nothing => None,
         };
-        Self {
-            endpoints: self.endpoints.clone(),
-            weights: self.weights.clone(),
-            known: Known::Failing { since, message },
-        }
-    }
-
-    /// Whether the endpoints and weights are those that discovery found.
-    pub(super) fn is(&self, found: &[discovery::Endpoint]) -> bool {
-        self.endpoints.len() == found.len()
-            && self.endpoints.iter().zip(found).enumerate().all(|(index, (endpoint, found))| {
-                endpoint.target.address == found.address
-                    && self.weights.weight(index) == u64::from(found.weight)
-            })
+        Self { known: Known::Failing { since, message }, ..self.share() }
     }
 
     /// Says that no request will go to these endpoints again, but for those that `successor` has.
     pub(super) fn retire(&self, successor: Option<&Self>) {
+        let kept: HashSet<u64> =
+            successor.iter().flat_map(|set| &set.endpoints).map(|endpoint| endpoint.target.id).collect();
         for endpoint in &self.endpoints {
-            let kept =
-                successor.is_some_and(|set| set.endpoints.iter().any(|other| Arc::ptr_eq(other, endpoint)));
-            if !kept {
+            if !kept.contains(&endpoint.target.id) {
                 endpoint.target.retire();
                 endpoint.series.available.set(false);
             }
         }
     }
+}
+
+/// When the last of the endpoints that start slowly will have come to its full share, if that is yet to come.
+fn warming(endpoints: &[Arc<Endpoint>], slow_start: Duration) -> Option<Instant> {
+    let warm = |endpoint: &Arc<Endpoint>| endpoint.joined.then(|| endpoint.since + slow_start);
+    endpoints.iter().filter_map(warm).max().filter(|warm| *warm > Instant::now())
 }

@@ -1,14 +1,19 @@
 //! A service: the endpoints of one name, and how one of them is chosen.
 //!
-//! `shared.rs` is what all workers share, `endpoints.rs` the set that discovery publishes, `view.rs` one worker's way
-//! to it, `follow.rs` the wire to discovery.
+//! `shared.rs` is what all workers share, `endpoints.rs` the set that discovery publishes, `layout.rs` how requests are
+//! shared out among it, `neighbourhood.rs` how near its members are, `view.rs` one worker's way to it, `follow.rs` the wire to
+//! discovery.
 
+mod clock;
 mod endpoints;
 mod follow;
+mod layout;
+mod neighbourhood;
 mod shared;
 mod view;
 
 pub use endpoints::{Endpoint, EndpointSet, Known};
 pub use follow::follow;
+pub use neighbourhood::Neighbourhood;
 pub use shared::Service;
-pub use view::{Choice, Picked, ServiceView};
+pub use view::{Choice, Picked, ServiceView, Wish};

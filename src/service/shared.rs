@@ -10,7 +10,10 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 
-use super::endpoints::{EndpointSet, Known};
+use super::{
+    endpoints::{EndpointSet, Known, Of},
+    neighbourhood::Neighbourhood,
+};
 use crate::{
     config::{Name, ServicePolicy, Source},
     discovery,
@@ -30,6 +33,7 @@ pub struct Service {
     pub series: ServiceSeries,
     pub(super) endpoints: Published<EndpointSet>,
     metrics: Arc<Metrics>,
+    neighbourhood: Arc<Neighbourhood>,
     changed: watch::Sender<()>,
     /// The endpoints are a successor's, or nobody's: what this service still hears is not for it.
     handed_over: AtomicBool,
@@ -48,11 +52,12 @@ impl Service {
         name: Name,
         source: Source,
         policy: ServicePolicy,
-        metrics: &Arc<Metrics>,
+        (metrics, neighbourhood): (&Arc<Metrics>, &Arc<Neighbourhood>),
         previous: Option<&Self>,
     ) -> Self {
         let series = metrics.service_series(&name);
-        let set = first_set(&name, &source, &series, metrics, previous);
+        let of = Of { service: &name, policy: &policy, neighbourhood, series: &series, metrics };
+        let set = first_set(&source, &of, previous);
         Self {
             endpoints: Published::new(Arc::new(set)),
             name,
@@ -60,6 +65,7 @@ impl Service {
             policy,
             series,
             metrics: metrics.clone(),
+            neighbourhood: neighbourhood.clone(),
             changed: watch::Sender::new(()),
             handed_over: AtomicBool::new(false),
             retired: AtomicBool::new(false),
@@ -98,8 +104,9 @@ impl Service {
         let old = self.endpoints.get();
         let new = match update {
             discovery::Update::Endpoints(found) => {
-                self.series.discovery_update(if old.is(&found) { "unchanged" } else { "changed" });
-                EndpointSet::found(&found, &old, &self.name, &self.series, &self.metrics)
+                let same = *old.found == *found;
+                self.series.discovery_update(if same { "unchanged" } else { "changed" });
+                EndpointSet::found(&found, &old, &self.of())
             }
             discovery::Update::Failed(failure) => {
                 self.series.discovery_update("failed");
@@ -114,6 +121,16 @@ impl Service {
         self.endpoints.publish(new.clone());
         old.retire(Some(&new));
         self.changed.send_replace(());
+    }
+
+    fn of(&self) -> Of<'_> {
+        Of {
+            service: &self.name,
+            policy: &self.policy,
+            neighbourhood: &self.neighbourhood,
+            series: &self.series,
+            metrics: &self.metrics,
+        }
     }
 
     /// Returns once discovery has said anything, good or bad.
@@ -180,27 +197,13 @@ impl Drop for Service {
 }
 
 /// Fixed endpoints are known at once; resolved ones are, when the predecessor asked the same question.
-fn first_set(
-    name: &str,
-    source: &Source,
-    series: &ServiceSeries,
-    metrics: &Metrics,
-    previous: Option<&Service>,
-) -> EndpointSet {
-    let old = previous.map(|previous| previous.endpoints.get());
-    let unknown = EndpointSet::unknown();
-    match source {
-        Source::Fixed(fixed) => {
-            let found = discovery::fixed(fixed);
-            EndpointSet::found(&found, old.as_deref().unwrap_or(&unknown), name, series, metrics)
+fn first_set(source: &Source, of: &Of<'_>, previous: Option<&Service>) -> EndpointSet {
+    let old = previous.map(|previous| previous.endpoints.get().laid_out(of));
+    match (source, previous, old) {
+        (Source::Fixed(fixed), _, old) => {
+            EndpointSet::found(&discovery::fixed(fixed), &old.unwrap_or_else(EndpointSet::unknown), of)
         }
-        _ => match (previous, old) {
-            (Some(previous), Some(old)) if previous.source == *source => EndpointSet {
-                endpoints: old.endpoints.clone(),
-                weights: old.weights.clone(),
-                known: old.known.clone(),
-            },
-            _ => unknown,
-        },
+        (_, Some(previous), Some(old)) if previous.source == *source => old,
+        _ => EndpointSet::unknown(),
     }
 }

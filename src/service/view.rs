@@ -1,15 +1,27 @@
 //! One worker's view of a service: where requests choose their endpoint.
+//!
+//! # The order of scruples
+//! What is asked for is dropped piece by piece until there is an endpoint: first that it is warm enough for this request (slow
+//! start), then that it is not one of those that have failed this request.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use super::{
+    clock,
     endpoints::{Endpoint, EndpointSet, Known},
+    layout::Layout,
     shared::Service,
 };
 use crate::{
-    balance::{RoundRobin, least_request},
+    balance::{self, Group, RoundRobin, Shares, least_request, peak_ewma},
     config::Balancer,
     published::{Current, Reader},
+    telemetry::AttemptOutcome,
 };
 
 /// A service as one worker reads it.
@@ -17,8 +29,24 @@ pub struct ServiceView {
     /// What all workers share.
     pub service: Arc<Service>,
     endpoints: Reader<EndpointSet>,
-    /// The turn, and the set that it was made for.
-    turn: RefCell<Option<(Current<EndpointSet>, RoundRobin)>>,
+    /// What this worker remembers between requests.
+    memory: RefCell<Option<Rc<Memory>>>,
+}
+
+/// What a worker remembers of a layout.
+struct Memory {
+    of: Arc<Layout>,
+    /// By group.
+    turns: RefCell<Vec<Option<RoundRobin>>>,
+    shares: Shares,
+}
+
+/// What a request asks of its endpoint.
+pub struct Wish<'a> {
+    /// Not one of these targets, by their numbers, unless there is no other.
+    pub avoid: &'a [u64],
+    /// The hash of what decides the endpoint, if anything does.
+    pub affinity: Option<u64>,
 }
 
 /// What became of the wish for an endpoint.
@@ -37,6 +65,21 @@ pub struct Picked {
     index: usize,
 }
 
+impl Picked {
+    fn new(set: Current<EndpointSet>, index: usize) -> Self {
+        set.endpoints[index].begin();
+        if !set.layout.rings.is_empty() {
+            set.running.fetch_add(1, Ordering::Relaxed);
+        }
+        Self { set, index }
+    }
+
+    /// Counts an attempt that was made on it and ended after `elapsed`.
+    pub fn report(&self, outcome: AttemptOutcome, elapsed: Duration) {
+        self.set.endpoints[self.index].report(outcome, elapsed, self.set.layout.decay);
+    }
+}
+
 impl std::ops::Deref for Picked {
     type Target = Endpoint;
 
@@ -48,59 +91,109 @@ impl std::ops::Deref for Picked {
 impl Drop for Picked {
     fn drop(&mut self) {
         self.end();
+        if !self.set.layout.rings.is_empty() {
+            self.set.running.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl ServiceView {
     /// A view for the calling worker.
     pub fn new(service: Arc<Service>) -> Self {
-        Self { endpoints: service.endpoints.reader(), service, turn: RefCell::new(None) }
+        Self { endpoints: service.endpoints.reader(), service, memory: RefCell::new(None) }
     }
 
-    /// Chooses an endpoint; one of `avoid` (numbers of targets) only if there is no other.
-    pub fn pick(&self, avoid: &[u64], random: impl FnMut() -> u64) -> Choice {
+    /// Chooses an endpoint.
+    pub fn pick(&self, wish: &Wish<'_>, mut random: impl FnMut() -> u64) -> Choice {
         let set = self.endpoints.get();
         if set.endpoints.is_empty() {
             return self.nothing(&set.known);
         }
-        match self.choose(&set, avoid, random) {
-            Some(index) => {
-                set.endpoints[index].begin();
-                Choice::Picked(Picked { set, index })
-            }
+        match self.choose(&set, wish, &mut random) {
+            Some(index) => Choice::Picked(Picked::new(set, index)),
             None => Choice::Nothing(format!("no endpoint of {} can take a request", self.service.name)),
         }
     }
 
-    fn choose(
-        &self,
-        set: &Current<EndpointSet>,
-        avoid: &[u64],
-        random: impl FnMut() -> u64,
-    ) -> Option<usize> {
-        // With nothing to avoid, and when everything is to be avoided, any endpoint will do.
-        let all_avoided = || set.endpoints.iter().all(|endpoint| avoid.contains(&endpoint.target.id));
-        let avoid = if avoid.is_empty() || all_avoided() { &[] } else { avoid };
-        let usable = |index: usize| avoid.is_empty() || !avoid.contains(&set.endpoints[index].target.id);
-        match &self.service.policy.balancer {
-            Balancer::RoundRobin if avoid.is_empty() => self.in_turn(set, random, usable),
-            // A further attempt takes no turn: with two endpoints, every request's first would go to the failed one.
-            _ => least_request(&set.weights, random, |index| set.endpoints[index].load(), usable),
+    fn choose(&self, set: &EndpointSet, wish: &Wish<'_>, random: &mut impl FnMut() -> u64) -> Option<usize> {
+        let fresh = |index: usize| !wish.avoid.contains(&set.endpoints[index].target.id);
+        let warm = self.is_warming(set).then(|| {
+            let (window, random) = (self.service.policy.slow_start, random());
+            move |index: usize| balance::accept(set.endpoints[index].warmth(window), mix(random, index))
+        });
+        if let Some(warm) = &warm {
+            let picked = self.among(set, wish, random, |index| fresh(index) && warm(index));
+            if picked.is_some() {
+                return picked;
+            }
         }
+        if wish.avoid.is_empty() {
+            return self.among(set, wish, random, |_| true);
+        }
+        self.among(set, wish, random, fresh).or_else(|| self.among(set, wish, random, |_| true))
     }
 
-    fn in_turn(
+    fn is_warming(&self, set: &EndpointSet) -> bool {
+        set.warming.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// An endpoint of those that are usable.
+    fn among(
         &self,
-        set: &Current<EndpointSet>,
-        mut random: impl FnMut() -> u64,
+        set: &EndpointSet,
+        wish: &Wish<'_>,
+        random: &mut impl FnMut() -> u64,
         usable: impl Fn(usize) -> bool,
     ) -> Option<usize> {
-        let mut turn = self.turn.borrow_mut();
-        let current = turn.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, set) || same_endpoints(of, set));
-        if !current {
-            *turn = Some((set.clone(), RoundRobin::new(&set.weights, random())));
+        let layout = &*set.layout;
+        if let Some(key) = wish.affinity {
+            return by_hash(set, key, usable);
         }
-        turn.as_mut().and_then(|(_, turn)| turn.pick(usable))
+        if let Some(group) = layout.plan.only_group() {
+            return self.of_group(set, group, wish, random, &usable);
+        }
+        let load = |index: usize| set.endpoints[index].load();
+        let memory = self.remember(&set.layout);
+        let drawn = random();
+        layout
+            .plan
+            .choose(&memory.shares, drawn, load, |group| self.of_group(set, group, wish, random, &usable))
+    }
+
+    /// An endpoint of a group, by the service's balancer.
+    fn of_group(
+        &self,
+        set: &EndpointSet,
+        group: &Group,
+        wish: &Wish<'_>,
+        random: &mut impl FnMut() -> u64,
+        usable: &impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let usable = |member: usize| usable(group.endpoint(member));
+        let endpoint = |member: usize| &set.endpoints[group.endpoint(member)];
+        let member = match &self.service.policy.balancer {
+            // A further attempt takes no turn: with two endpoints, every request's first would go to the failed one.
+            Balancer::RoundRobin if wish.avoid.is_empty() => {
+                let memory = self.remember(&set.layout);
+                let turn = &mut memory.turns.borrow_mut()[group.number];
+                turn.get_or_insert_with(|| RoundRobin::new(&group.weights, random())).pick(usable)
+            }
+            Balancer::PeakEwma { decay } => {
+                let now = clock::now();
+                peak_ewma(&group.weights, random, |member| endpoint(member).cost(now, *decay), usable)
+            }
+            Balancer::RoundRobin | Balancer::LeastRequest | Balancer::Hash(_) => {
+                least_request(&group.weights, random, |member| endpoint(member).load(), usable)
+            }
+        };
+        member.map(|member| group.endpoint(member))
+    }
+
+    /// What this worker remembers of `layout`. A refreshed answer that changes nothing keeps the layout, and so the turn.
+    fn remember(&self, layout: &Arc<Layout>) -> Rc<Memory> {
+        let mut memory = self.memory.borrow_mut();
+        let known = memory.take().filter(|memory| Arc::ptr_eq(&memory.of, layout));
+        memory.insert(known.unwrap_or_else(|| Rc::new(Memory::new(layout)))).clone()
     }
 
     fn nothing(&self, known: &Known) -> Choice {
@@ -113,9 +206,31 @@ impl ServiceView {
     }
 }
 
-/// A refreshed answer that changes nothing must not start the turn anew.
-fn same_endpoints(a: &EndpointSet, b: &EndpointSet) -> bool {
-    a.endpoints.len() == b.endpoints.len()
-        && a.endpoints.iter().zip(&b.endpoints).all(|(a, b)| Arc::ptr_eq(a, b))
-        && (0..a.endpoints.len()).all(|index| a.weights.weight(index) == b.weights.weight(index))
+impl Memory {
+    fn new(layout: &Arc<Layout>) -> Self {
+        Self {
+            of: layout.clone(),
+            turns: RefCell::new(std::iter::repeat_with(|| None).take(layout.plan.groups()).collect()),
+            shares: layout.plan.shares(|_| true),
+        }
+    }
+}
+
+/// The endpoint that a key belongs to, of the first priority that has a usable one.
+fn by_hash(set: &EndpointSet, key: u64, usable: impl Fn(usize) -> bool) -> Option<usize> {
+    let running = u64::from(set.running.load(Ordering::Relaxed));
+    set.layout.rings.iter().find_map(|tier| {
+        let first = tier.members.start;
+        let load = |member: usize| set.endpoints[first + member].load();
+        let usable = |member: usize| usable(first + member);
+        tier.ring.pick(key, running, load, &tier.weights, usable).map(|member| first + member)
+    })
+}
+
+/// Another random number for each endpoint (the finalizer of splitmix64).
+fn mix(random: u64, index: usize) -> u64 {
+    let mut mixed = random ^ (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::{self, BackendTarget, Config, LogPath, Name},
     router::{Router, Split},
-    service::Service,
+    service::{Neighbourhood, Service},
     telemetry::{AccessLog, Metrics},
 };
 
@@ -19,6 +19,14 @@ use crate::{
 pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) host_services: Arc<HostServices>,
+}
+
+/// This node among others: the previous one while it means the same.
+pub(super) fn neighbourhood(config: &Config, previous: Option<&Snapshot>) -> Arc<Neighbourhood> {
+    match previous {
+        Some(previous) if Neighbourhood::is_same(&previous.config, config) => previous.neighbourhood.clone(),
+        _ => Arc::new(Neighbourhood::new(config)),
+    }
 }
 
 /// Builds the snapshot of `config`; what `previous` has and the new one needs alike is taken over alive. Nothing here
@@ -29,7 +37,8 @@ pub(super) fn build(
     shared: &Shared,
     access_log: Option<Arc<AccessLog>>,
 ) -> Snapshot {
-    let services = services(&config, previous, &shared.metrics);
+    let neighbourhood = neighbourhood(&config, previous);
+    let services = services(&config, previous, (&shared.metrics, &neighbourhood));
     let index: HashMap<&Name, usize> =
         config.services.keys().enumerate().map(|(at, name)| (name, at)).collect();
     let routes = config.routes.iter().map(|rule| route(rule, &index)).collect();
@@ -41,6 +50,7 @@ pub(super) fn build(
         services,
         host_services: shared.host_services.clone(),
         access_log,
+        neighbourhood,
         via: via(&config.node.name),
         metrics: shared.metrics.clone(),
         config: Arc::new(config),
@@ -48,7 +58,11 @@ pub(super) fn build(
 }
 
 /// In the order of their names. An equal service is the same object, with its endpoints and discovery.
-fn services(config: &Config, previous: Option<&Snapshot>, metrics: &Arc<Metrics>) -> Vec<Arc<Service>> {
+fn services(
+    config: &Config,
+    previous: Option<&Snapshot>,
+    around: (&Arc<Metrics>, &Arc<Neighbourhood>),
+) -> Vec<Arc<Service>> {
     let old: HashMap<&Name, &Arc<Service>> = previous
         .into_iter()
         .flat_map(|previous| &previous.services)
@@ -56,15 +70,15 @@ fn services(config: &Config, previous: Option<&Snapshot>, metrics: &Arc<Metrics>
         .collect();
     // Another resolver may give other answers, so discovery starts anew; the endpoints stay until it has some.
     let same_dns = previous.is_none_or(|previous| previous.config.dns == config.dns);
+    let same_place = previous.is_none_or(|previous| Arc::ptr_eq(&previous.neighbourhood, around.1));
+    let same = same_dns && same_place;
     let service = |(name, service): (&Name, &Arc<config::Service>)| match old.get(name) {
-        Some(old) if same_dns && old.source == service.source && old.policy == service.policy => {
-            (*old).clone()
-        }
+        Some(old) if same && old.source == service.source && old.policy == service.policy => (*old).clone(),
         old => Arc::new(Service::new(
             name.clone(),
             service.source.clone(),
             service.policy.clone(),
-            metrics,
+            around,
             old.map(|old| &***old),
         )),
     };

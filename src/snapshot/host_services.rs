@@ -6,22 +6,37 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use tokio::sync::mpsc;
 
 use crate::{
     config::{FixedEndpoint, HostServices as Limits, HostTemplate, Name, Source},
-    service::Service,
+    service::{Neighbourhood, Service},
     telemetry::Metrics,
 };
 
-/// As many services as allowed exist, and none of them is this host's.
+/// Why a host has no service of its own.
 #[derive(Debug)]
-pub struct Full {
-    /// How many are allowed.
-    pub max: usize,
+pub enum Refused {
+    /// As many services as allowed exist.
+    Full {
+        /// How many are allowed.
+        max: usize,
+    },
+    /// The name is in none of the allowed domains.
+    Outside {
+        /// What the host stands for.
+        name: String,
+    },
+}
+
+/// Whether a name is one of `suffixes` or below one; any is when there are none.
+fn is_within(name: &str, suffixes: &[String]) -> bool {
+    let under = |suffix: &String| {
+        name.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    suffixes.is_empty() || suffixes.iter().any(under)
 }
 
 /// All services made from templates.
@@ -52,31 +67,42 @@ impl HostServices {
     /// The service of `host` (lower case, without port) at `port`; made if it does not exist.
     ///
     /// # Errors
-    /// [`Full`] when it does not exist and no more are allowed.
+    /// [`Refused`] when it does not exist and may not.
     pub fn get(
         &self,
         template: &HostTemplate,
         host: &str,
         port: u16,
         limits: &Limits,
-    ) -> Result<Arc<Service>, Full> {
+        neighbourhood: &Arc<Neighbourhood>,
+    ) -> Result<Arc<Service>, Refused> {
         let key = Key { template: template.clone(), host: host.to_owned(), port };
         let mut services = self.lock();
         if let Some(service) = services.get(&key) {
             service.touch();
             return Ok(service.clone());
         }
-        if services.len() >= limits.max {
-            return Err(Full { max: limits.max });
+        let name = format!("{}{host}{}", template.prefix, template.suffix);
+        if !is_within(&name, &limits.suffixes) {
+            return Err(Refused::Outside { name });
         }
-        let service = Arc::new(self.make(template, host, port));
+        if services.len() >= limits.max {
+            return Err(Refused::Full { max: limits.max });
+        }
+        let service = Arc::new(self.make(template, host, port, neighbourhood));
         services.insert(key, service.clone());
         // The control thread is gone only when the node stops.
         let _ = self.made.send(service.clone());
         Ok(service)
     }
 
-    fn make(&self, template: &HostTemplate, host: &str, port: u16) -> Service {
+    fn make(
+        &self,
+        template: &HostTemplate,
+        host: &str,
+        port: u16,
+        neighbourhood: &Arc<Neighbourhood>,
+    ) -> Service {
         let target = format!("{}{host}{}", template.prefix, template.suffix);
         let (name, source) = match target.parse() {
             Ok(ip) => {
@@ -85,14 +111,17 @@ impl HostServices {
             }
             Err(_) => (format!("{target}:{port}"), Source::Dns { host: target, port }),
         };
-        Service::new(Name::from(name), source, template.policy.clone(), &self.metrics, None)
+        Service::new(Name::from(name), source, template.policy.clone(), (&self.metrics, neighbourhood), None)
     }
 
-    /// Drops the services that no request has used for `idle`, and those whose template is not among `templates`.
-    pub fn sweep(&self, idle: Duration, templates: &[&HostTemplate]) {
+    /// Drops the services that no request has used for long, those whose template is not among `templates`, and those
+    /// whose name is no longer allowed.
+    pub fn sweep(&self, limits: &Limits, templates: &[&HostTemplate]) {
         self.lock().retain(|key, service| {
-            let wanted = templates.contains(&&key.template);
-            let used = service.idle() < idle || service.series.in_flight.get() > 0;
+            let name = || format!("{}{}{}", key.template.prefix, key.host, key.template.suffix);
+            let allowed = limits.suffixes.is_empty() || is_within(&name(), &limits.suffixes);
+            let wanted = templates.contains(&&key.template) && allowed;
+            let used = service.idle() < limits.idle_timeout || service.series.in_flight.get() > 0;
             if !(wanted && used) {
                 service.retire();
             }
@@ -100,10 +129,32 @@ impl HostServices {
         });
     }
 
+    /// Drops all of them: each is made anew when a request needs it.
+    pub fn clear(&self) {
+        self.lock().drain().for_each(|(_, service)| service.retire());
+    }
+
     /// All of them, by name.
     pub fn list(&self) -> Vec<Arc<Service>> {
         let mut services: Vec<_> = self.lock().values().cloned().collect();
         services.sort_by(|a, b| a.name.cmp(&b.name));
         services
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_within_a_domain_on_the_boundaries_of_labels() {
+        let suffixes = ["internal".to_owned(), "svc.local".to_owned()];
+        for name in ["internal", "a.internal", "a.b.svc.local"] {
+            assert!(is_within(name, &suffixes), "{name}");
+            assert!(is_within(name, &[]));
+        }
+        for name in ["", "ainternal", "a.local", "internal.evil", "10.0.0.1"] {
+            assert!(!is_within(name, &suffixes), "{name}");
+        }
     }
 }

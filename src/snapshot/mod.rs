@@ -13,7 +13,7 @@ mod source;
 mod view;
 
 pub use doors::{Door, DoorCommand};
-pub use host_services::{Full, HostServices};
+pub use host_services::{HostServices, Refused};
 pub use picture::{Backend, ListenerRoutes, Route, Snapshot};
 pub use reload::{Attempt, ReloadRequest, Reloaded, Reloader, Seen, Wiring};
 pub use source::{Reader, Source};

@@ -8,7 +8,7 @@ use super::HostServices;
 use crate::{
     config::{Config, HostTemplate, Name},
     router::{Router, Split},
-    service::Service,
+    service::{Neighbourhood, Service},
     telemetry::{AccessLog, Metrics},
 };
 
@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub services: Vec<Arc<Service>>,
     /// Those made on first use; shared by all snapshots.
     pub host_services: Arc<HostServices>,
+    /// This node among others.
+    pub neighbourhood: Arc<Neighbourhood>,
     /// Open when it is configured.
     pub access_log: Option<Arc<AccessLog>>,
     /// This node's entry in `via`.

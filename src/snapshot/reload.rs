@@ -170,6 +170,9 @@ impl Reloader {
             // Configured services begin anew by themselves; these keep what they know until the new servers answer.
             self.shared.host_services.list().iter().for_each(|service| self.follow(service));
         }
+        if !Arc::ptr_eq(&old.neighbourhood, &snapshot.neighbourhood) {
+            self.shared.host_services.clear();
+        }
         self.retire(&old, &snapshot);
         self.doors.commit(opened.plan, snapshot.config.drain.timeout);
         self.seen.doors.publish(Arc::new(self.doors.open().to_vec()));
@@ -218,7 +221,7 @@ impl Reloader {
                 |backend| if let Backend::PerHost(template) = backend { Some(&**template) } else { None },
             )
             .collect();
-        self.shared.host_services.sweep(snapshot.config.host_services.idle_timeout, &templates);
+        self.shared.host_services.sweep(&snapshot.config.host_services, &templates);
         for service in snapshot.services.iter().chain(&self.shared.host_services.list()) {
             let age = service.discovery_age().unwrap_or(Duration::ZERO);
             service.series.discovery_age.set(age.as_secs_f64());

@@ -12,7 +12,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::{Backend, Full, Snapshot};
+use super::{Backend, Refused, Snapshot};
 use crate::{
     config::HostTemplate,
     service::{Service, ServiceView},
@@ -126,13 +126,13 @@ impl View {
     /// The service behind backend `share` of route `route`, for a request through `listener` to `host` and `port`.
     ///
     /// # Errors
-    /// [`Full`] when it would have to be made and no more are allowed.
+    /// [`Refused`] when it would have to be made and may not.
     pub fn backend(
         &self,
         (listener, route, share): (usize, usize, usize),
         host: &str,
         port: Option<u16>,
-    ) -> Result<Rc<BackendView>, Full> {
+    ) -> Result<Rc<BackendView>, Refused> {
         let known = self.route(route).get();
         if let Some(known) = known.filter(|known| known.is((listener, share))) {
             return Ok(known.backend.clone());
@@ -200,7 +200,7 @@ impl View {
         template: &HostTemplate,
         host: &str,
         port: u16,
-    ) -> Result<Rc<BackendView>, Full> {
+    ) -> Result<Rc<BackendView>, Refused> {
         let host = host.strip_suffix('.').unwrap_or(host);
         let lower;
         let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -215,7 +215,8 @@ impl View {
             return Ok(found);
         }
         let snapshot = &self.snapshot;
-        let service = snapshot.host_services.get(template, host, port, &snapshot.config.host_services)?;
+        let limits = &snapshot.config.host_services;
+        let service = snapshot.host_services.get(template, host, port, limits, &snapshot.neighbourhood)?;
         let made = Rc::new(BackendView::new(service));
         self.host_services.borrow_mut().insert(HostKey { backend, host: host.into(), port }, made.clone());
         Ok(made)

@@ -1,0 +1,114 @@
+//! How requests are shared out among an endpoint set: made once for each set, read by all workers.
+
+use std::{collections::BTreeSet, ops::Range, time::Duration};
+
+use super::neighbourhood::Neighbourhood;
+use crate::{
+    balance::{self, Member, Options, Place, Plan, Ring, Weights},
+    config::{Balancer, Name, Prefer, ServicePolicy},
+    discovery,
+};
+
+/// The time constant of latencies that no balancer goes by.
+const DECAY: Duration = Duration::from_secs(10);
+
+/// What is made of a set, its members' places and the service's policy.
+pub(super) struct Layout {
+    /// Priorities, distances, weights.
+    pub(super) plan: Plan,
+    /// One for each priority, where a hash decides.
+    pub(super) rings: Box<[Tier]>,
+    /// By endpoint: what its source tells, else what `[zones]` does.
+    pub(super) zones: Box<[Option<Name>]>,
+    /// By endpoint.
+    pub(super) places: Box<[Place]>,
+    /// Over which the endpoints' latencies fade.
+    pub(super) decay: Duration,
+    /// Over which endpoints come to their full share.
+    pub(super) slow_start: Duration,
+}
+
+/// The endpoints of one priority, on a ring.
+pub(super) struct Tier {
+    /// Their numbers in the set.
+    pub(super) members: Range<usize>,
+    pub(super) ring: Ring,
+    pub(super) weights: Weights,
+}
+
+impl Default for Layout {
+    fn default() -> Self {
+        let plan = Plan::new(&[], options(Prefer::None, None, 0));
+        Self {
+            plan,
+            rings: Box::default(),
+            zones: Box::default(),
+            places: Box::default(),
+            decay: DECAY,
+            slow_start: Duration::ZERO,
+        }
+    }
+}
+
+impl Layout {
+    /// `found` is sorted by priority.
+    pub(super) fn new(
+        found: &[discovery::Endpoint],
+        policy: &ServicePolicy,
+        neighbourhood: &Neighbourhood,
+    ) -> Self {
+        let zone = |found: &discovery::Endpoint| neighbourhood.zone(found.zone.as_ref(), found.address.ip());
+        let zones: Box<[Option<Name>]> = found.iter().map(zone).collect();
+        let names: BTreeSet<&Name> = zones.iter().flatten().collect();
+        let number = |zone: Option<&Name>| {
+            names.iter().zip(1..).find(|(name, _)| Some(**name) == zone).map_or(0, |(_, number)| number)
+        };
+        let member = |(endpoint, zone): (&discovery::Endpoint, &Option<Name>)| Member {
+            address: endpoint.address,
+            weight: endpoint.weight,
+            priority: endpoint.priority,
+            place: neighbourhood.place(zone.as_ref(), endpoint.address.ip()),
+            zone: number(zone.as_ref()),
+        };
+        let members: Vec<Member> = found.iter().zip(&zones).map(member).collect();
+        let aperture = policy.aperture.map(|size| (size, neighbourhood.coordinate));
+        let (prefer, spill) = (policy.locality.prefer, policy.locality.max_requests);
+        Self {
+            plan: Plan::new(&members, options(prefer, aperture, spill)),
+            rings: match policy.balancer {
+                Balancer::Hash(_) => tiers(found),
+                _ => Box::default(),
+            },
+            places: members.iter().map(|member| member.place).collect(),
+            zones,
+            decay: match policy.balancer {
+                Balancer::PeakEwma { decay } => decay,
+                _ => DECAY,
+            },
+            slow_start: policy.slow_start,
+        }
+    }
+}
+
+fn options(prefer: Prefer, aperture: Option<(usize, balance::Coordinate)>, spill: u32) -> Options {
+    let prefer = match prefer {
+        Prefer::None => balance::Prefer::None,
+        Prefer::Zone => balance::Prefer::Zone,
+        Prefer::Node => balance::Prefer::Node,
+    };
+    Options { prefer, aperture, spill }
+}
+
+fn tiers(found: &[discovery::Endpoint]) -> Box<[Tier]> {
+    let mut start = 0;
+    let tier = |members: &[discovery::Endpoint]| {
+        let range = start..start + members.len();
+        start = range.end;
+        Tier {
+            members: range,
+            ring: Ring::new(members.iter().map(|endpoint| (endpoint.address, endpoint.weight))),
+            weights: Weights::new(members.iter().map(|endpoint| endpoint.weight)),
+        }
+    };
+    found.chunk_by(|a, b| a.priority == b.priority).map(tier).collect()
+}
