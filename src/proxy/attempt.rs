@@ -6,13 +6,17 @@
 //! idempotent method, a reused connection ended without a byte of response (RFC 9110 9.2.2, RFC 9113 8.7). This is
 //! counted, and not what a route's retry policy is about.
 
-use std::{pin::pin, rc::Rc, time::Duration};
+use std::{net::SocketAddr, pin::pin, rc::Rc, time::Duration};
 
 use http::{Response, request::Parts};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Failure, Reason, Worker, exchange::Exchange, headers::address_request, request_body::RequestBody,
+    Failure, Reason, Worker,
+    exchange::Exchange,
+    headers::address_request,
+    report::{Report, classify},
+    request_body::RequestBody,
     target::Target,
 };
 use crate::{
@@ -67,6 +71,8 @@ enum AttemptError {
 struct History {
     /// Endpoints that could not be connected to, or refused the request.
     avoid: Vec<u64>,
+    /// The last that could not be connected to.
+    unreachable: Option<SocketAddr>,
     /// A reused connection has failed.
     fresh: bool,
 }
@@ -84,20 +90,20 @@ impl Call {
         address_request(&mut self.parts, &self.target, version);
         let mut history = History::default();
         loop {
-            let picked = self.pick(&history.avoid).await?;
-            exchange.attempt(&picked);
-            let mut report = Report::begin(&self.backend, &picked);
-            match self.attempt(&picked, version, history.fresh).await {
+            let mut report = Report::begin(&self.backend, self.pick(&history).await?);
+            exchange.attempt();
+            let result = self.attempt(&mut report, version, history.fresh).await;
+            exchange.went_to(report.picked());
+            match result {
                 Ok((response, lease)) => {
                     if let Some(body) = &self.body {
                         body.settle();
                     }
-                    report.outcome = classify(&response, exchange.is_grpc);
-                    drop(report);
+                    let picked = report.end(classify(&response, exchange.is_grpc));
                     return Ok(Answer { response, lease, picked });
                 }
                 Err(error) => {
-                    report.outcome = error.outcome();
+                    let picked = report.end(error.outcome());
                     let again =
                         (exchange.attempts < MAX_ATTEMPTS).then(|| self.again(&error, &picked, &mut history));
                     match again.flatten() {
@@ -119,11 +125,12 @@ impl Call {
     }
 
     /// An endpoint; the first request of a service waits for discovery's first answer.
-    async fn pick(&self, avoid: &[u64]) -> Result<Picked, Failure> {
+    async fn pick(&self, history: &History) -> Result<Picked, Failure> {
         let view = &self.backend.view;
+        let wish = Wish { avoid: &history.avoid, affinity: self.affinity, unreachable: history.unreachable };
         let mut waited = false;
         loop {
-            match view.pick(&Wish { avoid, affinity: self.affinity }, || self.worker.random()) {
+            match view.pick(&wish, || self.worker.random()) {
                 Choice::Picked(picked) => return Ok(picked),
                 Choice::Nothing(message) => return Err(Failure::new(Reason::NoEndpoints, message)),
                 Choice::Waiting if waited => {
@@ -152,7 +159,7 @@ impl Call {
     /// One attempt, within its deadline.
     async fn attempt(
         &self,
-        picked: &Picked,
+        report: &mut Report<'_>,
         version: Version,
         fresh: bool,
     ) -> Result<(Response<Body>, Lease), AttemptError> {
@@ -161,9 +168,9 @@ impl Call {
             (Some(own), Some(whole)) if whole <= own => (whole, "timeout"),
             (Some(own), _) => (own, "attempt_timeout"),
             (None, Some(whole)) => (whole, "timeout"),
-            (None, None) => return self.exchange(picked, version, fresh).await,
+            (None, None) => return self.exchange(report, version, fresh).await,
         };
-        match timeout_at(until, self.exchange(picked, version, fresh)).await {
+        match timeout_at(until, self.exchange(report, version, fresh)).await {
             Ok(result) => result,
             Err(_) => Err(AttemptError::Timeout(which)),
         }
@@ -171,15 +178,13 @@ impl Call {
 
     async fn exchange(
         &self,
-        picked: &Picked,
+        report: &mut Report<'_>,
         version: Version,
         fresh: bool,
     ) -> Result<(Response<Body>, Lease), AttemptError> {
         let want =
             Want { version, fresh, certain: !self.parts.method.is_idempotent() || self.body.is_some() };
-        let policy = &self.backend.view.service.policy;
-        let mut lease =
-            self.worker.pools.checkout(&picked.target, policy, want).await.map_err(AttemptError::Connect)?;
+        let mut lease = self.connect(report, want).await.map_err(AttemptError::Connect)?;
         let response = self.send(&mut lease).await.map_err(AttemptError::Send)?;
         Ok((response, lease))
     }
@@ -225,6 +230,7 @@ impl Call {
         match error {
             AttemptError::Connect(_) => {
                 history.avoid.push(picked.target.id);
+                history.unreachable = Some(picked.target.address);
                 let endpoints = self.backend.view.service.endpoints();
                 let another =
                     endpoints.endpoints.iter().any(|other| !history.avoid.contains(&other.target.id));
@@ -246,34 +252,6 @@ impl Call {
             }
         }
     }
-}
-
-/// Counts the attempt when it is over: also when the caller goes away in the middle.
-struct Report<'a> {
-    backend: &'a BackendView,
-    picked: &'a Picked,
-    begun: Instant,
-    outcome: AttemptOutcome,
-}
-
-impl<'a> Report<'a> {
-    fn begin(backend: &'a BackendView, picked: &'a Picked) -> Self {
-        Self { backend, picked, begun: Instant::now(), outcome: AttemptOutcome::Cancelled }
-    }
-}
-
-impl Drop for Report<'_> {
-    fn drop(&mut self) {
-        self.backend.view.service.series.attempt(self.outcome);
-        self.picked.report(self.outcome, self.begun.elapsed());
-    }
-}
-
-/// A gRPC call that fails before any message does so in the head of a response whose HTTP status is 200.
-fn classify(response: &Response<Body>, is_grpc: bool) -> AttemptOutcome {
-    let failed =
-        response.status().is_server_error() || (is_grpc && grpc::is_server_error(response.headers()));
-    if failed { AttemptOutcome::ServerError } else { AttemptOutcome::Success }
 }
 
 impl AttemptError {

@@ -149,8 +149,12 @@ impl Exchange {
     }
 
     /// Notes that an attempt begins.
-    pub(super) fn attempt(&mut self, picked: &Picked) {
+    pub(super) fn attempt(&mut self) {
         self.attempts += 1;
+    }
+
+    /// Notes which endpoint an attempt went to.
+    pub(super) fn went_to(&mut self, picked: &Picked) {
         if let Some(line) = &mut self.line {
             line.endpoint = Some(picked.address.clone());
         }

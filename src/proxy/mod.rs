@@ -6,6 +6,8 @@ mod exchange;
 mod failure;
 mod handle;
 mod headers;
+mod race;
+mod report;
 mod request_body;
 mod response_body;
 mod target;

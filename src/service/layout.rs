@@ -20,6 +20,8 @@ pub(super) struct Layout {
     pub(super) rings: Box<[Tier]>,
     /// By endpoint: what its source tells, else what `[zones]` does.
     pub(super) zones: Box<[Option<Name>]>,
+    /// There are IPv4 and IPv6 endpoints.
+    pub(super) both_families: bool,
     /// By endpoint.
     pub(super) places: Box<[Place]>,
     /// Over which the endpoints' latencies fade.
@@ -43,6 +45,7 @@ impl Default for Layout {
             plan,
             rings: Box::default(),
             zones: Box::default(),
+            both_families: false,
             places: Box::default(),
             decay: DECAY,
             slow_start: Duration::ZERO,
@@ -81,6 +84,8 @@ impl Layout {
             },
             places: members.iter().map(|member| member.place).collect(),
             zones,
+            both_families: found.iter().any(|found| found.address.is_ipv4())
+                && found.iter().any(|found| found.address.is_ipv6()),
             decay: match policy.balancer {
                 Balancer::PeakEwma { decay } => decay,
                 _ => DECAY,

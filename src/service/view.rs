@@ -2,10 +2,11 @@
 //!
 //! # The order of scruples
 //! What is asked for is dropped piece by piece until there is an endpoint: first that it is warm enough for this request (slow
-//! start), then that it is not one of those that have failed this request.
+//! start), then that it is of the address family that has not failed this request, then that it is not one of those that have.
 
 use std::{
     cell::RefCell,
+    net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -47,6 +48,15 @@ pub struct Wish<'a> {
     pub avoid: &'a [u64],
     /// The hash of what decides the endpoint, if anything does.
     pub affinity: Option<u64>,
+    /// To this address no connection could be made: rather one of the other family, if there is any.
+    pub unreachable: Option<SocketAddr>,
+}
+
+impl Wish<'_> {
+    fn other_family(&self, set: &EndpointSet, index: usize) -> bool {
+        let address = set.endpoints[index].target.address;
+        self.unreachable.is_none_or(|unreachable| unreachable.is_ipv4() != address.is_ipv4())
+    }
 }
 
 /// What became of the wish for an endpoint.
@@ -77,6 +87,13 @@ impl Picked {
     /// Counts an attempt that was made on it and ended after `elapsed`.
     pub fn report(&self, outcome: AttemptOutcome, elapsed: Duration) {
         self.set.endpoints[self.index].report(outcome, elapsed, self.set.layout.decay);
+    }
+}
+
+impl Picked {
+    /// Whether the service has endpoints of the other address family.
+    pub fn has_other_family(&self) -> bool {
+        self.set.layout.both_families
     }
 }
 
@@ -115,6 +132,15 @@ impl ServiceView {
         }
     }
 
+    /// Chooses an endpoint of the address family that `picked` is not of.
+    pub fn pick_other_family(&self, picked: &Picked, mut random: impl FnMut() -> u64) -> Option<Picked> {
+        let set = self.endpoints.get();
+        let avoid = [picked.target.id];
+        let wish = Wish { avoid: &avoid, affinity: None, unreachable: Some(picked.target.address) };
+        let index = self.among(&set, &wish, &mut random, |index| wish.other_family(&set, index))?;
+        Some(Picked::new(set, index))
+    }
+
     fn choose(&self, set: &EndpointSet, wish: &Wish<'_>, random: &mut impl FnMut() -> u64) -> Option<usize> {
         let fresh = |index: usize| !wish.avoid.contains(&set.endpoints[index].target.id);
         let warm = self.is_warming(set).then(|| {
@@ -129,6 +155,12 @@ impl ServiceView {
         }
         if wish.avoid.is_empty() {
             return self.among(set, wish, random, |_| true);
+        }
+        if wish.unreachable.is_some() && set.layout.both_families {
+            let picked = self.among(set, wish, random, |index| fresh(index) && wish.other_family(set, index));
+            if picked.is_some() {
+                return picked;
+            }
         }
         self.among(set, wish, random, fresh).or_else(|| self.among(set, wish, random, |_| true))
     }

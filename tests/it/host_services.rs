@@ -225,3 +225,20 @@ async fn hosts_that_are_no_dns_names_are_refused_with_the_reason() {
     }
     assert_eq!(backend.requests(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_host_outside_the_allowed_domains_is_denied_and_never_looked_up() {
+    let (daemon, dns, _backend) =
+        started("suffixes = [\"Good.test\", \".local\"]", &["a.good.test", "evil.test", "a.local"]).await;
+    for host in ["a.good.test", "A.Local"] {
+        assert_eq!(ask(&daemon, host).await.status, 200, "{host}");
+    }
+    for host in ["evil.test", "notgood.test", "good.test.evil", "127.0.0.1"] {
+        let answer = ask(&daemon, host).await;
+        assert_eq!((answer.status, answer.reason()), (403, "denied"), "{host}");
+        let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(host) && message.contains("host_services.suffixes"), "{message}");
+        assert_eq!(dns.queries(host), 0, "{host}");
+    }
+    assert_eq!(made(&daemon).await.len(), 2);
+}

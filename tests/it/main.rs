@@ -6,6 +6,7 @@ mod support;
 
 mod access_log;
 mod admin;
+mod affinity;
 mod architecture;
 mod bad_input;
 mod balancing;
@@ -13,6 +14,7 @@ mod bodies;
 mod cli;
 mod config;
 mod connections;
+mod distance;
 mod dns;
 mod drain;
 mod early_answers;

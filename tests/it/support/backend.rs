@@ -57,6 +57,8 @@ struct Shared {
     connections: AtomicU64,
     open: AtomicI64,
     running: AtomicI64,
+    /// Milliseconds before every answer.
+    delay: AtomicU64,
     order: watch::Sender<Order>,
 }
 
@@ -113,10 +115,16 @@ impl Backend {
             connections: AtomicU64::new(0),
             open: AtomicI64::new(0),
             running: AtomicI64::new(0),
+            delay: AtomicU64::new(0),
             order: watch::Sender::default(),
         });
         let accepting = tokio::spawn(accept(listener, shared.clone()));
         Self { address, shared, accepting }
+    }
+
+    /// What comes back in `x-backend`.
+    pub fn name(&self) -> &str {
+        &self.shared.name
     }
 
     /// Requests that came so far.
@@ -137,6 +145,11 @@ impl Backend {
     /// Requests whose answer is not there yet.
     pub fn running(&self) -> i64 {
         self.shared.running.load(Ordering::SeqCst)
+    }
+
+    /// Every answer takes at least this long from now on.
+    pub fn answer_after(&self, delay: Duration) {
+        self.shared.delay.store(delay.as_millis() as u64, Ordering::SeqCst);
     }
 
     /// Connections finish what they do and close; HTTP/2 ones say so first. New ones are served.
@@ -234,6 +247,10 @@ async fn obey<C: Future>(
 async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, body::BodyError> {
     shared.requests.fetch_add(1, Ordering::SeqCst);
     let running = Held::new(&shared.running);
+    let delay = shared.delay.load(Ordering::SeqCst);
+    if delay > 0 {
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+    }
     let head = request.method() == http::Method::HEAD;
     let mut response = answer(&shared, request).await?;
     drop(running);

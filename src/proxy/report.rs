@@ -1,0 +1,70 @@
+//! One attempt as it is counted: for the service and for its endpoint, when it is over, however that comes.
+
+use http::Response;
+use tokio::time::Instant;
+
+use crate::{
+    http::{Body, grpc},
+    service::Picked,
+    snapshot::BackendView,
+    telemetry::AttemptOutcome,
+};
+
+/// An attempt that runs on an endpoint. Dropped in the middle, it counts as cancelled: the caller has gone away.
+pub(super) struct Report<'a> {
+    backend: &'a BackendView,
+    /// None once it has been handed on.
+    picked: Option<Picked>,
+    begun: Instant,
+    outcome: AttemptOutcome,
+}
+
+impl<'a> Report<'a> {
+    /// An attempt begins.
+    pub(super) fn begin(backend: &'a BackendView, picked: Picked) -> Self {
+        Self { backend, picked: Some(picked), begun: Instant::now(), outcome: AttemptOutcome::Cancelled }
+    }
+
+    /// The endpoint that it runs on.
+    pub(super) fn picked(&self) -> &Picked {
+        self.picked.as_ref().expect("only `end` takes it, and the report with it")
+    }
+
+    /// It goes on at another endpoint; at this one it ended with `outcome`.
+    pub(super) fn move_to(&mut self, other: Picked, outcome: AttemptOutcome) {
+        let elapsed = self.begun.elapsed();
+        if let Some(picked) = self.picked.replace(other) {
+            picked.report(outcome, elapsed);
+        }
+    }
+
+    /// It has ended. The endpoint stays loaded until what is returned is dropped.
+    pub(super) fn end(mut self, outcome: AttemptOutcome) -> Picked {
+        self.outcome = outcome;
+        self.count();
+        self.picked.take().expect("nothing else takes it")
+    }
+
+    fn count(&self) {
+        self.backend.view.service.series.attempt(self.outcome);
+        if let Some(picked) = &self.picked {
+            picked.report(self.outcome, self.begun.elapsed());
+        }
+    }
+}
+
+impl Drop for Report<'_> {
+    fn drop(&mut self) {
+        if self.picked.is_some() {
+            self.count();
+        }
+    }
+}
+
+/// What a response says of its endpoint. A gRPC call that fails before any message does so in the head of a response whose HTTP
+/// status is 200.
+pub(super) fn classify(response: &Response<Body>, is_grpc: bool) -> AttemptOutcome {
+    let failed =
+        response.status().is_server_error() || (is_grpc && grpc::is_server_error(response.headers()));
+    if failed { AttemptOutcome::ServerError } else { AttemptOutcome::Success }
+}
