@@ -232,6 +232,11 @@ impl EndpointSet {
         Self { known: Known::Failing { since, message }, ..self.share() }
     }
 
+    /// No endpoints, because the last good answer is too old.
+    pub(super) fn expired(&self, message: String) -> Self {
+        Self { running: self.running.clone(), known: self.failing(message).known, ..Self::unknown() }
+    }
+
     /// Says that no request will go to these endpoints again, but for those that `successor` has.
     pub(super) fn retire(&self, successor: Option<&Self>) {
         let kept: HashSet<u64> =

@@ -10,6 +10,8 @@ mod follow;
 mod layout;
 mod neighbourhood;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use endpoints::{Endpoint, EndpointSet, Known};

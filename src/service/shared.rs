@@ -114,7 +114,7 @@ impl Service {
             }
             discovery::Update::Expired(failure) => {
                 self.series.discovery_update("expired");
-                EndpointSet::unknown().failing(failure.message)
+                old.expired(failure.message)
             }
         };
         let new = Arc::new(new);

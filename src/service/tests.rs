@@ -1,0 +1,160 @@
+//! A service as its workers see it, without sockets: what discovery says goes in, endpoints come out.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use super::{Choice, Known, Neighbourhood, Picked, Service, ServiceView, Wish};
+use crate::{
+    config::{self, Config, Environment},
+    discovery::{Endpoint, Failure, FailureKind, Update},
+    telemetry::{AttemptOutcome, Metrics},
+};
+
+/// A configuration with the service `s`, which SRV records tell, and `policy`.
+fn config(policy: &str) -> Config {
+    let text = format!(
+        "[[listeners]]\nname = \"out\"\nkind = \"outgoing\"\nlisten = \"127.0.0.1:0\"\n\
+         [node]\nname = \"n\"\nzone = \"a\"\n[services.s]\nsrv = \"s.test\"\n{policy}\n"
+    );
+    config::parse_in(&text, Path::new("t.toml"), &Environment::of_process()).unwrap()
+}
+
+fn service(policy: &str, previous: Option<&Service>) -> Arc<Service> {
+    let config = config(policy);
+    let around = (&Metrics::new(1), &Arc::new(Neighbourhood::new(&config)));
+    let of = &config.services["s"];
+    Arc::new(Service::new("s".into(), of.source.clone(), of.policy.clone(), around, previous))
+}
+
+/// `10.0.0.NUMBER:80` with priority and weight.
+fn endpoint(number: u8, priority: u16, weight: u32) -> Endpoint {
+    Endpoint { priority, weight, ..Endpoint::plain(([10, 0, 0, number], 80).into()) }
+}
+
+fn found(service: &Service, numbers: &[u8]) {
+    service.update(Update::Endpoints(numbers.iter().map(|number| endpoint(*number, 0, 1)).collect()));
+}
+
+fn failure() -> Failure {
+    Failure { kind: FailureKind::NoSuchName, message: "s.test: no such name".into() }
+}
+
+fn pick(view: &ServiceView, avoid: &[u64]) -> Picked {
+    let wish = Wish { avoid, affinity: None, unreachable: None };
+    match view.pick(&wish, || fastrand::u64(..)) {
+        Choice::Picked(picked) => picked,
+        _ => panic!("nothing was picked"),
+    }
+}
+
+fn counts(view: &ServiceView, picks: usize, avoid: &[u64]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..picks {
+        *counts.entry(pick(view, avoid).address.to_string()).or_default() += 1;
+    }
+    counts
+}
+
+fn id(service: &Service, number: u8) -> u64 {
+    let address = ([10, 0, 0, number], 80).into();
+    let set = service.endpoints();
+    set.endpoints.iter().find(|endpoint| endpoint.target.address == address).unwrap().target.id
+}
+
+#[test]
+fn the_lowest_priority_is_used_and_the_next_when_none_of_it_is_left() {
+    let service = service("", None);
+    service.update(Update::Endpoints(vec![endpoint(1, 0, 1), endpoint(2, 0, 1), endpoint(3, 5, 1)]));
+    let view = ServiceView::new(service.clone());
+    assert_eq!(counts(&view, 200, &[]).len(), 2);
+    let first = [id(&service, 1), id(&service, 2)];
+    assert_eq!(counts(&view, 50, &first[..1]).into_keys().collect::<Vec<_>>(), ["10.0.0.2:80"]);
+    assert_eq!(counts(&view, 50, &first).into_keys().collect::<Vec<_>>(), ["10.0.0.3:80"]);
+    let all = [first[0], first[1], id(&service, 3)];
+    assert_eq!(counts(&view, 200, &all).len(), 2, "with all to be avoided, the usual ones");
+}
+
+#[test]
+fn an_endpoint_keeps_its_state_through_answers_and_loses_it_when_it_goes() {
+    let service = service("", None);
+    found(&service, &[1, 2]);
+    let view = ServiceView::new(service.clone());
+    let before = id(&service, 1);
+    pick(&view, &[id(&service, 2)]).report(AttemptOutcome::Success, Duration::from_millis(7));
+    let latency = |number: u8| {
+        let set = service.endpoints();
+        let of = set.endpoints.iter().find(|endpoint| endpoint.target.id == id(&service, number)).unwrap();
+        set.latency(of)
+    };
+    found(&service, &[1, 2, 3]);
+    assert_eq!(id(&service, 1), before);
+    assert!(latency(1).is_some() && latency(3).is_none());
+    found(&service, &[2, 3]);
+    found(&service, &[1, 2, 3]);
+    assert_ne!(id(&service, 1), before);
+    assert!(latency(1).is_none(), "it has been away");
+}
+
+#[test]
+fn the_last_good_answer_stays_until_it_expires_and_its_age_does_beyond_that() {
+    let service = service("", None);
+    found(&service, &[1]);
+    service.update(Update::Failed(failure()));
+    assert_eq!(service.endpoints().endpoints.len(), 1);
+    service.update(Update::Expired(failure()));
+    let set = service.endpoints();
+    assert!(set.endpoints.is_empty() && service.discovery_age().is_some());
+    assert!(matches!(&set.known, Known::Failing { message, .. } if message.contains("no such name")));
+    let view = ServiceView::new(service.clone());
+    let wish = Wish { avoid: &[], affinity: None, unreachable: None };
+    let Choice::Nothing(message) = view.pick(&wish, || 0) else { panic!("there is nothing") };
+    assert_eq!(message, "s has no endpoints: s.test: no such name");
+    found(&service, &[2]);
+    assert_eq!(counts(&view, 1, &[]).len(), 1);
+}
+
+#[test]
+fn a_new_policy_shares_the_same_endpoints_out_anew() {
+    let old = service("", None);
+    found(&old, &[1, 2]);
+    let new = service("balancer = \"round-robin\"\naperture = 1", Some(&old));
+    old.hand_over(&new);
+    assert_eq!([id(&new, 1), id(&new, 2)], [id(&old, 1), id(&old, 2)]);
+    let view = ServiceView::new(new.clone());
+    assert!(counts(&view, 50, &[]).len() <= 2);
+    let kept = counts(&view, 50, &[]);
+    assert!(kept.values().all(|count| *count >= 20) || kept.len() == 1, "{kept:?}");
+}
+
+#[test]
+fn a_refreshed_answer_does_not_begin_the_turn_anew() {
+    let service = service("balancer = \"round-robin\"", None);
+    found(&service, &[1, 2, 3]);
+    let view = ServiceView::new(service.clone());
+    let mut turns = Vec::new();
+    for _ in 0..9 {
+        turns.push(pick(&view, &[]).address.to_string());
+        found(&service, &[1, 2, 3]);
+    }
+    assert_eq!((&turns[..3], &turns[..3]), (&turns[3..6], &turns[6..]));
+}
+
+#[test]
+fn a_bounded_hash_counts_what_runs_through_changes_of_the_set() {
+    let service = service("balancer = { hash = \"path\" }", None);
+    found(&service, &[1, 2]);
+    let view = ServiceView::new(service.clone());
+    let wish = Wish { avoid: &[], affinity: Some(42), unreachable: None };
+    let take = || match view.pick(&wish, || 0) {
+        Choice::Picked(picked) => picked,
+        _ => panic!("nothing was picked"),
+    };
+    let running: Vec<Picked> = (0..40).map(|_| take()).collect();
+    let mut loads: Vec<u32> = service.endpoints().endpoints.iter().map(|endpoint| endpoint.load()).collect();
+    loads.sort_unstable();
+    // A quarter above the share of 20.
+    assert_eq!(loads, [15, 25]);
+    found(&service, &[1, 2, 3]);
+    drop(running);
+    assert!(service.endpoints().endpoints.iter().all(|endpoint| endpoint.load() == 0));
+    assert_eq!(service.endpoints().running.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
