@@ -5,9 +5,12 @@
 //! that loses one family's packets so costs a quarter of a second instead of `connect_timeout`. Endpoints that are
 //! pooled, and services of one family, know nothing of this.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{attempt::Call, report::Report};
 use crate::{
@@ -58,7 +61,7 @@ impl Call {
                     Ok(lease)
                 }
                 Err(_) => {
-                    other.report(AttemptOutcome::ConnectFailed, begun.elapsed());
+                    other.report(AttemptOutcome::ConnectFailed, begun);
                     first.await
                 }
             },

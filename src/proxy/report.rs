@@ -1,7 +1,8 @@
 //! One attempt as it is counted: for the service and for its endpoint, when it is over, however that comes.
 
+use std::time::Instant;
+
 use http::Response;
-use tokio::time::Instant;
 
 use crate::{
     http::{Body, grpc},
@@ -32,9 +33,8 @@ impl<'a> Report<'a> {
 
     /// It goes on at another endpoint; at this one it ended with `outcome`.
     pub(super) fn move_to(&mut self, other: Picked, outcome: AttemptOutcome) {
-        let elapsed = self.begun.elapsed();
         if let Some(picked) = self.picked.replace(other) {
-            picked.report(outcome, elapsed);
+            picked.report(outcome, self.begun);
         }
     }
 
@@ -48,7 +48,7 @@ impl<'a> Report<'a> {
     fn count(&self) {
         self.backend.view.service.series.attempt(self.outcome);
         if let Some(picked) = &self.picked {
-            picked.report(self.outcome, self.begun.elapsed());
+            picked.report(self.outcome, self.begun);
         }
     }
 }

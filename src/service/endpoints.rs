@@ -80,10 +80,11 @@ impl Endpoint {
         if self.joined { balance::warmth(self.since.elapsed(), slow_start) } else { 1.0 }
     }
 
-    /// Counts an attempt that was made on it and ended after `elapsed`; what it took fades over `decay`.
-    pub(super) fn report(&self, outcome: AttemptOutcome, elapsed: Duration, decay: Duration) {
+    /// Counts an attempt that was made on it, since `begun`; what it took fades over `decay`.
+    pub(super) fn report(&self, outcome: AttemptOutcome, begun: Instant, decay: Duration) {
         self.series.request(outcome);
-        let now = clock::now();
+        let ended = Instant::now();
+        let (now, elapsed) = (clock::at(ended), ended.saturating_duration_since(begun));
         match outcome {
             AttemptOutcome::Success => self.latency.observe(now, elapsed, decay),
             // Says nothing but that an answer would have taken longer.

@@ -40,7 +40,7 @@ pub(super) struct Tier {
 
 impl Default for Layout {
     fn default() -> Self {
-        let plan = Plan::new(&[], options(Prefer::None, None, 0));
+        let plan = Plan::new(&[], Options { prefer: balance::Prefer::None, aperture: None, spill: 0 });
         Self {
             plan,
             rings: Box::default(),
@@ -75,9 +75,9 @@ impl Layout {
         };
         let members: Vec<Member> = found.iter().zip(&zones).map(member).collect();
         let aperture = policy.aperture.map(|size| (size, neighbourhood.coordinate));
-        let (prefer, spill) = (policy.locality.prefer, policy.locality.max_requests);
+        let (prefer, spill) = (preference(policy.locality.prefer, &members), policy.locality.max_requests);
         Self {
-            plan: Plan::new(&members, options(prefer, aperture, spill)),
+            plan: Plan::new(&members, Options { prefer, aperture, spill }),
             rings: match policy.balancer {
                 Balancer::Hash(_) => tiers(found),
                 _ => Box::default(),
@@ -95,13 +95,15 @@ impl Layout {
     }
 }
 
-fn options(prefer: Prefer, aperture: Option<(usize, balance::Coordinate)>, spill: u32) -> Options {
-    let prefer = match prefer {
+/// Where all endpoints are equally near, nothing is to be preferred: a pick then has one group to look at.
+fn preference(prefer: Prefer, members: &[Member]) -> balance::Prefer {
+    let all = |place: Place| members.iter().all(|member| member.place == place);
+    match prefer {
         Prefer::None => balance::Prefer::None,
+        _ if all(Place::Node) || all(Place::Zone) => balance::Prefer::None,
         Prefer::Zone => balance::Prefer::Zone,
         Prefer::Node => balance::Prefer::Node,
-    };
-    Options { prefer, aperture, spill }
+    }
 }
 
 fn tiers(found: &[discovery::Endpoint]) -> Box<[Tier]> {

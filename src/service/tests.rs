@@ -1,6 +1,11 @@
 //! A service as its workers see it, without sockets: what discovery says goes in, endpoints come out.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Choice, Known, Neighbourhood, Picked, Service, ServiceView, Wish};
 use crate::{
@@ -79,7 +84,8 @@ fn an_endpoint_keeps_its_state_through_answers_and_loses_it_when_it_goes() {
     found(&service, &[1, 2]);
     let view = ServiceView::new(service.clone());
     let before = id(&service, 1);
-    pick(&view, &[id(&service, 2)]).report(AttemptOutcome::Success, Duration::from_millis(7));
+    pick(&view, &[id(&service, 2)])
+        .report(AttemptOutcome::Success, Instant::now() - Duration::from_millis(7));
     let latency = |number: u8| {
         let set = service.endpoints();
         let of = set.endpoints.iter().find(|endpoint| endpoint.target.id == id(&service, number)).unwrap();

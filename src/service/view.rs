@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use super::{
@@ -84,9 +84,9 @@ impl Picked {
         Self { set, index }
     }
 
-    /// Counts an attempt that was made on it and ended after `elapsed`.
-    pub fn report(&self, outcome: AttemptOutcome, elapsed: Duration) {
-        self.set.endpoints[self.index].report(outcome, elapsed, self.set.layout.decay);
+    /// Counts an attempt that was made on it since `begun`, and has ended.
+    pub fn report(&self, outcome: AttemptOutcome, begun: Instant) {
+        self.set.endpoints[self.index].report(outcome, begun, self.set.layout.decay);
     }
 }
 
