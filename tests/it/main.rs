@@ -8,6 +8,7 @@ mod access_log;
 mod admin;
 mod architecture;
 mod bad_input;
+mod balance_simulation;
 mod balancing;
 mod bodies;
 mod cli;

@@ -211,6 +211,19 @@ fn an_endpoint_outside_the_aperture_is_used_when_no_other_is_usable() {
 }
 
 #[test]
+fn groups_are_numbered_in_their_order() {
+    let mut members = zones(&[4, 3, 3]);
+    members[0].place = Place::Node;
+    members[9].priority = 1;
+    for aperture in [None, Some((2, Coordinate::of_name("n")))] {
+        for prefer in [Prefer::None, Prefer::Zone, Prefer::Node] {
+            let plan = Plan::new(&members, Options { aperture, ..options(prefer) });
+            assert!(plan.all_groups().map(|group| group.number).eq(0..plan.groups()));
+        }
+    }
+}
+
+#[test]
 fn an_empty_set_gives_nothing() {
     let node = Node::new(&[], options(Prefer::Zone));
     let shares = node.plan.shares(|_| true);
