@@ -1,6 +1,8 @@
 //! Draws `docs/balancing/*.svg` and prints the figures of `docs/balancing.md`:
 //! `cargo test --release --test it balance_simulation::plots -- --ignored --nocapture`.
 
+#![allow(clippy::print_stdout)] // the figures are for whoever runs it
+
 use std::{fs, path::PathBuf};
 
 use super::{
