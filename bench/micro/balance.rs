@@ -56,20 +56,20 @@ fn cheapest(weights: Weights, size: u32) -> impl FnMut() {
     }
 }
 
-/// Another key each time; its hash is part of it.
+/// Another key each time; its hash is part of it. Every endpoint has its share of the load.
 fn hashed(weights: Weights, size: u32) -> impl FnMut() {
     let ring = Ring::new((0..size).map(|endpoint| (address(endpoint), 1)));
     let mut key = 0u64;
     move || {
         key = key.wrapping_add(1);
         let hash = hash_key(&black_box(key).to_le_bytes());
-        black_box(black_box(&ring).pick(hash, u64::from(size), |_| 1, &weights, |_| true));
+        black_box(black_box(&ring).pick(hash, 8 * u64::from(size), |_| 8, &weights, |_| true));
     }
 }
 
 /// Least-request within the zone. Of three zones the node's is this many endpoints smaller than a third.
 fn of_zone(size: u32, smaller: u32) -> impl FnMut() {
-    let own = (size / 3).saturating_sub(smaller).max(1);
+    let own = size.div_ceil(3) - smaller;
     let member = |endpoint: u32| Member {
         address: address(endpoint),
         weight: 1,

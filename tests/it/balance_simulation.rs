@@ -3,6 +3,7 @@
 
 mod drawing;
 mod engine;
+mod maglev;
 mod plots;
 mod scenarios;
 
