@@ -50,13 +50,14 @@ impl Coordinate {
 /// The endpoints (address and weight) that the node at `coordinate` is to use, with their weights there; in the order given.
 ///
 /// It is about `size` of them: with endpoints of equal weight up to `size` + 1, and more only where that many nodes would
-/// not reach every endpoint. Weights are to be compared with each other only. Endpoints of weight 0 are left out.
+/// not reach every endpoint; a size of 0 counts as 1. Weights are to be compared with each other only. Endpoints of weight 0 are left out.
 pub fn aperture(endpoints: &[(SocketAddr, u32)], size: usize, coordinate: &Coordinate) -> Vec<(usize, u32)> {
     let mut order: Vec<(usize, SocketAddr, u32)> = (0..)
         .zip(endpoints)
         .map(|(index, (address, weight))| (index, *address, *weight))
         .filter(|(.., weight)| *weight > 0)
         .collect();
+    let size = size.max(1);
     if order.len() <= size {
         return order.into_iter().map(|(index, _, weight)| (index, weight)).collect();
     }
@@ -188,7 +189,7 @@ mod tests {
         #[test]
         fn what_is_used_is_in_the_set_once_and_has_weight(
             weights in prop::collection::vec(any::<u32>(), 0..80),
-            size in 1usize..30,
+            size in 0usize..30,
             (index, count) in (0u32..20, 0u32..20),
         ) {
             let endpoints: Vec<_> = (0..).zip(&weights).map(|(number, weight)| (address(number), *weight)).collect();

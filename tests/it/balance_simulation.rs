@@ -94,6 +94,16 @@ fn a_hashed_user_who_sends_more_than_an_endpoint_can_serve_overloads_none() {
 }
 
 #[test]
+fn nodes_with_apertures_load_every_endpoint_alike() {
+    // A thousand requests for each endpoint: chance alone would give one of them 1.1 times the mean.
+    for balancer in Balancer::FAIR {
+        let answers = scenarios::apertures(balancer);
+        let most = most_loaded(&answers, 210);
+        assert!(most < 1.3 && counts(&answers, 210).iter().all(|count| *count > 0.0), "{balancer:?} {most}");
+    }
+}
+
+#[test]
 fn with_all_well_no_request_leaves_its_zone() {
     let answers = Zones::losing(0, false).run(Balancer::LeastRequest, 3);
     assert!(answers.iter().all(|answer| answer.server / PER_ZONE == Zones::zone_of_client(answer.client)));

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use towpath::balance::{Member, Options, Place, Plan, Prefer, Ring, Weights};
+use towpath::balance::{Coordinate, Member, Options, Place, Plan, Prefer, Ring, Weights};
 
 use super::engine::{Answer, Balancer, Client, Micros, SECOND, Server, Simulation};
 
@@ -84,6 +84,19 @@ pub fn thousand(balancer: Balancer, slow: usize) -> Vec<Answer> {
 /// Ten endpoints at six tenths of what they can do, requests hashed by user: one user sends a sixth of the requests.
 pub fn popular_user() -> Vec<Answer> {
     one_node(Balancer::Hash, vec![Server::new(MEAN, 8); 10], &[1; 10], 0.6 * 80.0 * 100.0, 10)
+}
+
+/// Forty nodes, of which each uses ten or so of 210 endpoints, at half of what they can do.
+pub fn apertures(balancer: Balancer) -> Vec<Answer> {
+    let client = |node| {
+        let aperture = Some((10, Coordinate::of_peer(node, 40)));
+        let members: Vec<Member> =
+            (0..210).map(|number| Member { priority: 0, ..member(number, 0, false) }).collect();
+        let plan = Plan::new(&members, Options { prefer: Prefer::None, aperture, spill: 0 });
+        let shares = plan.shares(|_| true);
+        Client { rate: 210.0 * 200.0 / 40.0, plan, shares, usable: vec![true; 210], ring: None }
+    };
+    Simulation::new(balancer, vec![Server::new(MEAN, 4); 210], (0..40).map(client).collect()).run(5 * SECOND)
 }
 
 /// Three zones with ten endpoints and three nodes each.
