@@ -25,7 +25,8 @@ fn resolver(servers: &[SocketAddr]) -> Resolver {
 }
 
 fn resolver_within(servers: &[SocketAddr], timeout: Duration) -> Resolver {
-    let dns = Dns { servers: servers.to_vec(), timeout, first_answer_timeout: timeout };
+    let max_stale = Duration::from_secs(3600);
+    let dns = Dns { servers: servers.to_vec(), timeout, first_answer_timeout: timeout, max_stale };
     Resolver::new(&dns).unwrap()
 }
 
@@ -64,7 +65,7 @@ impl Followed {
     async fn endpoints(&mut self) -> Vec<String> {
         match self.next().await {
             Update::Endpoints(endpoints) => endpoints.iter().map(|e| e.address.to_string()).collect(),
-            Update::Failed(failure) => panic!("{}", failure.message),
+            Update::Failed(failure) | Update::Expired(failure) => panic!("{}", failure.message),
         }
     }
 
@@ -72,6 +73,7 @@ impl Followed {
     async fn failure(&mut self) -> (FailureKind, String) {
         match self.next().await {
             Update::Failed(failure) => (failure.kind, failure.message),
+            Update::Expired(failure) => panic!("{}", failure.message),
             Update::Endpoints(endpoints) => panic!("{endpoints:?}"),
         }
     }

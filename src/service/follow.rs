@@ -13,16 +13,26 @@ use crate::{
 /// Lets `service` hear what `resolver` finds, until it is dropped or handed over. To be called on the control thread;
 /// does nothing for a service with fixed endpoints.
 pub fn follow(service: &Arc<Service>, resolver: &Resolver) {
-    let Source::Dns { host, port } = &service.source else { return };
+    let listener = Arc::downgrade(service);
+    let on_update = move |update| {
+        if let Some(service) = listener.upgrade() {
+            service.update(update);
+        }
+    };
+    match &service.source {
+        Source::Dns { host, port } => {
+            let (resolver, host) = (resolver.clone(), host.clone());
+            let updates = discovery::follow(resolver, host, *port, Schedule::default(), on_update);
+            run(service, updates);
+        }
+        Source::File(path) => run(service, discovery::follow_file(path.clone(), on_update)),
+        Source::Srv(_) | Source::Fixed(_) => {}
+    }
+}
+
+fn run(service: &Service, updates: impl Future<Output = ()> + 'static) {
     let (stop, mut stopped) = oneshot::channel::<()>();
     service.followed_by(stop);
-    let listener = Arc::downgrade(service);
-    let updates =
-        discovery::follow(resolver.clone(), host.clone(), *port, Schedule::default(), move |update| {
-            if let Some(service) = listener.upgrade() {
-                service.update(update);
-            }
-        });
     tokio::task::spawn_local(async move {
         tokio::select! {
             () = updates => {}
