@@ -124,7 +124,7 @@ impl Cause {
             FailureKind::NoSuchName => 0,
             FailureKind::NoRecords => 1,
             FailureKind::Timeout => 2,
-            FailureKind::Other => 3,
+            FailureKind::BadFile | FailureKind::Other => 3,
             FailureKind::Refused => 4,
             FailureKind::ServFail => 5,
         }

@@ -8,8 +8,10 @@ mod cause;
 mod endpoint;
 mod file;
 mod holddown;
+mod lines;
 mod members;
 mod names;
+mod notice;
 mod pace;
 mod reach;
 mod resolver;
@@ -23,6 +25,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 mod update;
+mod watch;
 
 #[doc(hidden)]
 pub use answer::fuzz_answer;

@@ -16,6 +16,7 @@ use super::{
     standing::News,
     system::SystemFiles,
     update::Update,
+    watch::Watch,
 };
 use crate::config::{Dns, Source};
 
@@ -23,6 +24,8 @@ use crate::config::{Dns, Source};
 pub struct Discovery {
     names: Rc<Names>,
     dns: Rc<RefCell<Dns>>,
+    /// Reads this host's files again when they change.
+    _files: Task,
 }
 
 /// A `[dns]` that can be used; nothing has changed yet.
@@ -34,14 +37,16 @@ pub struct Prepared {
 }
 
 /// A source is followed until this is dropped.
-pub struct Following(#[allow(dead_code, reason = "held for what its end does")] Followed);
+pub struct Following(Followed);
 
 enum Followed {
     /// An address needs no following.
     Address,
     Name(Listening),
     Srv(SrvService),
-    File(Task),
+    File {
+        _task: Task,
+    },
 }
 
 /// Ends when dropped.
@@ -75,9 +80,11 @@ impl Discovery {
     }
 
     pub(super) fn scheduled(prepared: Prepared, schedule: Schedule, unreachable: Unreachable) -> Self {
-        let Prepared { dns, resolver, .. } = prepared;
+        let Prepared { dns, resolver, files } = prepared;
         let names = Names::new(resolver, schedule, dns.max_stale, unreachable);
-        Self { names, dns: Rc::new(RefCell::new(dns)) }
+        let dns = Rc::new(RefCell::new(dns));
+        let watching = tokio::task::spawn_local(obey_files(names.clone(), dns.clone(), files));
+        Self { names, dns, _files: Task(watching.abort_handle()) }
     }
 
     /// Uses another `[dns]` from now on: every name is asked for again, and keeps what it has until there is an answer.
@@ -96,7 +103,7 @@ impl Discovery {
             Source::Srv(host) => Followed::Srv(SrvService::start(&self.names, host, on_update)),
             Source::File(path) => {
                 let task = tokio::task::spawn_local(file::follow(path.clone(), on_update));
-                Followed::File(Task(task.abort_handle()))
+                Followed::File { _task: Task(task.abort_handle()) }
             }
         };
         Some(Following(followed))
@@ -120,13 +127,33 @@ impl Discovery {
     }
 }
 
+/// Reads this host's files whenever they change. What cannot be understood changes nothing.
+async fn obey_files(names: Rc<Names>, dns: Rc<RefCell<Dns>>, files: SystemFiles) {
+    let watches = (Watch::start(files.resolv_conf.clone()), Watch::start(files.hosts.clone()));
+    let (Ok(mut resolv_conf), Ok(mut hosts)) = watches else {
+        return tracing::warn!(?files, "changes of these files go unnoticed");
+    };
+    loop {
+        // First of all for what has changed since they were read.
+        let dns = dns.borrow().clone();
+        match Resolver::new(&dns, &files) {
+            Ok(resolver) => names.replace(resolver, dns.max_stale, Again::Failing),
+            Err(problem) => tracing::warn!("what it said before stays in force: {problem}"),
+        }
+        tokio::select! {
+            () = resolv_conf.changed() => tracing::info!(file = ?files.resolv_conf, "changed: read again"),
+            () = hosts.changed() => tracing::info!(file = ?files.hosts, "changed: read again"),
+        }
+    }
+}
+
 impl Following {
     /// A request waits for the first answer: it comes before those that nobody waits for.
     pub fn urgent(&self) {
         match &self.0 {
             Followed::Name(listening) => listening.urgent(),
             Followed::Srv(service) => service.urgent(),
-            Followed::Address | Followed::File(_) => {}
+            Followed::Address | Followed::File { .. } => {}
         }
     }
 }

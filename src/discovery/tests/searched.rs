@@ -32,6 +32,11 @@ impl Files {
         SystemFiles { resolv_conf: path.join("resolv.conf"), hosts: path.join("hosts"), port: self.port }
     }
 
+    fn discovery(&self) -> Discovery {
+        let prepared = Prepared::with_files(&config(&[]), self.system()).unwrap();
+        Discovery::scheduled(prepared, Schedule::default(), |_| false)
+    }
+
     async fn lookup(&self, host: &str) -> Result<Answer, Unanswered> {
         let resolver = Resolver::new(&impatient(&[]), &self.system()).unwrap();
         resolver.lookup(&addresses_of(host)).await
@@ -83,9 +88,80 @@ async fn srv_records_are_searched_for_like_addresses() {
     server.set_srv("_http._tcp.reviews.prod.test", 60, &[(0, 0, 80, "a.test")]);
     server.set_a("a.test", 60, &[V4]);
     let files = Files::new(&server, "search prod.test\noptions ndots:5", "");
-    let prepared = Prepared::with_files(&config(&[]), files.system()).unwrap();
-    let discovery = Discovery::scheduled(prepared, quick(), |_| false);
+    let discovery = files.discovery();
     let mut followed = Followed::by(&discovery, &Source::Srv("_http._tcp.reviews".to_owned()));
     assert_eq!(followed.endpoints().await, ["10.1.2.3:80"]);
     assert_eq!(server.queries("a.test.prod.test"), 0, "a target is a whole name");
+}
+
+/// Two servers on one port, at 127.0.0.1 and 127.0.0.2.
+fn two_servers() -> (DnsServer, DnsServer) {
+    for _ in 0..20 {
+        let one = DnsServer::start();
+        let second = SocketAddr::new([127, 0, 0, 2].into(), one.address().port());
+        if let Some(two) = DnsServer::start_at(second) {
+            return (one, two);
+        }
+    }
+    panic!("no port is free at both addresses");
+}
+
+#[tokio::test(flavor = "local")]
+async fn names_that_fail_are_asked_for_at_the_servers_of_a_new_resolv_conf_at_once() {
+    let (one, two) = two_servers();
+    one.set_negative_ttl(300);
+    one.set_a("other.test", 300, &[V4]);
+    two.set_a("reviews.test", 300, &[V4]);
+    let files = Files::new(&one, "", "");
+    let discovery = files.discovery();
+    let mut reviews = Followed::by(&discovery, &named("reviews.test", 80));
+    let mut other = Followed::by(&discovery, &named("other.test", 80));
+    reviews.failure().await;
+    other.endpoints().await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    files.resolv_conf("nameserver 127.0.0.2\n");
+    assert_eq!(reviews.endpoints().await, ["10.1.2.3:80"]);
+    assert_eq!(two.queries("other.test"), 0, "what resolves is asked for when it is due");
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_broken_resolv_conf_changes_nothing_and_the_next_good_one_counts() {
+    let (one, two) = two_servers();
+    two.set_a("reviews.test", 300, &[V4]);
+    let files = Files::new(&one, "", "");
+    let discovery = files.discovery();
+    let mut reviews = Followed::by(&discovery, &named("reviews.test", 80));
+    reviews.failure().await;
+    files.resolv_conf("nameserver over-there\n");
+    let (_, message) = reviews.failure().await;
+    assert!(message.contains(&one.address().to_string()), "{message}");
+    files.resolv_conf("nameserver 127.0.0.2\n");
+    reviews.until(&["10.1.2.3:80"]).await;
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_new_search_list_counts_for_names_that_are_followed() {
+    let server = DnsServer::start();
+    server.set_a("reviews.prod.test", 300, &[V4]);
+    let files = Files::new(&server, "search none.test", "");
+    let discovery = files.discovery();
+    let mut reviews = Followed::by(&discovery, &named("reviews", 80));
+    reviews.failure().await;
+    files.resolv_conf(&format!("nameserver {}\nsearch prod.test\n", server.address().ip()));
+    reviews.until(&["10.1.2.3:80"]).await;
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_changed_entry_of_the_hosts_file_counts_at_once() {
+    let server = DnsServer::start();
+    server.set_a("moved.test", 300, &[V4]);
+    let files = Files::new(&server, "", "10.1.2.3 reviews.test\n");
+    let discovery = files.discovery();
+    let mut reviews = Followed::by(&discovery, &named("reviews.test", 80));
+    let mut moved = Followed::by(&discovery, &named("moved.test", 80));
+    assert_eq!(reviews.endpoints().await, ["10.1.2.3:80"]);
+    moved.endpoints().await;
+    files.write("hosts", "10.1.2.4 reviews.test\n10.1.2.4 moved.test\n");
+    reviews.until(&["10.1.2.4:80"]).await;
+    moved.until(&["10.1.2.4:80"]).await;
 }

@@ -38,7 +38,19 @@ pub struct DnsServer {
 impl DnsServer {
     /// Starts with an empty zone, on a thread of its own: a test that blocks does not silence it.
     pub fn start() -> Self {
-        let (udp, tcp) = sockets();
+        Self::serving(sockets())
+    }
+
+    /// The same, at `address`, or none if that is taken.
+    pub fn start_at(address: SocketAddr) -> Option<Self> {
+        let udp = UdpSocket::bind(address).ok()?;
+        let tcp = TcpListener::bind(address).ok()?;
+        Some(Self::serving((udp, tcp)))
+    }
+
+    fn serving((udp, tcp): (UdpSocket, TcpListener)) -> Self {
+        udp.set_nonblocking(true).expect("a socket can be made non-blocking");
+        tcp.set_nonblocking(true).expect("a socket can be made non-blocking");
         let address = udp.local_addr().expect("a bound socket has an address");
         let zone = Zone::default();
         let (stop, stopped) = oneshot::channel();
@@ -159,16 +171,13 @@ impl Drop for DnsServer {
 
 /// UDP and TCP on one port that was free for both.
 fn sockets() -> (UdpSocket, TcpListener) {
-    let (udp, tcp) = (0..100)
+    (0..100)
         .find_map(|_| {
             let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
             let tcp = TcpListener::bind(udp.local_addr().ok()?).ok()?;
             Some((udp, tcp))
         })
-        .expect("a loopback port that is free over UDP and TCP");
-    udp.set_nonblocking(true).expect("a socket can be made non-blocking");
-    tcp.set_nonblocking(true).expect("a socket can be made non-blocking");
-    (udp, tcp)
+        .expect("a loopback port that is free over UDP and TCP")
 }
 
 fn serve(
