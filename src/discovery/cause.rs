@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use hickory_resolver::{
     net::{DnsError, NetError},
-    proto::op::ResponseCode,
+    proto::{
+        op::{DnsResponse, ResponseCode},
+        rr::RecordType,
+    },
 };
 
 use super::update::{Failure, FailureKind};
@@ -29,9 +32,25 @@ impl Cause {
         Self { kind, what: what.into(), code, asked: BTreeSet::new(), negative_ttl: None }
     }
 
-    /// The name exists without addresses.
-    pub(super) fn no_records() -> Self {
-        Self::new(FailureKind::NoRecords, "no A or AAAA records", None)
+    /// The name exists without such records.
+    fn no_records(asked_for: RecordType) -> Self {
+        let what = match asked_for {
+            RecordType::SRV => "no SRV records",
+            _ => "no A or AAAA records",
+        };
+        Self::new(FailureKind::NoRecords, what, None)
+    }
+
+    /// The SRV record says that the service is not available, for so long.
+    pub(super) fn unavailable(ttl: Duration) -> Self {
+        let what = "the SRV record says that the service is not available (its target is \".\")";
+        Self { negative_ttl: Some(ttl), ..Self::new(FailureKind::NoRecords, what, None) }
+    }
+
+    /// An answer without such records.
+    pub(super) fn nothing(response: &DnsResponse, asked_for: RecordType) -> Self {
+        let negative_ttl = response.negative_ttl().map(|secs| Duration::from_secs(secs.into()));
+        Self { negative_ttl, ..Self::from_code(response.response_code, asked_for) }
     }
 
     /// Nobody answered within `timeout`.
@@ -45,23 +64,23 @@ impl Cause {
     }
 
     /// What the resolver library reported; `timeout` is what it was given.
-    pub(super) fn from_error(error: &NetError, timeout: Duration) -> Self {
+    pub(super) fn from_error(error: &NetError, asked_for: RecordType, timeout: Duration) -> Self {
         match error {
             NetError::Timeout => Self::timeout(timeout),
             NetError::Dns(DnsError::NoRecordsFound(none)) => {
-                let mut cause = Self::from_code(none.response_code);
+                let mut cause = Self::from_code(none.response_code, asked_for);
                 cause.negative_ttl = none.negative_ttl.map(|secs| Duration::from_secs(secs.into()));
                 cause
             }
-            NetError::Dns(DnsError::ResponseCode(code)) => Self::from_code(*code),
+            NetError::Dns(DnsError::ResponseCode(code)) => Self::from_code(*code, asked_for),
             NetError::Io(e) => Self::other(e.to_string()),
             other => Self::other(other.to_string()),
         }
     }
 
-    fn from_code(code: ResponseCode) -> Self {
+    fn from_code(code: ResponseCode, asked_for: RecordType) -> Self {
         match code {
-            ResponseCode::NoError => Self::no_records(),
+            ResponseCode::NoError => Self::no_records(asked_for),
             ResponseCode::NXDomain => {
                 Self::new(FailureKind::NoSuchName, "no such name", Some("NXDOMAIN".into()))
             }
@@ -105,7 +124,7 @@ impl Cause {
             FailureKind::NoSuchName => 0,
             FailureKind::NoRecords => 1,
             FailureKind::Timeout => 2,
-            FailureKind::Other => 3,
+            FailureKind::BadFile | FailureKind::Other => 3,
             FailureKind::Refused => 4,
             FailureKind::ServFail => 5,
         }
@@ -148,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_failed_search_names_every_name_tried() {
-        let cause = Cause::from_code(ResponseCode::NXDomain).asking(server("10.0.0.2:53"));
+        let cause = Cause::from_code(ResponseCode::NXDomain, RecordType::A).asking(server("10.0.0.2:53"));
         let failure = cause.into_failure("reviews", &["reviews.a".into(), "reviews".into()]);
         assert_eq!(
             failure.message,
@@ -158,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_missing_answer_outranks_a_negative_one() {
-        let none = Cause { negative_ttl: Some(Duration::from_secs(9)), ..Cause::no_records() };
+        let none = Cause { negative_ttl: Some(Duration::from_secs(9)), ..Cause::no_records(RecordType::A) };
         let silent = Cause::timeout(Duration::from_secs(2));
         for cause in [none.clone().or(silent.clone()), silent.or(none)] {
             assert_eq!(cause.kind, FailureKind::Timeout);
@@ -171,7 +190,10 @@ mod tests {
 
     #[test]
     fn the_shorter_of_two_negative_ttls_counts() {
-        let of = |secs| Cause { negative_ttl: Some(Duration::from_secs(secs)), ..Cause::no_records() };
+        let of = |secs| Cause {
+            negative_ttl: Some(Duration::from_secs(secs)),
+            ..Cause::no_records(RecordType::A)
+        };
         assert_eq!(of(9).or(of(4)).negative_ttl, Some(Duration::from_secs(4)));
     }
 }

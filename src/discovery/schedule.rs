@@ -10,7 +10,7 @@ use std::time::Duration;
 /// How soon a name is asked for again, and the chance in it.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    /// No two queries for a name are closer than this. Default 1 s.
+    /// No two queries for a name are closer than this, but for a member that is missing (`holddown.rs`). Default 1 s.
     pub floor: Duration,
     /// An answer is trusted no longer than this. Default 5 min.
     pub ceiling: Duration,
@@ -47,10 +47,20 @@ impl Schedule {
         self.retry_delay(failures, negative_ttl, random)
     }
 
+    /// How long an answer with this TTL holds.
+    pub(super) fn held(&self, ttl: Duration) -> Duration {
+        ttl.min(self.ceiling).max(self.floor)
+    }
+
+    /// The same, with chances of its own.
+    pub(super) fn fork(&mut self) -> Self {
+        let random = self.random.fork();
+        Self { random, ..self.clone() }
+    }
+
     /// At 80-95 % of the TTL, so that the next answer is here before this one expires. `random` is in `0.0..1.0`.
     fn refresh_delay(&self, ttl: Duration, random: f64) -> Duration {
-        let ttl = ttl.min(self.ceiling).max(self.floor);
-        ttl.mul_f64(0.80 + 0.15 * random).max(self.floor)
+        self.held(ttl).mul_f64(0.80 + 0.15 * random).max(self.floor)
     }
 
     /// Doubling from the first retry to the last; a negative answer's TTL may lengthen it up to the last.

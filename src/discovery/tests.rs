@@ -4,15 +4,25 @@
 pub(super) mod dns;
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
 
 use self::dns::DnsServer;
-use super::{FailureKind, Resolver, Schedule, Update, follow};
-use crate::config::Dns;
+use super::{
+    Discovery, FailureKind, Following, Prepared, Schedule, Update,
+    members::{Answer, Kind, Member, Question, Unanswered},
+    resolver::Resolver,
+    system::SystemFiles,
+};
+use crate::config::{Dns, Source};
+
+mod odd;
+mod searched;
+mod shared;
+mod srv;
 
 const V4: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 3);
 const V4_OTHER: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 4);
@@ -20,13 +30,40 @@ const V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 7);
 /// Of a resolver that is to meet silence.
 const IMPATIENT: Duration = Duration::from_millis(600);
 
-fn resolver(servers: &[SocketAddr]) -> Resolver {
-    resolver_within(servers, Duration::from_secs(2))
+/// What `[dns]` says when all else is as usual.
+fn config(servers: &[SocketAddr]) -> Dns {
+    let timeout = Duration::from_secs(2);
+    let max_stale = Duration::from_secs(3600);
+    Dns { servers: servers.to_vec(), timeout, first_answer_timeout: timeout, max_stale }
 }
 
-fn resolver_within(servers: &[SocketAddr], timeout: Duration) -> Resolver {
-    let dns = Dns { servers: servers.to_vec(), timeout, first_answer_timeout: timeout };
-    Resolver::new(&dns).unwrap()
+fn impatient(servers: &[SocketAddr]) -> Dns {
+    Dns { timeout: IMPATIENT, ..config(servers) }
+}
+
+fn resolver(dns: &Dns) -> Resolver {
+    Resolver::new(dns, &SystemFiles::default()).unwrap()
+}
+
+fn addresses_of(host: &str) -> Question {
+    Question { host: host.to_owned(), kind: Kind::Addresses }
+}
+
+async fn lookup(dns: &Dns, host: &str) -> Result<Answer, Unanswered> {
+    resolver(dns).lookup(&addresses_of(host)).await
+}
+
+fn ips(answer: &Answer) -> Vec<IpAddr> {
+    let mut ips: Vec<_> = answer
+        .found
+        .iter()
+        .map(|(member, _)| match member {
+            Member::Address(ip) => *ip,
+            Member::Target(target) => panic!("{target:?}"),
+        })
+        .collect();
+    ips.sort();
+    ips
 }
 
 /// Fast enough for tests: what the TTL says, but no less than 20 ms.
@@ -35,44 +72,60 @@ fn quick() -> Schedule {
     Schedule { floor: ms(20), first_retry: ms(20), last_retry: ms(40), ..Schedule::default() }
 }
 
-/// The updates of one followed name; following ends when this is dropped.
+/// Discovery that asks as often as `schedule` says, and takes every address for reachable.
+fn discovery(dns: &Dns, schedule: Schedule) -> Discovery {
+    Discovery::scheduled(Prepared::new(dns).unwrap(), schedule, |_| false)
+}
+
+/// A service's source, as configured.
+fn named(host: &str, port: u16) -> Source {
+    Source::Dns { host: host.to_owned(), port }
+}
+
+/// The updates of one followed source; following ends when this is dropped.
 struct Followed {
     updates: mpsc::UnboundedReceiver<Update>,
-    task: tokio::task::JoinHandle<()>,
+    following: Following,
+    _discovery: Option<Discovery>,
 }
 
 impl Followed {
     fn start(servers: &[SocketAddr], host: &str) -> Self {
-        Self::scheduled(resolver(servers), host, quick())
+        Self::scheduled(&config(servers), host, quick())
     }
 
-    fn scheduled(resolver: Resolver, host: &str, schedule: Schedule) -> Self {
+    fn scheduled(dns: &Dns, host: &str, schedule: Schedule) -> Self {
+        let discovery = discovery(dns, schedule);
+        let followed = Self::by(&discovery, &named(host, 80));
+        Self { _discovery: Some(discovery), ..followed }
+    }
+
+    fn by(discovery: &Discovery, source: &Source) -> Self {
         let (sender, updates) = mpsc::unbounded_channel();
-        let send = move |update| {
+        let following = discovery.follow(source, move |update| {
             let _ = sender.send(update);
-        };
-        let task = tokio::spawn(follow(resolver, host.to_owned(), 80, schedule, send));
-        Self { updates, task }
+        });
+        Self { updates, following: following.unwrap(), _discovery: None }
     }
 
     async fn next(&mut self) -> Update {
         let next = tokio::time::timeout(Duration::from_secs(5), self.updates.recv());
-        next.await.expect("an update within 5 s").expect("follow never ends")
+        next.await.expect("an update within 5 s").expect("following never ends")
     }
 
     /// The next answer, written as addresses.
     async fn endpoints(&mut self) -> Vec<String> {
         match self.next().await {
             Update::Endpoints(endpoints) => endpoints.iter().map(|e| e.address.to_string()).collect(),
-            Update::Failed(failure) => panic!("{}", failure.message),
+            Update::Failed(failure) | Update::Expired(failure) => panic!("{}", failure.message),
         }
     }
 
-    /// The next failure.
+    /// The next update, which is a failure.
     async fn failure(&mut self) -> (FailureKind, String) {
         match self.next().await {
             Update::Failed(failure) => (failure.kind, failure.message),
-            Update::Endpoints(endpoints) => panic!("{endpoints:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -91,12 +144,6 @@ impl Followed {
     }
 }
 
-impl Drop for Followed {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// A server that takes queries and answers none.
 fn deaf_server() -> (UdpSocket, SocketAddr) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -104,7 +151,7 @@ fn deaf_server() -> (UdpSocket, SocketAddr) {
     (socket, address)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn ipv4_addresses_become_endpoints_in_order() {
     let server = DnsServer::start();
     server.set_a("reviews.test", 60, &[V4_OTHER, V4]);
@@ -112,7 +159,7 @@ async fn ipv4_addresses_become_endpoints_in_order() {
     assert_eq!(followed.endpoints().await, ["10.1.2.3:80", "10.1.2.4:80"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn ipv6_addresses_alone_suffice() {
     let server = DnsServer::start();
     server.set_aaaa("reviews.test", 60, &[V6]);
@@ -120,7 +167,7 @@ async fn ipv6_addresses_alone_suffice() {
     assert_eq!(followed.endpoints().await, ["[fd00::7]:80"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn both_families_are_used() {
     let server = DnsServer::start();
     server.set_a("reviews.test", 60, &[V4]);
@@ -129,36 +176,37 @@ async fn both_families_are_used() {
     assert_eq!(followed.endpoints().await, ["10.1.2.3:80", "[fd00::7]:80"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn one_family_suffices_when_the_other_is_not_answered() {
     let server = DnsServer::start();
     server.set_a("reviews.test", 60, &[V4]);
     server.silent_aaaa("reviews.test");
-    let resolver = resolver_within(&[server.address()], IMPATIENT);
-    assert_eq!(resolver.lookup("reviews.test").await.unwrap().addresses, [V4]);
+    let answer = lookup(&impatient(&[server.address()]), "reviews.test").await.unwrap();
+    assert_eq!(ips(&answer), [V4]);
+    assert!(!answer.covers(&Member::Address(V6.into())), "nothing is known of the other family");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_cname_chain_is_followed_and_its_shortest_ttl_counts() {
     let server = DnsServer::start();
     server.set_cname("reviews.test", 300, "alias.test");
     server.set_cname("alias.test", 7, "real.test");
     server.set_a("real.test", 60, &[V4]);
-    let answer = resolver(&[server.address()]).lookup("reviews.test").await.unwrap();
-    assert_eq!(answer.addresses, [V4]);
+    let answer = lookup(&config(&[server.address()]), "reviews.test").await.unwrap();
+    assert_eq!(ips(&answer), [V4]);
     assert_eq!(answer.ttl, Duration::from_secs(7));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn the_shorter_ttl_of_the_two_families_counts() {
     let server = DnsServer::start();
     server.set_a("reviews.test", 60, &[V4]);
     server.set_aaaa("reviews.test", 9, &[V6]);
-    let answer = resolver(&[server.address()]).lookup("reviews.test").await.unwrap();
+    let answer = lookup(&config(&[server.address()]), "reviews.test").await.unwrap();
     assert_eq!(answer.ttl, Duration::from_secs(9));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn an_answer_too_large_for_udp_is_fetched_over_tcp() {
     let server = DnsServer::start();
     let many: Vec<_> = (0..100).map(|n| Ipv4Addr::new(10, 9, 9, n)).collect();
@@ -168,7 +216,7 @@ async fn an_answer_too_large_for_udp_is_fetched_over_tcp() {
     assert!(server.tcp_queries("reviews.test") > 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_name_is_asked_for_again_when_its_ttl_is_nearly_over_and_not_before() {
     let server = DnsServer::start();
     server.set_a("brief.test", 1, &[V4]);
@@ -184,12 +232,12 @@ async fn a_name_is_asked_for_again_when_its_ttl_is_nearly_over_and_not_before() 
     assert!(long.updates.try_recv().is_err());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_ttl_of_0_is_asked_for_at_the_floor() {
     let server = DnsServer::start();
     server.set_a("reviews.test", 0, &[V4]);
     let schedule = Schedule { floor: Duration::from_millis(150), ..Schedule::default() };
-    let mut followed = Followed::scheduled(resolver(&[server.address()]), "reviews.test", schedule);
+    let mut followed = Followed::scheduled(&config(&[server.address()]), "reviews.test", schedule);
     followed.endpoints().await;
     let answered = Instant::now();
     followed.endpoints().await;
@@ -197,7 +245,7 @@ async fn a_ttl_of_0_is_asked_for_at_the_floor() {
     assert!((Duration::from_millis(140)..Duration::from_millis(1000)).contains(&delay), "{delay:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_changed_answer_is_reported() {
     let server = DnsServer::start();
     server.set_a("reviews.test", 0, &[V4]);
@@ -207,7 +255,7 @@ async fn a_changed_answer_is_reported() {
     followed.until(&["10.1.2.4:80"]).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_name_that_does_not_exist_is_reported_as_such() {
     let server = DnsServer::start();
     server.nxdomain("reviews.test");
@@ -216,7 +264,7 @@ async fn a_name_that_does_not_exist_is_reported_as_such() {
     assert_eq!(message, format!("reviews.test: no such name (NXDOMAIN, asked {})", server.address()));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_name_without_addresses_is_reported_as_such() {
     let server = DnsServer::start();
     server.set_a("reviews.test", 60, &[]);
@@ -225,7 +273,7 @@ async fn a_name_without_addresses_is_reported_as_such() {
     assert_eq!(message, format!("reviews.test: no A or AAAA records (asked {})", server.address()));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn servfail_and_refused_are_reported_as_such() {
     let server = DnsServer::start();
     server.servfail("broken.test");
@@ -238,14 +286,14 @@ async fn servfail_and_refused_are_reported_as_such() {
     assert_eq!(message, format!("refused.test: the server refuses (REFUSED, asked {})", server.address()));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn silence_is_reported_after_the_configured_timeout_in_total() {
     let server = DnsServer::start();
     server.silent("reviews.test");
     let (_socket, deaf) = deaf_server();
     let started = Instant::now();
-    let resolver = resolver_within(&[server.address(), deaf], IMPATIENT);
-    let (kind, message) = Followed::scheduled(resolver, "reviews.test", quick()).failure().await;
+    let dns = impatient(&[server.address(), deaf]);
+    let (kind, message) = Followed::scheduled(&dns, "reviews.test", quick()).failure().await;
     let took = started.elapsed();
     assert!((IMPATIENT..IMPATIENT * 2).contains(&took), "{took:?}");
     assert_eq!(kind, FailureKind::Timeout);
@@ -256,28 +304,29 @@ async fn silence_is_reported_after_the_configured_timeout_in_total() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn the_next_server_is_asked_when_one_is_silent_or_fails() {
     let (_socket, deaf) = deaf_server();
     let (failing, good) = (DnsServer::start(), DnsServer::start());
     failing.servfail("reviews.test");
     good.set_a("reviews.test", 0, &[V4]);
-    let resolver = resolver_within(&[deaf, failing.address(), good.address()], IMPATIENT);
-    assert_eq!(resolver.lookup("reviews.test").await.unwrap().addresses, [V4]);
+    let resolver = resolver(&impatient(&[deaf, failing.address(), good.address()]));
+    let question = addresses_of("reviews.test");
+    assert_eq!(ips(&resolver.lookup(&question).await.unwrap()), [V4]);
     let started = Instant::now();
-    assert_eq!(resolver.lookup("reviews.test").await.unwrap().addresses, [V4]);
+    assert_eq!(ips(&resolver.lookup(&question).await.unwrap()), [V4]);
     assert!(started.elapsed() < IMPATIENT / 3, "the server that answered is asked first");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_negative_answer_tells_how_long_it_holds() {
     let server = DnsServer::start();
     server.set_negative_ttl(17);
-    let unanswered = resolver(&[server.address()]).lookup("reviews.test").await.unwrap_err();
+    let unanswered = lookup(&config(&[server.address()]), "reviews.test").await.unwrap_err();
     assert_eq!(unanswered.negative_ttl, Some(Duration::from_secs(17)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_name_that_fails_is_retried_until_it_recovers() {
     let server = DnsServer::start();
     server.set_a("reviews.test", 0, &[V4]);
@@ -290,7 +339,7 @@ async fn a_name_that_fails_is_retried_until_it_recovers() {
     followed.until(&["10.1.2.4:80"]).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn an_ip_address_is_its_own_endpoint_and_needs_no_server() {
     let (_socket, deaf) = deaf_server();
     let mut followed = Followed::start(&[deaf], "10.1.2.3");
@@ -298,35 +347,19 @@ async fn an_ip_address_is_its_own_endpoint_and_needs_no_server() {
     assert_eq!(Followed::start(&[deaf], "[fd00::7]").endpoints().await, ["[fd00::7]:80"]);
     tokio::time::sleep(Duration::from_millis(60)).await;
     assert!(followed.updates.try_recv().is_err(), "it is reported once");
-    assert!(!followed.task.is_finished());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn localhost_resolves_without_a_server() {
     let (_socket, deaf) = deaf_server();
     let endpoints = Followed::start(&[deaf], "localhost").endpoints().await;
     assert!(endpoints.iter().any(|e| e == "127.0.0.1:80" || e == "[::1]:80"), "{endpoints:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_host_that_is_no_name_fails_with_the_reason() {
     let (_socket, deaf) = deaf_server();
     let (kind, message) = Followed::start(&[deaf], &"x".repeat(64)).failure().await;
     assert_eq!(kind, FailureKind::Other);
     assert!(message.contains(": not a DNS name: "), "{message}");
-}
-
-#[tokio::test]
-async fn hundreds_of_names_are_followed_at_once() {
-    let server = DnsServer::start();
-    let resolver = resolver(&[server.address()]);
-    let names: Vec<_> = (0..400).map(|n| format!("s{n}.test")).collect();
-    names.iter().for_each(|name| server.set_a(name, 1, &[V4]));
-    let slow = Schedule { floor: Duration::from_millis(500), ..quick() };
-    let start = |name: &String| Followed::scheduled(resolver.clone(), name, slow.clone());
-    let mut followed: Vec<_> = names.iter().map(start).collect();
-    for one in &mut followed {
-        one.until(&["10.1.2.3:80"]).await;
-        one.until(&["10.1.2.3:80"]).await;
-    }
 }

@@ -5,7 +5,7 @@ use super::Endpoint;
 /// What one round of queries found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Update {
-    /// The name's endpoints: sorted, distinct, never empty.
+    /// The endpoints: sorted and distinct. Of a name, never empty; a file may say that there are none.
     Endpoints(Vec<Endpoint>),
     /// There is no usable answer now: the last good one stays.
     Failed(Failure),
@@ -35,6 +35,8 @@ pub enum FailureKind {
     Refused,
     /// The server failed.
     ServFail,
+    /// An endpoint file that cannot be read, or that says what is not understood.
+    BadFile,
     /// Anything else; the message tells.
     Other,
 }

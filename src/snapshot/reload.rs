@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::{Config, HostTemplate},
-    discovery::Resolver,
+    discovery::{Discovery, Prepared},
     published::Published,
     service::{self, Service},
     telemetry::{AccessLog, Metrics},
@@ -83,7 +83,7 @@ pub struct Reloader {
     seen: Seen,
     doors: Doors,
     shared: Shared,
-    resolver: Resolver,
+    discovery: Discovery,
     draining: bool,
     /// Snapshots that have been replaced: the last to let go frees ten thousand routes, which no worker should do.
     replaced: Vec<Arc<Snapshot>>,
@@ -101,10 +101,10 @@ impl Reloader {
         let shared = Shared { metrics: wiring.metrics.clone(), host_services };
         let mut doors = Doors::new(wiring.acceptor, wiring.metrics);
         let opened = open(&config, &doors, None, &shared)?;
-        let resolver = opened.resolver.expect("there is no previous one that could be kept");
+        let discovery = Discovery::new(opened.dns.expect("there is no previous one that could be kept"));
         let snapshot = Arc::new(build::build(config, None, &shared, opened.access_log));
         for service in &snapshot.services {
-            service::follow(service, &resolver);
+            service::follow(service, &discovery, false);
         }
         doors.commit(opened.plan, snapshot.config.drain.timeout);
         let outcome = Ok(Reloaded::Applied { generation: snapshot.generation });
@@ -115,7 +115,7 @@ impl Reloader {
             last: Published::new(Arc::new(last)),
         };
         let (replaced, logs) = (Vec::new(), Vec::new());
-        let reloader = Self { source, seen, doors, shared, resolver, draining: false, replaced, logs };
+        let reloader = Self { source, seen, doors, shared, discovery, draining: false, replaced, logs };
         reloader.count("applied", true);
         Ok(reloader)
     }
@@ -165,8 +165,8 @@ impl Reloader {
         self.logs.extend(old.access_log.clone());
         let snapshot = Arc::new(build::build(config, Some(&old), &self.shared, opened.access_log));
         self.seen.snapshot.publish(snapshot.clone());
-        if let Some(resolver) = opened.resolver {
-            self.resolver = resolver;
+        if let Some(dns) = opened.dns {
+            self.discovery.reconfigure(dns);
             // Configured services begin anew by themselves; these keep what they know until the new servers answer.
             self.shared.host_services.list().iter().for_each(|service| self.follow(service));
         }
@@ -188,7 +188,7 @@ impl Reloader {
                 Ok(at) => old.services[at].hand_over(service),
                 Err(_) => {}
             }
-            service::follow(service, &self.resolver);
+            service::follow(service, &self.discovery, false);
         }
         let gone = |old: &&Arc<Service>| {
             new.services.binary_search_by(|service| service.name.cmp(&old.name)).is_err()
@@ -197,9 +197,9 @@ impl Reloader {
         self.sweep();
     }
 
-    /// Lets discovery follow a service that a worker made.
+    /// Lets discovery follow a service that a worker made, because a request is for it.
     pub fn follow(&self, service: &Arc<Service>) {
-        service::follow(service, &self.resolver);
+        service::follow(service, &self.discovery, true);
     }
 
     /// Closes every listener; connections finish what they serve. There is no way back.
@@ -239,7 +239,7 @@ impl Reloader {
 /// What a configuration takes from outside of the process: all of it can fail, and none of it has an effect yet.
 struct Opened {
     /// None when the one in use serves on.
-    resolver: Option<Resolver>,
+    dns: Option<Prepared>,
     plan: Plan,
     access_log: Option<Arc<AccessLog>>,
 }
@@ -252,12 +252,12 @@ fn open(
     shared: &Shared,
 ) -> Result<Opened, String> {
     let same_dns = previous.is_some_and(|previous| previous.config.dns == config.dns);
-    let resolver = (!same_dns).then(|| Resolver::new(&config.dns)).transpose();
+    let dns = (!same_dns).then(|| Prepared::new(&config.dns)).transpose();
     let access_log = build::access_log(config, previous, &shared.metrics);
-    match (resolver, doors.prepare(config), access_log) {
-        (Ok(resolver), Ok(plan), Ok(access_log)) => Ok(Opened { resolver, plan, access_log }),
-        (resolver, plan, access_log) => {
-            let problems = [resolver.err(), plan.err(), access_log.err()];
+    match (dns, doors.prepare(config), access_log) {
+        (Ok(dns), Ok(plan), Ok(access_log)) => Ok(Opened { dns, plan, access_log }),
+        (dns, plan, access_log) => {
+            let problems = [dns.err(), plan.err(), access_log.err()];
             Err(problems.into_iter().flatten().collect::<Vec<_>>().join("\n"))
         }
     }

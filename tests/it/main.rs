@@ -21,6 +21,7 @@ mod drain;
 mod early_answers;
 mod explain;
 mod failures;
+mod file_source;
 mod framing;
 mod grpc;
 mod h2_frames;

@@ -9,14 +9,14 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     sync::{Arc, Mutex, MutexGuard, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hickory_proto::{
     op::{Header, HeaderCounts, Metadata, ResponseCode},
     rr::{
         Name, RData, Record, RecordType,
-        rdata::{A, AAAA, CNAME, SOA},
+        rdata::{A, AAAA, CNAME, SOA, SRV},
     },
 };
 use hickory_server::{
@@ -38,7 +38,19 @@ pub struct DnsServer {
 impl DnsServer {
     /// Starts with an empty zone, on a thread of its own: a test that blocks does not silence it.
     pub fn start() -> Self {
-        let (udp, tcp) = sockets();
+        Self::serving(sockets())
+    }
+
+    /// The same, at `address`, or none if that is taken.
+    pub fn start_at(address: SocketAddr) -> Option<Self> {
+        let udp = UdpSocket::bind(address).ok()?;
+        let tcp = TcpListener::bind(address).ok()?;
+        Some(Self::serving((udp, tcp)))
+    }
+
+    fn serving((udp, tcp): (UdpSocket, TcpListener)) -> Self {
+        udp.set_nonblocking(true).expect("a socket can be made non-blocking");
+        tcp.set_nonblocking(true).expect("a socket can be made non-blocking");
         let address = udp.local_addr().expect("a bound socket has an address");
         let zone = Zone::default();
         let (stop, stopped) = oneshot::channel();
@@ -69,6 +81,20 @@ impl DnsServer {
     /// Makes `name` an alias of `target`, whose records come in the same answer.
     pub fn set_cname(&self, name: &str, ttl: u32, target: &str) {
         self.set(name, RecordType::CNAME, ttl, vec![RData::CNAME(CNAME(absolute(target)))]);
+    }
+
+    /// Replaces the SRV records of `name`, each `(priority, weight, port, target)`.
+    pub fn set_srv(&self, name: &str, ttl: u32, records: &[(u16, u16, u16, &str)]) {
+        let srv = |(priority, weight, port, target): &(u16, u16, u16, &str)| {
+            RData::SRV(SRV::new(*priority, *weight, *port, absolute(target)))
+        };
+        self.set(name, RecordType::SRV, ttl, records.iter().map(srv).collect());
+    }
+
+    /// From now on an answer has only `count` of the A records of `name`, and the next one starts one further.
+    pub fn rotate(&self, name: &str, count: usize) {
+        let mut zone = self.zone.lock();
+        zone.names.entry(key(name)).or_default().rotation = Some(Rotation { count, turn: 0 });
     }
 
     /// `name` does not exist.
@@ -111,6 +137,15 @@ impl DnsServer {
         self.zone.lock().queries.get(&key(name)).map_or(0, |count| count.tcp)
     }
 
+    /// The most queries within any `window` so far.
+    pub fn peak(&self, window: Duration) -> usize {
+        let zone = self.zone.lock();
+        let times = &zone.times;
+        let within =
+            |(at, first): (usize, &Instant)| times[at..].partition_point(|time| *time - *first < window);
+        times.iter().enumerate().map(within).max().unwrap_or(0)
+    }
+
     fn set(&self, name: &str, record_type: RecordType, ttl: u32, data: Vec<RData>) {
         let owner = absolute(name);
         let records = data.into_iter().map(|data| Record::from_rdata(owner.clone(), ttl, data)).collect();
@@ -136,16 +171,13 @@ impl Drop for DnsServer {
 
 /// UDP and TCP on one port that was free for both.
 fn sockets() -> (UdpSocket, TcpListener) {
-    let (udp, tcp) = (0..100)
+    (0..100)
         .find_map(|_| {
             let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
             let tcp = TcpListener::bind(udp.local_addr().ok()?).ok()?;
             Some((udp, tcp))
         })
-        .expect("a loopback port that is free over UDP and TCP");
-    udp.set_nonblocking(true).expect("a socket can be made non-blocking");
-    tcp.set_nonblocking(true).expect("a socket can be made non-blocking");
-    (udp, tcp)
+        .expect("a loopback port that is free over UDP and TCP")
 }
 
 fn serve(
@@ -187,6 +219,8 @@ struct Contents {
     names: HashMap<String, Entry>,
     queries: HashMap<String, Count>,
     negative_ttl: Option<u32>,
+    /// Of all queries, in order.
+    times: Vec<Instant>,
 }
 
 #[derive(Default)]
@@ -194,6 +228,14 @@ struct Entry {
     behaviour: Behaviour,
     silent_aaaa: bool,
     records: HashMap<RecordType, Vec<Record>>,
+    rotation: Option<Rotation>,
+}
+
+/// Which part of the A records an answer has.
+#[derive(Clone, Copy)]
+struct Rotation {
+    count: usize,
+    turn: usize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -226,7 +268,15 @@ impl Zone {
 impl Contents {
     fn count(&mut self, name: &str, over_tcp: bool) {
         let count = self.queries.entry(name.to_owned()).or_default();
+        self.times.push(Instant::now());
         if over_tcp { count.tcp += 1 } else { count.udp += 1 }
+    }
+
+    fn rotate(&mut self, name: &str, record_type: RecordType) {
+        let rotation = self.names.get_mut(name).and_then(|entry| entry.rotation.as_mut());
+        if let Some(rotation) = rotation.filter(|_| record_type == RecordType::A) {
+            rotation.turn += 1;
+        }
     }
 
     /// `None`: silence.
@@ -260,7 +310,14 @@ impl Contents {
             let RData::CNAME(CNAME(target)) = &alias.data else { return Some(ResponseCode::ServFail) };
             return self.resolve(&key(&target.to_string()), record_type, answers);
         }
-        answers.extend(entry.records.get(&record_type).into_iter().flatten().cloned());
+        let records = entry.records.get(&record_type).into_iter().flatten().cloned();
+        match entry.rotation.filter(|_| record_type == RecordType::A) {
+            Some(Rotation { count, turn }) => {
+                let all: Vec<Record> = records.collect();
+                answers.extend(all.iter().cycle().skip(turn % all.len().max(1)).take(count).cloned());
+            }
+            None => answers.extend(records),
+        }
         Some(ResponseCode::NoError)
     }
 }
@@ -273,7 +330,9 @@ impl Handler {
         let name = key(&info.query.name().to_string());
         let mut zone = self.0.lock();
         zone.count(&name, info.protocol == hickory_server::net::xfer::Protocol::Tcp);
-        zone.reply(&name, info.query.query_type())
+        let reply = zone.reply(&name, info.query.query_type());
+        zone.rotate(&name, info.query.query_type());
+        reply
     }
 }
 

@@ -1,0 +1,84 @@
+//! What a name can be asked for, and what it then has.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::{
+    answer::{Share, Target},
+    update::Failure,
+};
+
+/// A name, as written, and which records of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Question {
+    /// Lower case. With a dot at the end it is not searched for.
+    pub(super) host: String,
+    pub(super) kind: Kind,
+}
+
+/// Which records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// A and AAAA.
+    Addresses,
+    /// SRV.
+    Targets,
+}
+
+/// What a name has: addresses or SRV targets, as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Member {
+    Address(IpAddr),
+    Target(Target),
+}
+
+/// What servers said.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Answer {
+    /// Never empty, in no order. The share is that of an SRV record.
+    pub(super) found: Vec<(Member, Share)>,
+    /// The minimum over the records.
+    pub(super) ttl: Duration,
+    /// This family was not answered: nothing is known of its addresses.
+    pub(super) silent: Option<Family>,
+}
+
+/// Of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+/// Why there is no answer, and how long that holds where a server said so.
+#[derive(Clone, Debug)]
+pub(super) struct Unanswered {
+    pub(super) failure: Failure,
+    pub(super) negative_ttl: Option<Duration>,
+}
+
+impl Answer {
+    /// One that speaks of all that was asked for.
+    pub(super) fn new(found: Vec<(Member, Share)>, ttl: Duration) -> Self {
+        Self { found, ttl, silent: None }
+    }
+
+    /// Both families of one name.
+    pub(super) fn both(mut self, other: Self) -> Self {
+        self.found.extend(other.found);
+        Self { found: self.found, ttl: self.ttl.min(other.ttl), silent: None }
+    }
+
+    /// The same, when nothing was heard of `family`.
+    pub(super) fn without(self, family: Family) -> Self {
+        Self { silent: Some(family), ..self }
+    }
+
+    /// Whether it would list `member` if the name had it.
+    pub(super) fn covers(&self, member: &Member) -> bool {
+        match (self.silent, member) {
+            (Some(Family::V4), Member::Address(ip)) => !ip.is_ipv4(),
+            (Some(Family::V6), Member::Address(ip)) => !ip.is_ipv6(),
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The names that are followed: each once, however many services, ports and SRV targets it is for.
+//!
+//! A name is asked for as long as somebody listens, and whoever comes later hears at once what is known. All of it lives
+//! on the control thread.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    net::IpAddr,
+    rc::{Rc, Weak},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    task::AbortHandle,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Schedule,
+    answer::Share,
+    members::Answer,
+    members::{Kind, Member, Question, Unanswered},
+    pace::Pace,
+    reach::reachable,
+    resolver::Resolver,
+    standing::{News, Standing},
+    update::Failure,
+};
+
+/// What a listener hears of a name.
+#[derive(Clone, Debug)]
+pub(super) struct Heard {
+    /// In order. Empty: there has been no good answer yet, or it is too old.
+    pub(super) members: Rc<[(Member, Share)]>,
+    /// Why the last question was not answered.
+    pub(super) failure: Option<Failure>,
+}
+
+/// Whether the addresses of a family have no route.
+pub(super) type Unreachable = fn(IpAddr) -> bool;
+
+/// All names.
+pub(super) struct Names {
+    resolver: RefCell<Resolver>,
+    schedule: RefCell<Schedule>,
+    max_stale: RefCell<Duration>,
+    unreachable: Unreachable,
+    pace: Pace,
+    followed: RefCell<HashMap<Question, Weak<Name>>>,
+}
+
+/// Which names are asked again at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    All,
+    /// Those that fail, and those whose entry in the hosts file is another now.
+    Failing,
+}
+
+/// One name that is followed, until nobody holds it.
+struct Name {
+    question: Question,
+    standing: RefCell<Standing>,
+    /// What listeners heard last; none before the first answer or failure.
+    heard: RefCell<Option<Heard>>,
+    listeners: RefCell<Vec<Weak<Listener>>>,
+    signals: Rc<Signals>,
+    task: RefCell<Option<AbortHandle>>,
+    names: Weak<Names>,
+}
+
+/// What hurries a name on.
+#[derive(Default)]
+struct Signals {
+    /// Ask again.
+    again: Notify,
+    /// A request waits for it.
+    urgent: Notify,
+}
+
+struct Listener(Box<dyn Fn(&Heard, News)>);
+
+/// Somebody listens to a name until this is dropped.
+pub(super) struct Listening {
+    name: Rc<Name>,
+    _listener: Rc<Listener>,
+}
+
+impl Listening {
+    /// A request waits for the first answer.
+    pub(super) fn urgent(&self) {
+        if self.name.heard.borrow().is_none() {
+            self.name.signals.urgent.notify_one();
+        }
+    }
+}
+
+impl Names {
+    pub(super) fn new(
+        resolver: Resolver,
+        schedule: Schedule,
+        max_stale: Duration,
+        unreachable: Unreachable,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            resolver: RefCell::new(resolver),
+            schedule: RefCell::new(schedule),
+            max_stale: RefCell::new(max_stale),
+            unreachable,
+            pace: Pace::new(),
+            followed: RefCell::default(),
+        })
+    }
+
+    /// Lets `listener` hear what becomes of `host`; what is known already, before this returns. To be called on
+    /// a thread with local tasks.
+    pub(super) fn listen(
+        self: &Rc<Self>,
+        host: &str,
+        kind: Kind,
+        listener: impl Fn(&Heard, News) + 'static,
+    ) -> Listening {
+        let question = self.resolver.borrow().question(host, kind);
+        let known = self.followed.borrow().get(&question).and_then(Weak::upgrade);
+        let name = known.unwrap_or_else(|| self.follow(question));
+        let listener = Rc::new(Listener(Box::new(listener)));
+        name.listeners.borrow_mut().push(Rc::downgrade(&listener));
+        let heard = name.heard.borrow().clone();
+        if let Some(heard) = heard {
+            (listener.0)(&heard, if heard.members.is_empty() { News::Failed } else { News::Removed });
+        }
+        Listening { name, _listener: listener }
+    }
+
+    fn follow(self: &Rc<Self>, question: Question) -> Rc<Name> {
+        let schedule = self.schedule.borrow_mut().fork();
+        let standing = Standing::new(question.host.trim_end_matches('.'), schedule, *self.max_stale.borrow());
+        let signals = Rc::<Signals>::default();
+        let name = Rc::new(Name {
+            question: question.clone(),
+            standing: RefCell::new(standing),
+            heard: RefCell::default(),
+            listeners: RefCell::default(),
+            signals: signals.clone(),
+            task: RefCell::default(),
+            names: Rc::downgrade(self),
+        });
+        let task =
+            tokio::task::spawn_local(ask(self.clone(), Rc::downgrade(&name), signals, question.clone()));
+        *name.task.borrow_mut() = Some(task.abort_handle());
+        self.followed.borrow_mut().insert(question, Rc::downgrade(&name));
+        name
+    }
+
+    /// Asks `resolver` from now on.
+    pub(super) fn replace(&self, resolver: Resolver, max_stale: Duration, again: Again) {
+        let old = self.resolver.replace(resolver.clone());
+        self.max_stale.replace(max_stale);
+        let names: Vec<Rc<Name>> = self.followed.borrow().values().filter_map(Weak::upgrade).collect();
+        for name in names {
+            name.standing.borrow_mut().set_max_stale(max_stale);
+            let host = &name.question.host;
+            let failing = || name.standing.borrow().failure().is_some();
+            let moved = || resolver.hosts_file_entry(host) != old.hosts_file_entry(host);
+            if again == Again::All || failing() || moved() {
+                name.signals.again.notify_one();
+            }
+        }
+    }
+
+    /// How many names are followed.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.followed.borrow().len()
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+        if let Some(names) = self.names.upgrade() {
+            names.followed.borrow_mut().remove(&self.question);
+        }
+    }
+}
+
+/// Asks for a name until nobody listens.
+async fn ask(names: Rc<Names>, name: Weak<Name>, signals: Rc<Signals>, question: Question) -> Option<()> {
+    let mut new = true;
+    loop {
+        let lookup = async {
+            let _turn = match new {
+                true => names.pace.paced_turn(&signals.urgent).await,
+                false => names.pace.turn().await,
+            };
+            let resolver = names.resolver.borrow().clone();
+            resolver.lookup(&question).await
+        };
+        let result = while_time_passes(&name, lookup).await?;
+        let wait = name.upgrade()?.hear(result, names.unreachable);
+        let due = async {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => false,
+                () = signals.again.notified() => true,
+            }
+        };
+        new = while_time_passes(&name, due).await?;
+    }
+}
+
+/// Does `work`, and meanwhile lets go of what gets too old. None: nobody listens any more.
+async fn while_time_passes<T>(name: &Weak<Name>, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        let deadline = name.upgrade()?.standing.borrow().deadline();
+        let too_old = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            done = &mut work => return Some(done),
+            () = too_old => name.upgrade()?.time_passed(),
+        }
+    }
+}
+
+impl Name {
+    /// Returns how long to wait before asking again.
+    fn hear(&self, result: Result<Answer, Unanswered>, unreachable: Unreachable) -> Duration {
+        let now = Instant::now();
+        let (news, wait) = match result {
+            Ok(answer) => (News::Answered, self.standing.borrow_mut().answered(answer, now)),
+            Err(unanswered) => self.standing.borrow_mut().failed(unanswered, now),
+        };
+        self.tell(news, unreachable);
+        wait
+    }
+
+    fn time_passed(&self) {
+        let news = self.standing.borrow_mut().time_passed(Instant::now());
+        if let (Some(news), Some(names)) = (news, self.names.upgrade()) {
+            self.tell(news, names.unreachable);
+        }
+    }
+
+    fn tell(&self, news: News, unreachable: Unreachable) {
+        let heard = self.picture(unreachable);
+        *self.heard.borrow_mut() = Some(heard.clone());
+        let listeners: Vec<Rc<Listener>> = {
+            let mut listeners = self.listeners.borrow_mut();
+            listeners.retain(|listener| listener.strong_count() > 0);
+            listeners.iter().filter_map(Weak::upgrade).collect()
+        };
+        for listener in listeners {
+            (listener.0)(&heard, news);
+        }
+    }
+
+    fn picture(&self, unreachable: Unreachable) -> Heard {
+        let standing = self.standing.borrow();
+        let failure = standing.failure().cloned();
+        let members: Rc<[(Member, Share)]> = match self.question.kind {
+            Kind::Targets => standing.members().map(|(member, share)| (member.clone(), *share)).collect(),
+            Kind::Addresses => {
+                let addresses = standing.members().filter_map(|(member, _)| match member {
+                    Member::Address(ip) => Some(*ip),
+                    Member::Target(_) => None,
+                });
+                let usable = reachable(addresses.collect(), unreachable);
+                usable.into_iter().map(|ip| (Member::Address(ip), Share::default())).collect()
+            }
+        };
+        Heard { members, failure }
+    }
+}

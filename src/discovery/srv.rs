@@ -1,0 +1,324 @@
+//! A service by SRV records (RFC 2782): its targets are names themselves, each resolved like any other.
+//!
+//! # Edge cases
+//! - A target without an address is left out while others have some. One that has ever had addresses keeps the last
+//!   good ones like any name.
+//! - The first endpoints are told once each target has said something, good or bad, so that the first to resolve does
+//!   not take everything.
+//! - A weight is that of the target: its addresses share it. Weight 0 beside others gets a hundredth of weight 1.
+//! - Two targets with the same address and port are one endpoint of both weights, in the lower priority.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    rc::{Rc, Weak},
+};
+
+use super::{
+    Endpoint,
+    answer::{Share, Target},
+    members::{Kind, Member},
+    names::{Heard, Listening, Names},
+    standing::News,
+    update::{Failure, FailureKind, Update},
+};
+
+/// What a weight of 1 counts: divisible among up to ten addresses, and by 100 for weight 0.
+const UNIT: u32 = 25_200;
+
+/// Follows the SRV records of a name, and what they lead to, until dropped.
+pub(super) struct SrvService {
+    inner: Rc<Inner>,
+    records: Listening,
+}
+
+struct Inner {
+    host: String,
+    names: Rc<Names>,
+    on_update: RefCell<Box<dyn FnMut(Update)>>,
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// As the records say.
+    shares: Vec<(Target, Share)>,
+    /// Why the records could not be had the last time.
+    failure: Option<Failure>,
+    /// By host.
+    targets: BTreeMap<String, Followed>,
+    /// What was told last.
+    told: Option<Vec<Endpoint>>,
+    /// Hosts that were said to be left out.
+    left_out: BTreeSet<String>,
+    urgent: bool,
+}
+
+/// A target's host.
+#[derive(Default)]
+struct Followed {
+    /// None only until the listening has begun.
+    listening: Option<Listening>,
+    /// None before it has said anything.
+    heard: Option<Heard>,
+}
+
+impl SrvService {
+    /// Tells `on_update` what becomes of the SRV records of `host`.
+    pub(super) fn start(names: &Rc<Names>, host: &str, on_update: impl FnMut(Update) + 'static) -> Self {
+        let inner = Rc::new(Inner {
+            host: host.to_owned(),
+            names: names.clone(),
+            on_update: RefCell::new(Box::new(on_update)),
+            state: RefCell::default(),
+        });
+        let listener = Rc::downgrade(&inner);
+        let records = names.listen(host, Kind::Targets, move |heard, news| {
+            if let Some(inner) = listener.upgrade() {
+                inner.records(heard, news);
+            }
+        });
+        Self { inner, records }
+    }
+
+    /// A request waits for the first answer.
+    pub(super) fn urgent(&self) {
+        self.records.urgent();
+        let mut state = self.inner.state.borrow_mut();
+        state.urgent = true;
+        state.targets.values().filter_map(|target| target.listening.as_ref()).for_each(Listening::urgent);
+    }
+}
+
+impl Inner {
+    fn records(self: &Rc<Self>, heard: &Heard, news: News) {
+        let shares = heard.members.iter().filter_map(|(member, share)| match member {
+            Member::Target(target) => Some((target.clone(), *share)),
+            Member::Address(_) => None,
+        });
+        let shares: Vec<_> = shares.collect();
+        let hosts: BTreeSet<String> = shares.iter().map(|(target, _)| target.host.clone()).collect();
+        let (gone, new) = {
+            let mut state = self.state.borrow_mut();
+            (state.shares, state.failure) = (shares, heard.failure.clone());
+            let old: Vec<String> = state.targets.keys().cloned().collect();
+            let gone: Vec<Followed> = old
+                .iter()
+                .filter(|host| !hosts.contains(*host))
+                .filter_map(|host| state.targets.remove(host))
+                .collect();
+            let new: Vec<String> =
+                hosts.into_iter().filter(|host| !state.targets.contains_key(host)).collect();
+            new.iter().for_each(|host| drop(state.targets.insert(host.clone(), Followed::default())));
+            (gone, new)
+        };
+        drop(gone);
+        new.into_iter().for_each(|host| self.follow(host));
+        self.tell(Some(news));
+    }
+
+    /// Listening may tell at once, so nothing is borrowed meanwhile.
+    fn follow(self: &Rc<Self>, host: String) {
+        let (listener, target): (Weak<Self>, String) = (Rc::downgrade(self), host.clone());
+        let listening = self.names.listen(&host, Kind::Addresses, move |heard, _| {
+            if let Some(inner) = listener.upgrade() {
+                inner.target(&target, heard);
+            }
+        });
+        let mut state = self.state.borrow_mut();
+        if state.urgent {
+            listening.urgent();
+        }
+        if let Some(followed) = state.targets.get_mut(&host) {
+            followed.listening = Some(listening);
+        }
+    }
+
+    fn target(&self, host: &str, heard: &Heard) {
+        let listening = {
+            let mut state = self.state.borrow_mut();
+            let Some(target) = state.targets.get_mut(host) else { return };
+            target.heard = Some(heard.clone());
+            target.listening.is_some()
+        };
+        // While a target is only being added, what is known of it waits for those that are added with it.
+        if listening {
+            self.tell(None);
+        }
+    }
+
+    /// Tells what there is to tell, after `news` of the records or of a target (none).
+    fn tell(&self, news: Option<News>) {
+        let updates = self.state.borrow_mut().updates(&self.host, news);
+        for update in updates {
+            (self.on_update.borrow_mut())(update);
+        }
+    }
+}
+
+impl State {
+    fn updates(&mut self, host: &str, news: Option<News>) -> Vec<Update> {
+        if self.shares.is_empty() {
+            return self.without_records(news);
+        }
+        let waiting = self.targets.values().any(|target| target.heard.is_none());
+        if waiting && self.told.is_none() {
+            return Vec::new();
+        }
+        self.name_left_out(host);
+        let endpoints = combine(&self.shares, |host| self.addresses(host));
+        if endpoints.is_empty() {
+            let failure = self.no_address(host);
+            return vec![if self.told.take().is_some() {
+                Update::Expired(failure)
+            } else {
+                Update::Failed(failure)
+            }];
+        }
+        let changed = self.told.as_ref() != Some(&endpoints);
+        let mut updates = Vec::new();
+        if changed || news == Some(News::Answered) {
+            self.told = Some(endpoints.clone());
+            updates.push(Update::Endpoints(endpoints));
+        }
+        if changed || news.is_some() {
+            updates.extend(self.failure.clone().map(Update::Failed));
+        }
+        updates
+    }
+
+    fn without_records(&mut self, news: Option<News>) -> Vec<Update> {
+        self.told = None;
+        let failure = self.failure.clone();
+        let update = if news == Some(News::Expired) { Update::Expired } else { Update::Failed };
+        failure.map(update).into_iter().collect()
+    }
+
+    fn addresses(&self, host: &str) -> Vec<IpAddr> {
+        let heard = self.targets.get(host).and_then(|target| target.heard.as_ref());
+        let members = heard.into_iter().flat_map(|heard| heard.members.iter());
+        members
+            .filter_map(|(member, _)| match member {
+                Member::Address(ip) => Some(*ip),
+                Member::Target(_) => None,
+            })
+            .collect()
+    }
+
+    fn no_address(&self, host: &str) -> Failure {
+        let heard = self.targets.values().filter_map(|target| target.heard.as_ref());
+        let first = heard.filter_map(|heard| heard.failure.as_ref()).next();
+        let (kind, why) =
+            first.map_or((FailureKind::Other, ""), |failure| (failure.kind, failure.message.as_str()));
+        let message = format!("{host}: no target of its SRV records has an address: {why}");
+        Failure { kind, message }
+    }
+
+    fn name_left_out(&mut self, host: &str) {
+        let mut left_out = BTreeSet::new();
+        for (target, followed) in &self.targets {
+            let Some(heard) = followed.heard.as_ref().filter(|heard| heard.members.is_empty()) else {
+                continue;
+            };
+            if !self.left_out.contains(target) {
+                let why = heard.failure.as_ref().map_or("", |failure| failure.message.as_str());
+                tracing::warn!("{host}: the SRV target {target} has no address and is left out: {why}");
+            }
+            left_out.insert(target.clone());
+        }
+        self.left_out = left_out;
+    }
+}
+
+/// The endpoints of `shares`, sorted and distinct.
+fn combine(shares: &[(Target, Share)], addresses: impl Fn(&str) -> Vec<IpAddr>) -> Vec<Endpoint> {
+    let mut endpoints: BTreeMap<SocketAddr, Endpoint> = BTreeMap::new();
+    for (target, share) in shares {
+        let ips = addresses(&target.host);
+        let weight = weight(share.weight, ips.len());
+        for ip in ips {
+            let address = SocketAddr::new(ip, target.port);
+            let endpoint = Endpoint { priority: share.priority, weight, ..Endpoint::plain(address) };
+            endpoints.entry(address).and_modify(|known| merge(known, &endpoint)).or_insert(endpoint);
+        }
+    }
+    let mut endpoints: Vec<Endpoint> = endpoints.into_values().collect();
+    endpoints.sort_unstable();
+    lower(&mut endpoints);
+    endpoints
+}
+
+/// Of one of a target's addresses.
+fn weight(weight: u16, addresses: usize) -> u32 {
+    let whole = if weight == 0 { UNIT / 100 } else { UNIT * u32::from(weight) };
+    (whole / u32::try_from(addresses.max(1)).unwrap_or(u32::MAX)).max(1)
+}
+
+fn merge(known: &mut Endpoint, other: &Endpoint) {
+    match known.priority.cmp(&other.priority) {
+        std::cmp::Ordering::Less => {}
+        std::cmp::Ordering::Equal => known.weight = known.weight.saturating_add(other.weight),
+        std::cmp::Ordering::Greater => *known = other.clone(),
+    }
+}
+
+/// Divides the weights of each priority by what they have in common, so that equal ones become 1.
+fn lower(endpoints: &mut [Endpoint]) {
+    for group in endpoints.chunk_by_mut(|a, b| a.priority == b.priority) {
+        let common = group.iter().fold(0, |common, endpoint| divisor(common, endpoint.weight)).max(1);
+        group.iter_mut().for_each(|endpoint| endpoint.weight /= common);
+    }
+}
+
+fn divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { divisor(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of SRV records `(priority, weight, host)`, each host with so many addresses as its name has letters.
+    fn weights(records: &[(u16, u16, &str)]) -> Vec<(u16, u32)> {
+        let shares: Vec<_> = records
+            .iter()
+            .map(|(priority, weight, host)| {
+                let target = Target { host: (*host).to_owned(), port: 80 };
+                (target, Share { priority: *priority, weight: *weight })
+            })
+            .collect();
+        let addresses = |host: &str| {
+            (0..host.len()).map(|n| IpAddr::from([10, 0, host.as_bytes()[0], n as u8])).collect()
+        };
+        combine(&shares, addresses).iter().map(|e| (e.priority, e.weight)).collect()
+    }
+
+    #[test]
+    fn weights_are_those_of_the_records() {
+        assert_eq!(weights(&[(1, 10, "a"), (1, 30, "b")]), [(1, 1), (1, 3)]);
+        assert_eq!(weights(&[(1, 65_535, "a"), (1, 1, "b")]), [(1, 65_535), (1, 1)]);
+        assert_eq!(weights(&[(1, 0, "a"), (1, 0, "b")]), [(1, 1), (1, 1)]);
+    }
+
+    #[test]
+    fn weight_0_gets_a_hundredth_beside_others() {
+        assert_eq!(weights(&[(1, 0, "a"), (1, 1, "b")]), [(1, 1), (1, 100)]);
+    }
+
+    #[test]
+    fn the_addresses_of_a_target_share_its_weight() {
+        assert_eq!(weights(&[(1, 4, "aaaa"), (1, 4, "b")]), [(1, 1), (1, 1), (1, 1), (1, 1), (1, 4)]);
+    }
+
+    #[test]
+    fn each_priority_has_weights_of_its_own() {
+        assert_eq!(weights(&[(2, 50, "a"), (1, 7, "b"), (2, 100, "c")]), [(1, 1), (2, 1), (2, 2)]);
+    }
+
+    #[test]
+    fn an_address_of_two_targets_is_one_endpoint_in_the_lower_priority() {
+        assert_eq!(weights(&[(1, 5, "a"), (1, 5, "a"), (1, 5, "b")]), [(1, 2), (1, 1)]);
+        assert_eq!(weights(&[(2, 9, "a"), (1, 5, "a")]), [(1, 1)]);
+    }
+}
