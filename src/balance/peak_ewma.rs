@@ -165,3 +165,210 @@ pub fn peak_ewma(
         |a: usize, b: usize| cost(a) * (weights.weight(b) as f32) < cost(b) * weights.weight(a) as f32;
     better_of_two(weights, random, usable, is_cheaper)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DECAY: Duration = Duration::from_secs(10);
+    const NOW: u32 = 100_000;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn observed(rtt: u64) -> Latency {
+        let latency = Latency::new();
+        latency.observe(NOW, ms(rtt), DECAY);
+        latency
+    }
+
+    fn read(latency: &Latency, now: u32) -> f64 {
+        latency.read(now, DECAY).expect("something is known").as_secs_f64() * 1e3
+    }
+
+    fn assert_near(found: f64, expected: f64) {
+        assert!((found / expected - 1.0).abs() < 0.01, "{found} is not {expected}");
+    }
+
+    /// How long after `from` an endpoint is cheaper than one that costs `other`, both idle.
+    fn probed_after(latency: &Latency, from: u32, other: f32) -> u32 {
+        (0..1000).find(|tenths| latency.cost(from + tenths * 100, DECAY, 0) < other).expect("a probe") * 100
+    }
+
+    #[test]
+    fn nothing_is_known_at_first() {
+        assert_eq!(Latency::new().read(NOW, DECAY), None);
+    }
+
+    #[test]
+    fn a_slower_answer_counts_at_once_and_a_faster_one_by_and_by() {
+        let latency = observed(10);
+        latency.observe(NOW + 1, ms(80), DECAY);
+        assert_near(read(&latency, NOW + 1), 80.0);
+        latency.observe(NOW + 1, ms(10), DECAY);
+        assert_near(read(&latency, NOW + 1), 80.0);
+        for after in 2..=10_001 {
+            latency.observe(NOW + after, ms(10), DECAY);
+        }
+        // After one time constant, 1/e of the difference is left.
+        assert_near(read(&latency, NOW + 10_001), 10.0 + 70.0 / 1f64.exp());
+    }
+
+    #[test]
+    fn many_answers_in_a_millisecond_average_like_few() {
+        let latency = observed(80);
+        for after in 0..100_000 {
+            latency.observe(NOW + after / 10, ms(10), DECAY);
+        }
+        assert_near(read(&latency, NOW + 10_000), 10.0 + 70.0 / 1f64.exp());
+    }
+
+    #[test]
+    fn the_estimate_decays_while_nothing_is_heard() {
+        assert_near(read(&observed(80), NOW + 10_000), 80.0 / 1f64.exp());
+    }
+
+    #[test]
+    fn the_cost_counts_the_request_to_come() {
+        let latency = observed(10);
+        assert_eq!([0, 1, 9].map(|load| latency.cost(NOW, DECAY, load)), [1e4, 2e4, 1e5]);
+    }
+
+    #[test]
+    fn an_unknown_endpoint_is_tried_once() {
+        let unknown = Latency::new();
+        assert!(unknown.cost(NOW, DECAY, 0) < observed(0).cost(NOW, DECAY, 0));
+        assert!(unknown.cost(NOW, DECAY, 1) > observed(60_000).cost(NOW, DECAY, 100));
+        assert!(unknown.cost(NOW, DECAY, 2) > unknown.cost(NOW, DECAY, 1));
+    }
+
+    #[test]
+    fn a_fast_failure_makes_an_endpoint_dearer() {
+        let latency = observed(10);
+        let before = latency.cost(NOW, DECAY, 0);
+        latency.fail(NOW + 1, Duration::ZERO, DECAY);
+        assert_near(f64::from(latency.cost(NOW + 1, DECAY, 0) / before), 1.0 / (0.75 * 0.75));
+        for _ in 0..3 {
+            latency.fail(NOW + 2, Duration::ZERO, DECAY);
+        }
+        assert!(latency.cost(NOW + 2, DECAY, 0) > 9.0 * before);
+        assert_near(read(&latency, NOW + 2), 10.0);
+    }
+
+    #[test]
+    fn an_endpoint_that_has_only_failed_is_dear() {
+        let latency = Latency::new();
+        latency.fail(NOW, Duration::ZERO, DECAY);
+        assert!(latency.cost(NOW, DECAY, 0) > observed(500).cost(NOW, DECAY, 1));
+    }
+
+    #[test]
+    fn a_failure_that_took_long_is_a_long_latency() {
+        let latency = observed(10);
+        latency.fail(NOW, ms(5000), DECAY);
+        assert_near(read(&latency, NOW), 5000.0);
+    }
+
+    #[test]
+    fn one_failure_in_a_hundred_does_not_empty_an_endpoint() {
+        let latency = observed(10);
+        let mut dearest: f32 = 0.0;
+        for request in 0..10_000 {
+            let now = NOW + request * 10;
+            match request % 100 {
+                99 => latency.fail(now, Duration::ZERO, DECAY),
+                _ => latency.observe(now, ms(10), DECAY),
+            }
+            dearest = dearest.max(latency.cost(now, DECAY, 0));
+        }
+        assert!(dearest < 2.0 * 1e4, "{dearest}");
+    }
+
+    #[test]
+    fn an_endpoint_that_only_fails_is_probed_rarely_whatever_it_has_seen() {
+        let latency = observed(10);
+        let mut now = NOW;
+        for probe in 0..100 {
+            latency.fail(now, Duration::ZERO, DECAY);
+            let pause = probed_after(&latency, now, 1e4);
+            assert!(probe < 3 || (4_000..10_000).contains(&pause), "probe {probe} after {pause} ms");
+            now += pause;
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_well_again_is_probed_within_one_decay_and_cheap_after_a_few_answers() {
+        let latency = observed(10);
+        (0..1000).for_each(|_| latency.fail(NOW, Duration::ZERO, DECAY));
+        let pause = probed_after(&latency, NOW, 1e4);
+        assert!(pause <= 10_000, "{pause}");
+        let now = NOW + pause;
+        (0..8).for_each(|answer| latency.observe(now + answer, ms(10), DECAY));
+        assert!(latency.cost(now + 8, DECAY, 0) < 1.2e4);
+    }
+
+    #[test]
+    fn an_endpoint_that_only_ever_failed_and_is_well_again_is_probed_within_bounds() {
+        let latency = Latency::new();
+        (0..1000).for_each(|_| latency.fail(NOW, Duration::ZERO, DECAY));
+        // A second is 100 times the others' 10 ms: ln 100 time constants, and a little for the failures.
+        let pause = probed_after(&latency, NOW, 1e4);
+        assert!(pause < 48_000, "{pause}");
+    }
+
+    #[test]
+    fn clocks_that_differ_a_little_or_wrap_do_no_harm() {
+        let latency = observed(80);
+        assert_near(read(&latency, NOW - 5), 80.0);
+        let latency = Latency::new();
+        latency.observe(u32::MAX - 4999, ms(80), DECAY);
+        assert_near(read(&latency, 5000), 80.0 / 1f64.exp());
+    }
+
+    #[test]
+    fn of_two_endpoints_the_cheaper_per_weight_is_picked() {
+        let pick = |weights: [u32; 2], cost: [f32; 2]| {
+            let mut random = fastrand::Rng::with_seed(1);
+            let weights = Weights::new(weights);
+            let picks = (0..100).map(|_| peak_ewma(&weights, || random.u64(..), |at| cost[at], |_| true));
+            picks.filter(|picked| *picked == Some(0)).count()
+        };
+        assert_eq!(pick([1, 1], [1.0, 2.0]), 100);
+        assert_eq!(pick([1, 1], [2.0, 1.0]), 0);
+        assert_eq!(pick([3, 1], [2.0, 1.0]), 100);
+        assert!((60..90).contains(&pick([3, 1], [0.0, 0.0])), "draws are by weight");
+    }
+
+    proptest! {
+        #[test]
+        fn a_cost_is_finite_and_never_less_than_nothing(
+            steps in prop::collection::vec((any::<u32>(), any::<u64>(), any::<bool>()), 0..50),
+            load: u32,
+            decay in 1u64..100_000_000,
+        ) {
+            let (latency, decay) = (Latency::new(), Duration::from_millis(decay));
+            for (now, micros, failed) in steps {
+                let time = Duration::from_micros(micros);
+                if failed { latency.fail(now, time, decay) } else { latency.observe(now, time, decay) }
+                let cost = latency.cost(now, decay, load);
+                prop_assert!(cost.is_finite() && cost >= 0.0, "{cost}");
+                prop_assert!(latency.read(now, decay).is_some());
+            }
+        }
+
+        #[test]
+        fn an_endpoint_is_picked_if_any_is_usable_and_only_such_a_one(
+            costs in prop::collection::vec((any::<f32>(), any::<bool>(), 1u32..9), 1..40),
+            seed: u64,
+        ) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let weights = Weights::new(costs.iter().map(|(.., weight)| *weight));
+            let picked = peak_ewma(&weights, || random.u64(..), |at| costs[at].0, |at| costs[at].1);
+            prop_assert_eq!(picked.is_some(), costs.iter().any(|(_, usable, _)| *usable));
+            prop_assert!(picked.is_none_or(|picked| costs[picked].1));
+        }
+    }
+}

@@ -181,3 +181,6 @@ fn points_of(weight: u32, scale: f64) -> u64 {
 fn position(hash: u64, point: u64) -> u64 {
     mixed(hash.wrapping_add(point.wrapping_mul(0x9e37_79b9_7f4a_7c15))) & !u64::from(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests;

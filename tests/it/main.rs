@@ -9,6 +9,7 @@ mod admin;
 mod affinity;
 mod architecture;
 mod bad_input;
+mod balance_simulation;
 mod balancing;
 mod bodies;
 mod cli;

@@ -34,7 +34,7 @@ impl Plan {
             let levels = self.levels.iter().zip(&shares.levels).filter(|(_, shares)| shares.usable == usable);
             levels
                 .into_iter()
-                .find_map(|(level, shares)| self.choose_at(level, shares, random, &load, &mut pick))
+                .find_map(|(level, shares)| self.choose_at(level, shares, random, load, &mut pick))
         };
         // The second time for shares that are out of date.
         at_levels(true).or_else(|| at_levels(false))

@@ -7,6 +7,8 @@
 mod choose;
 mod plan;
 mod shares;
+#[cfg(test)]
+mod tests;
 
 pub use plan::{Group, Member, Options, Place, Plan, Prefer};
 pub use shares::Shares;

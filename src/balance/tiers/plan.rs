@@ -146,6 +146,11 @@ impl Plan {
         }
     }
 
+    /// Every group, in the order of their numbers.
+    pub fn all_groups(&self) -> impl Iterator<Item = &Group> {
+        self.levels.iter().flat_map(|level| level.groups().chain(&level.reserve))
+    }
+
     /// Every endpoint that requests go to while all are usable: those that an aperture leaves out are not among them.
     pub fn endpoints(&self) -> impl Iterator<Item = usize> {
         self.levels.iter().flat_map(Level::groups).flat_map(Group::endpoints)
