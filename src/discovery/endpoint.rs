@@ -28,7 +28,7 @@ impl Endpoint {
 
 /// The endpoints that a configuration file spells out, sorted.
 pub fn fixed(endpoints: &[FixedEndpoint]) -> Vec<Endpoint> {
-    sorted(endpoints.iter().map(|e| fixed_one(e)).collect())
+    sorted(endpoints.iter().map(fixed_one).collect())
 }
 
 fn fixed_one(fixed: &FixedEndpoint) -> Endpoint {

@@ -80,7 +80,9 @@ struct Signals {
     urgent: Notify,
 }
 
-struct Listener(Box<dyn Fn(&Heard, News)>);
+struct Listener(Box<Hear>);
+
+type Hear = dyn Fn(&Heard, News);
 
 /// Somebody listens to a name until this is dropped.
 pub(super) struct Listening {

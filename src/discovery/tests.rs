@@ -318,6 +318,56 @@ async fn the_next_server_is_asked_when_one_is_silent_or_fails() {
     assert!(started.elapsed() < IMPATIENT / 3, "the server that answered is asked first");
 }
 
+/// How long an answer takes.
+async fn ask_once(resolver: &Resolver) -> Duration {
+    let started = Instant::now();
+    assert_eq!(ips(&resolver.lookup(&addresses_of("reviews.test")).await.unwrap()), [V4]);
+    started.elapsed()
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_dead_first_server_costs_its_share_once_and_is_asked_again_when_the_other_dies() {
+    let (first, second) = (DnsServer::start(), DnsServer::start());
+    first.silent("reviews.test");
+    second.set_a("reviews.test", 0, &[V4]);
+    let resolver = resolver(&impatient(&[first.address(), second.address()]));
+    let share = IMPATIENT / 2;
+    assert!(ask_once(&resolver).await >= share);
+    for _ in 0..3 {
+        assert!(ask_once(&resolver).await < share);
+    }
+    first.set_a("reviews.test", 0, &[V4]);
+    second.silent("reviews.test");
+    assert!(ask_once(&resolver).await >= share);
+    assert!(ask_once(&resolver).await < share);
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_name_that_flaps_keeps_its_endpoints() {
+    let server = DnsServer::start();
+    server.set_a("reviews.test", 0, &[V4]);
+    let mut followed = Followed::start(&[server.address()], "reviews.test");
+    let flap: [fn(&DnsServer); 5] = [
+        |server| server.nxdomain("reviews.test"),
+        |server| server.servfail("reviews.test"),
+        |server| server.refuse("reviews.test"),
+        |server| server.set_a("reviews.test", 0, &[]),
+        |server| server.silent("reviews.test"),
+    ];
+    for fail in flap {
+        followed.until(&["10.1.2.3:80"]).await;
+        fail(&server);
+        loop {
+            match followed.next().await {
+                Update::Endpoints(found) => assert_eq!(found.len(), 1),
+                Update::Failed(_) => break,
+                Update::Expired(failure) => panic!("{}", failure.message),
+            }
+        }
+        server.set_a("reviews.test", 0, &[V4]);
+    }
+}
+
 #[tokio::test(flavor = "local")]
 async fn a_negative_answer_tells_how_long_it_holds() {
     let server = DnsServer::start();

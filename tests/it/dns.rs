@@ -10,6 +10,9 @@ use tokio::{net::UdpSocket, task::JoinHandle};
 
 use crate::support::{Backend, Client, Daemon, Speaks, client, dns::DnsServer, eventually, get, within};
 
+mod names;
+mod srv;
+
 const NAME: &str = "reviews.test";
 const ONE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const TWO: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
