@@ -137,8 +137,10 @@ mod tests {
         assert_eq!(route["hosts"]["default"], json!(["*"]));
         assert!(route["retry"].is_null());
         let service = &schema["properties"]["services"]["additionalProperties"];
-        assert_eq!(service["properties"]["balancer"]["enum"], json!(["least-request", "round-robin"]));
-        assert_eq!(service["oneOf"], json!([{ "required": ["dns"] }, { "required": ["endpoints"] }]));
+        let protocol = &service["properties"]["protocol"]["enum"];
+        assert_eq!(*protocol, json!(["auto", "http1", "http2"]));
+        let sources = ["dns", "endpoints", "srv", "file"].map(|key| json!({ "required": [key] }));
+        assert_eq!(service["oneOf"], json!(sources));
         assert_eq!(schema["required"], json!(["listeners"]));
     }
 }

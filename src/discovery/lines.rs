@@ -234,6 +234,31 @@ fn sound_zone(text: &str) -> Result<(), String> {
     if sound { Ok(()) } else { Err(format!("zone {text:?} is not a name; {ALLOWED_ZONE}")) }
 }
 
+/// For tests and fuzzers: parses, and panics if the outcome contradicts itself.
+#[doc(hidden)]
+pub fn fuzz_endpoint_file(text: &[u8]) {
+    match parse(text) {
+        Ok(endpoints) => {
+            assert!(endpoints.is_sorted_by(|a, b| a.address < b.address), "not sorted by distinct addresses");
+            assert!(endpoints.iter().all(|e| (1..=1_000_000).contains(&e.weight) && e.address.port() > 0));
+            let again: String = endpoints.iter().map(written).collect();
+            assert_eq!(parse(again.as_bytes()).as_ref(), Ok(&endpoints), "written and read it is another");
+        }
+        Err(problems) => {
+            let lines = text.split(|byte| *byte == b'\n').count();
+            assert!(!problems.is_empty() && problems.told.len() <= MAX_TOLD);
+            assert!(problems.told.iter().all(|told| (1..=lines).contains(&told.line) && told.column > 0));
+            assert!(problems.of(Path::new("endpoints")).lines().all(|line| line.starts_with("endpoints:")));
+        }
+    }
+}
+
+/// The line of an endpoint.
+fn written(endpoint: &Endpoint) -> String {
+    let zone = endpoint.zone.as_ref().map(|zone| format!(" zone={zone}")).unwrap_or_default();
+    format!("{} weight={}{zone}\n", endpoint.address, endpoint.weight)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,10 +391,9 @@ mod tests {
             let mut expected = Vec::new();
             for ((ip, port), (weight, zone)) in endpoints {
                 let address = SocketAddr::new(ip, port);
-                text.push_str(&format!("{address} weight={weight}"));
-                text.push_str(&zone.as_ref().map(|zone| format!(" zone={zone}")).unwrap_or_default());
-                text.push('\n');
-                expected.push(Endpoint { priority: 0, address, weight, zone: zone.map(Name::from) });
+                let endpoint = Endpoint { priority: 0, address, weight, zone: zone.map(Name::from) };
+                text.push_str(&written(&endpoint));
+                expected.push(endpoint);
             }
             expected.sort_unstable();
             proptest::prop_assert_eq!(parse(text.as_bytes()), Ok(expected));

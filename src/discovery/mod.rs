@@ -30,6 +30,8 @@ mod watch;
 #[doc(hidden)]
 pub use answer::fuzz_answer;
 pub use endpoint::{Endpoint, fixed};
+#[doc(hidden)]
+pub use lines::fuzz_endpoint_file;
 pub use schedule::Schedule;
 pub use sources::{Discovery, Following, Prepared};
 pub use update::{Failure, FailureKind, Update};

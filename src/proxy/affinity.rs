@@ -41,6 +41,7 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::http::Body;
 
     fn parts(fields: &[(&str, &str)]) -> Parts {
         let mut request = Request::get("http://svc.test/a/b?c=d");
@@ -51,7 +52,7 @@ mod tests {
     }
 
     fn of(key: HashKey, fields: &[(&str, &str)], peer: &str) -> Option<u64> {
-        let request = Request::get("http://svc.test/a/b?c=d").body(()).unwrap();
+        let request = Request::get("http://svc.test/a/b?c=d").body(Body::Empty).unwrap();
         let target = Target::of(&request).unwrap();
         let peer = peer.parse().map_or_else(|_| Address::Unix(peer.into()), Address::Tcp);
         affinity(&Balancer::Hash(key), &parts(fields), &target, &peer)

@@ -25,12 +25,17 @@ pub fn follow(service: &Arc<Service>, discovery: &Discovery, urgent: bool) {
     if urgent {
         following.urgent();
     }
-    let (stop, stopped) = oneshot::channel::<()>();
+    let (stop, mut stopped) = oneshot::channel::<()>();
     service.followed_by(stop);
+    let wanted = service.wanted.clone();
     tokio::task::spawn_local(async move {
-        // It never gets anything: the other end is dropped.
-        let _ = stopped.await;
-        drop(following);
+        loop {
+            tokio::select! {
+                // It never gets anything: the other end is dropped.
+                _ = &mut stopped => return,
+                () = wanted.notified() => following.urgent(),
+            }
+        }
     });
 }
 

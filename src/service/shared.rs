@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
     endpoints::{EndpointSet, Known, Of},
@@ -35,6 +35,8 @@ pub struct Service {
     metrics: Arc<Metrics>,
     neighbourhood: Arc<Neighbourhood>,
     changed: watch::Sender<()>,
+    /// A request waits for the first answer.
+    pub(super) wanted: Arc<Notify>,
     /// The endpoints are a successor's, or nobody's: what this service still hears is not for it.
     handed_over: AtomicBool,
     /// It is no longer to be found under its name.
@@ -67,6 +69,7 @@ impl Service {
             metrics: metrics.clone(),
             neighbourhood: neighbourhood.clone(),
             changed: watch::Sender::new(()),
+            wanted: Arc::default(),
             handed_over: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             born: Instant::now(),
@@ -136,6 +139,7 @@ impl Service {
     /// Returns once discovery has said anything, good or bad.
     pub async fn first_answer(&self) {
         let mut changed = self.changed.subscribe();
+        self.wanted.notify_one();
         while matches!(self.endpoints.get().known, Known::Nothing) {
             if changed.changed().await.is_err() {
                 return;

@@ -271,6 +271,19 @@ async fn a_relative_path_starts_at_the_configuration_file_and_a_reload_may_name_
     assert_eq!(state(&daemon).await["state"], "current", "the old file is nobody's business");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_example_of_an_endpoint_file_is_in_order() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
+    let place = Place::new();
+    fs::copy(examples.join("endpoints/payments"), place.path("endpoints")).unwrap();
+    let daemon = Daemon::start(&place.toml("least-request"));
+    eventually("it is read", async || state(&daemon).await["state"] == "current").await;
+    assert_eq!(state(&daemon).await["endpoints"].as_array().unwrap().len(), 4);
+    assert!(
+        fs::read_to_string(examples.join("endpoint-file.toml")).unwrap().contains("\"endpoints/payments\"")
+    );
+}
+
 /// One server at every address of 127.0.0.0/8; the address that a request came to is in `x-backend`.
 async fn everywhere() -> (u16, JoinHandle<()>) {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await.unwrap();

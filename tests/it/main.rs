@@ -23,6 +23,7 @@ mod explain;
 mod failures;
 mod file_source;
 mod framing;
+mod fuzz;
 mod grpc;
 mod h2_frames;
 mod host_services;

@@ -155,6 +155,16 @@ fn the_usable_half_shares_the_load_of_the_other() {
 }
 
 #[test]
+fn keys_stay_with_their_first_usable_endpoint_while_the_usable_half_carries_all_the_load() {
+    let set = Set::equal(0..100);
+    let usable = |endpoint: usize| endpoint % 2 == 0;
+    let load: Vec<u32> = (0..100).map(|endpoint| if usable(endpoint) { 20 } else { 0 }).collect();
+    let stay = |key: &u64| set.pick(*key, &load, usable) == set.pick(*key, &[0; 100], usable);
+    // The rest met more usable points than half, and took the bound for a tighter one.
+    assert!((0..1000).filter(stay).count() > 950);
+}
+
+#[test]
 fn keys_of_an_unusable_endpoint_spread_over_the_others_and_no_other_moves() {
     let set = Set::equal(0..20);
     let mut taken = [0; 20];

@@ -6,10 +6,9 @@
 //! there is no limit at which all of them would.
 
 use super::{
-    plan::{Level, Plan},
+    plan::{Group, Level, Plan},
     shares::{LevelShares, Shares},
 };
-use crate::balance::tiers::Group;
 
 impl Plan {
     /// The endpoint that takes the next request, by its number in the set, or None when none is usable.
