@@ -77,7 +77,9 @@ fn failures_in_a_row_eject_and_a_success_begins_the_row_anew() {
 fn every_kind_of_failure_counts() {
     for outcome in [FAILURE, AttemptOutcome::ConnectFailed, AttemptOutcome::Reset, AttemptOutcome::Timeout] {
         let clinic = Clinic::new(2, policy(50));
-        (0..5).for_each(|_| drop(clinic.report(0, outcome, Admission::Usable, 1)));
+        (0..5).for_each(|_| {
+            clinic.report(0, outcome, Admission::Usable, 1);
+        });
         assert!(!clinic.gates[0].is_usable(), "{outcome:?}");
     }
 }
@@ -175,7 +177,9 @@ fn the_maximum_is_rounded_down_and_the_only_endpoint_stays() {
         [(1, 100, 0), (2, 50, 1), (2, 49, 0), (3, 50, 1), (3, 100, 3), (4, 0, 0), (1000, 1, 10)]
     {
         let clinic = Clinic::new(endpoints, policy(percent));
-        (0..endpoints).for_each(|gate| drop(clinic.fail(gate, 1)));
+        (0..endpoints).for_each(|gate| {
+            clinic.fail(gate, 1);
+        });
         assert_eq!((clinic.unusable(), clinic.ward.ejected()), (most, most), "{percent} % of {endpoints}");
     }
 }
@@ -220,7 +224,9 @@ fn an_endpoint_that_is_not_wanted_is_probed_when_it_is() {
 #[test]
 fn several_endpoints_are_probed_one_request_each() {
     let clinic = Clinic::new(6, policy(50));
-    (0..3).for_each(|gate| drop(clinic.fail(gate, 1)));
+    (0..3).for_each(|gate| {
+        clinic.fail(gate, 1);
+    });
     let mut probed: Vec<usize> =
         (0..3).filter_map(|_| clinic.probe(6 * SECOND)).map(|(gate, _)| gate).collect();
     probed.sort_unstable();

@@ -31,7 +31,7 @@ use crate::{
 pub struct ServiceView {
     /// What all workers share.
     pub service: Arc<Service>,
-    endpoints: Reader<EndpointSet>,
+    pub(super) endpoints: Reader<EndpointSet>,
     /// What this worker remembers between requests.
     memory: RefCell<Option<Rc<Memory>>>,
 }
