@@ -274,7 +274,7 @@ pub struct HostTemplate {
     /// Fixed; else the authority's port, else 80.
     pub port: Option<u16>,
     /// What such a service is like: `[defaults.service]`.
-    pub policy: ServicePolicy,
+    pub policy: Arc<ServicePolicy>,
 }
 
 /// A name, where its endpoints come from, and its policies.
