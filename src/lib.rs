@@ -17,6 +17,8 @@ pub mod config;
 pub mod discovery;
 /// 0: shutdown as a type: trigger, watcher, deadline.
 pub mod drain;
+/// 5: the gate that says whether an endpoint may be used; ejection feeds it.
+pub mod health;
 /// 0: the one body type; hop-by-hop rules; authorities; HTTP/1.1 framing.
 pub mod http;
 /// 10: signals, drain, readiness.

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::{routes, server::Shared, words};
 use crate::{
     config::{
-        Balancer, Config, FixedEndpoint, Limits, Listener, Locality, LogPath, Pool, Service, ServicePolicy,
-        Source,
+        Balancer, Config, Ejection, FixedEndpoint, Limits, Listener, Locality, LogPath, Pool, Service,
+        ServicePolicy, Source,
     },
     net::Subnet,
 };
@@ -111,6 +111,7 @@ fn policy(policy: &ServicePolicy) -> Map<String, Value> {
     written.insert("locality".to_owned(), locality(policy.locality));
     written.insert("aperture".to_owned(), json!(policy.aperture));
     written.insert("panic_percent".to_owned(), json!(policy.panic_percent));
+    written.insert("ejection".to_owned(), ejection(policy.ejection));
     written
 }
 
@@ -124,6 +125,14 @@ fn balancer(balancer: &Balancer) -> Value {
 
 fn locality(locality: Locality) -> Value {
     json!({ "prefer": words::prefer(locality.prefer), "max_requests": locality.max_requests })
+}
+
+fn ejection(ejection: Ejection) -> Value {
+    json!({
+        "consecutive_failures": ejection.consecutive_failures,
+        "backoff": [words::duration(ejection.first), words::duration(ejection.longest)],
+        "max_percent": ejection.max_percent,
+    })
 }
 
 fn pool(pool: &Pool) -> Value {
@@ -190,6 +199,7 @@ mod tests {
             balancer = { peak_ewma = "5s" }
             slow_start = "30s"
             panic_percent = 40
+            ejection = { consecutive_failures = 7, backoff = ["100ms", "1m"], max_percent = 30 }
             [services.e]
             srv = "e.local"
             balancer = "peak-ewma"

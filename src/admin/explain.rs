@@ -246,7 +246,7 @@ fn share(config: &Config, backend: &Backend, percent: f64, question: &Question) 
             let port = template.port.or(question.port).unwrap_or(80);
             let host = question.host.trim_end_matches('.');
             let name = format!("{}{host}{}:{port}", template.prefix, template.suffix);
-            (name.clone(), format!("dns {name}, made on first use"), &template.policy)
+            (name.clone(), format!("dns {name}, made on first use"), &*template.policy)
         }
     };
     Share {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{server::Shared, words};
 use crate::{
     config, discovery,
-    service::{Endpoint, EndpointSet, Known, Service},
+    service::{Endpoint, EndpointSet, Health, Known, Service},
 };
 
 /// All services.
@@ -39,6 +39,10 @@ pub struct ServiceState {
     pub discovery_age_seconds: Option<f64>,
     /// Requests that are running.
     pub in_flight: i64,
+    /// Endpoints that are not ejected.
+    pub usable: usize,
+    /// Whether all endpoints are used because too few are usable (`panic_percent`).
+    pub panic: bool,
     /// In the order of their priorities and addresses.
     pub endpoints: Vec<EndpointState>,
 }
@@ -60,8 +64,12 @@ pub struct EndpointState {
     pub load: u32,
     /// What its answers take: a moving average of the time to the response's head. None before the first.
     pub latency_ms: Option<f64>,
-    /// `healthy`, or `warming` while it comes to its full share.
+    /// `healthy`; `warming` while it comes to its full share; or `ejected` for its failures.
     pub state: String,
+    /// While it is ejected: until a request may try it. None while one does.
+    pub ejected_for_seconds: Option<f64>,
+    /// Whether it is ejected, and a request is trying it.
+    pub probing: bool,
     /// Since the service has it.
     pub age_seconds: f64,
 }
@@ -87,6 +95,8 @@ impl ServiceState {
             message,
             discovery_age_seconds: service.discovery_age().map(|age| age.as_secs_f64()),
             in_flight: service.series.in_flight.get(),
+            usable: set.usable(),
+            panic: set.is_panicking(&service.policy),
             endpoints: endpoints(&set),
         }
     }
@@ -95,7 +105,12 @@ impl ServiceState {
 type Numbered<'a> = (usize, (&'a Arc<Endpoint>, &'a discovery::Endpoint));
 
 fn endpoints(set: &EndpointSet) -> Vec<EndpointState> {
-    let endpoint = |(index, (endpoint, found)): Numbered<'_>| EndpointState {
+    set.endpoints.iter().zip(set.found.iter()).enumerate().map(|numbered| endpoint(set, numbered)).collect()
+}
+
+fn endpoint(set: &EndpointSet, (index, (endpoint, found)): Numbered<'_>) -> EndpointState {
+    let health = endpoint.health();
+    EndpointState {
         address: endpoint.address.to_string(),
         priority: found.priority,
         weight: found.weight,
@@ -103,10 +118,19 @@ fn endpoints(set: &EndpointSet) -> Vec<EndpointState> {
         place: words::place(set.place(index)).to_owned(),
         load: endpoint.load(),
         latency_ms: set.latency(endpoint).map(|latency| latency.as_secs_f64() * 1000.0),
-        state: if set.is_warming(endpoint) { "warming" } else { "healthy" }.to_owned(),
+        state: match health {
+            Health::Ejected(_) | Health::Probed => "ejected",
+            Health::Usable if set.is_warming(endpoint) => "warming",
+            Health::Usable => "healthy",
+        }
+        .to_owned(),
+        ejected_for_seconds: match health {
+            Health::Ejected(time) => Some(time.as_secs_f64()),
+            Health::Usable | Health::Probed => None,
+        },
+        probing: health == Health::Probed,
         age_seconds: endpoint.since.elapsed().as_secs_f64(),
-    };
-    set.endpoints.iter().zip(set.found.iter()).enumerate().map(endpoint).collect()
+    }
 }
 
 impl Services {

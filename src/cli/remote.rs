@@ -118,15 +118,24 @@ fn services(services: &Services) -> String {
 fn service(service: &ServiceState) -> [String; 7] {
     let age = service.discovery_age_seconds.map(|age| format!(", answer {age:.0}s old")).unwrap_or_default();
     let message = service.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+    let panic = if service.panic { ", too few are usable: all are used" } else { "" };
     [
         service.name.clone(),
         service.source.clone(),
         service.protocol.clone(),
         service.balancer.clone(),
-        service.endpoints.len().to_string(),
+        usable(service),
         service.in_flight.to_string(),
-        format!("{}{age}{message}", service.state),
+        format!("{}{age}{message}{panic}", service.state),
     ]
+}
+
+/// How many endpoints there are, and how many of them are usable, unless all are.
+fn usable(service: &ServiceState) -> String {
+    match (service.usable, service.endpoints.len()) {
+        (usable, all) if usable == all => all.to_string(),
+        (usable, all) => format!("{usable} of {all}"),
+    }
 }
 
 fn endpoints(services: &Services) -> String {
@@ -151,9 +160,17 @@ fn endpoint(service: &str, endpoint: &EndpointState) -> [String; 10] {
         endpoint.place.clone(),
         endpoint.load.to_string(),
         latency.unwrap_or_else(|| "-".to_owned()),
-        endpoint.state.clone(),
+        endpoint_state(endpoint),
         uptime(endpoint.age_seconds as u64),
     ]
+}
+
+fn endpoint_state(endpoint: &EndpointState) -> String {
+    match endpoint.ejected_for_seconds {
+        _ if endpoint.probing => format!("{}, is tried", endpoint.state),
+        Some(left) => format!("{}, {left:.1}s left", endpoint.state),
+        None => endpoint.state.clone(),
+    }
 }
 
 #[cfg(test)]

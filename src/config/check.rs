@@ -157,6 +157,29 @@ pub(super) fn position(position: Section<'_>, report: &mut Report) {
     }
 }
 
+/// `backoff` is two durations, the shorter one first.
+pub(super) fn ejection(ejection: Section<'_>, report: &mut Report) {
+    let Some(written) = ejection.written("backoff") else { return };
+    // What is wrong with one of them is told already, and the rest may not be two for that reason.
+    if report.has_below(&written.path) {
+        return;
+    }
+    match service_meaning::backoff(ejection) {
+        None => {
+            let text =
+                "must have two durations, of the first and the longest ejection, such as [\"5s\", \"5m\"]";
+            report.add(written.at, &written.path, text);
+        }
+        Some([first, longest]) if first > longest => {
+            let text = format!(
+                "the first duration, {first:?}, is above the longest, {longest:?}; must not be longer than that"
+            );
+            report.add(written.at, &written.path, text);
+        }
+        Some(_) => {}
+    }
+}
+
 /// The addresses of a service's endpoints are unique.
 pub(super) fn endpoints(service: Section<'_>, report: &mut Report) {
     let mut seen = BTreeMap::new();

@@ -274,7 +274,7 @@ pub struct HostTemplate {
     /// Fixed; else the authority's port, else 80.
     pub port: Option<u16>,
     /// What such a service is like: `[defaults.service]`.
-    pub policy: ServicePolicy,
+    pub policy: Arc<ServicePolicy>,
 }
 
 /// A name, where its endpoints come from, and its policies.
@@ -337,6 +337,8 @@ pub struct ServicePolicy {
     pub aperture: Option<usize>,
     /// With less than this share of the endpoints usable (0-100), all are used. Default 0: never.
     pub panic_percent: u8,
+    /// When failing endpoints get no requests.
+    pub ejection: Ejection,
     /// TCP handshake. Default 1 s.
     pub connect_timeout: Duration,
     /// Connections kept for reuse.
@@ -401,6 +403,30 @@ pub enum Prefer {
     Zone,
     /// All alike.
     None,
+}
+
+/// When failing endpoints get no requests, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ejection {
+    /// Failed attempts in a row that eject an endpoint; 0: none is ejected. Default 5.
+    pub consecutive_failures: u32,
+    /// Of a first ejection. Default 5 s.
+    pub first: Duration,
+    /// Of an ejection that follows many others; never less than the first. Default 5 min.
+    pub longest: Duration,
+    /// Share of the endpoints (0-100) that may be ejected at a time, rounded down. Default 50.
+    pub max_percent: u8,
+}
+
+impl Ejection {
+    /// Of nothing at all.
+    pub const NEVER: Self =
+        Self { consecutive_failures: 0, first: Duration::ZERO, longest: Duration::ZERO, max_percent: 0 };
+
+    /// The share of the endpoints that may be ejected at a time.
+    pub fn share(&self) -> u8 {
+        if self.consecutive_failures == 0 { 0 } else { self.max_percent }
+    }
 }
 
 /// Connections kept for reuse, per endpoint and worker.

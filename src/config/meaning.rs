@@ -44,6 +44,7 @@ pub(super) fn config(
 ) -> Config {
     let listeners = listeners(root, directory, report);
     check::position(root.table("node").table("position"), report);
+    check::ejection(service_meaning::defaults(root).table("ejection"), report);
     Config {
         node: node(root.table("node"), environment),
         admin: admin(root.table("admin")),

@@ -79,6 +79,11 @@ impl Report {
         self.found.is_empty() && self.missing.is_empty()
     }
 
+    /// Whether anything was found at `path` or below.
+    pub(super) fn has_below(&self, path: &str) -> bool {
+        self.found.iter().any(|(_, found, _)| found.starts_with(path))
+    }
+
     /// Drops what is not there.
     pub(super) fn forget_missing(&mut self) {
         self.missing.clear();

@@ -27,14 +27,14 @@ pub(super) struct Routes<'a> {
     listeners: &'a [Listener],
     known: check::Known<'a>,
     defaults: Section<'a>,
-    per_host: ServicePolicy,
+    per_host: Arc<ServicePolicy>,
 }
 
 impl<'a> Routes<'a> {
     /// Of the file `root`, with these listeners; `known`: what routes may name.
     pub(super) fn new(root: Section<'a>, listeners: &'a [Listener], known: check::Known<'a>) -> Self {
         let defaults = root.table("defaults");
-        let per_host = service_meaning::policy(defaults.table("service"));
+        let per_host = Arc::new(service_meaning::policy(defaults.table("service")));
         Self { root, listeners, known, defaults: defaults.table("route"), per_host }
     }
 
@@ -49,7 +49,7 @@ impl<'a> Routes<'a> {
     }
 }
 
-fn route(route: Section<'_>, listeners: Vec<usize>, per_host: &ServicePolicy) -> Route {
+fn route(route: Section<'_>, listeners: Vec<usize>, per_host: &Arc<ServicePolicy>) -> Route {
     Route {
         name: meaning::name(route, "name"),
         listeners,
@@ -150,7 +150,7 @@ fn value(node: &Node) -> Option<ValueMatch> {
     }
 }
 
-fn backend(node: &Node, per_host: &ServicePolicy) -> Option<Backend> {
+fn backend(node: &Node, per_host: &Arc<ServicePolicy>) -> Option<Backend> {
     let section = Section::new(&keys::BACKEND, node);
     let target = match section.written("dns").map(|node| &node.data) {
         Some(Data::Template { prefix, suffix, port }) => BackendTarget::PerHost(HostTemplate {

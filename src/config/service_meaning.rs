@@ -11,7 +11,8 @@ use std::{
 use super::{
     check,
     checked::{
-        Balancer, FixedEndpoint, Locality, Name, Pool, Prefer, Protocol, Service, ServicePolicy, Source,
+        Balancer, Ejection, FixedEndpoint, Locality, Name, Pool, Prefer, Protocol, Service, ServicePolicy,
+        Source,
     },
     keys,
     problems::Report,
@@ -21,6 +22,9 @@ use super::{
 
 /// Of `peak-ewma` where none is written: Finagle's default.
 const DECAY: Duration = Duration::from_secs(10);
+
+/// Of the first and the longest ejection, where none are written.
+const BACKOFF: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(300)];
 
 /// Every service, by name. Relative paths start at `directory`.
 pub(super) fn services(
@@ -52,6 +56,7 @@ pub(super) fn service(
 ) -> Option<Service> {
     let section = Section::new(&keys::SERVICE, node).or(defaults);
     check::endpoints(section, report);
+    check::ejection(Section::new(&keys::SERVICE, node).table("ejection"), report);
     Some(Service { source: source(section, directory)?, policy: policy(section) })
 }
 
@@ -100,6 +105,7 @@ pub(super) fn policy(section: Section<'_>) -> ServicePolicy {
         locality: locality(section.table("locality")),
         aperture: section.number("aperture").and_then(|most| usize::try_from(most).ok()),
         panic_percent: section.count("panic_percent"),
+        ejection: ejection(section.table("ejection")),
         connect_timeout: section.duration("connect_timeout").unwrap_or_default(),
         pool: pool(section.table("pool")),
     }
@@ -130,6 +136,26 @@ fn locality(locality: Section<'_>) -> Locality {
         _ => Prefer::Node,
     };
     Locality { prefer, max_requests: locality.count("max_requests") }
+}
+
+fn ejection(ejection: Section<'_>) -> Ejection {
+    let [first, longest] = backoff(ejection).unwrap_or(BACKOFF);
+    Ejection {
+        consecutive_failures: ejection.count("consecutive_failures"),
+        first,
+        longest,
+        max_percent: ejection.count("max_percent"),
+    }
+}
+
+/// What is written of `backoff`, if that is two durations.
+pub(super) fn backoff(ejection: Section<'_>) -> Option<[Duration; 2]> {
+    match ejection.list("backoff") {
+        [Node { data: Data::Duration(first), .. }, Node { data: Data::Duration(longest), .. }] => {
+            Some([*first, *longest])
+        }
+        _ => None,
+    }
 }
 
 fn pool(pool: Section<'_>) -> Pool {

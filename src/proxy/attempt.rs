@@ -133,6 +133,7 @@ impl Call {
             match view.pick(&wish, || self.worker.random()) {
                 Choice::Picked(picked) => return Ok(picked),
                 Choice::Nothing(message) => return Err(Failure::new(Reason::NoEndpoints, message)),
+                Choice::Unhealthy(message) => return Err(Failure::new(Reason::AllUnhealthy, message)),
                 Choice::Waiting if waited => {
                     let (name, wait) = (&view.service.name, self.first_answer_timeout);
                     let message =
@@ -231,9 +232,8 @@ impl Call {
             AttemptError::Connect(_) => {
                 history.avoid.push(picked.target.id);
                 history.unreachable = Some(picked.target.address);
-                let endpoints = self.backend.view.service.endpoints();
-                let another =
-                    endpoints.endpoints.iter().any(|other| !history.avoid.contains(&other.target.id));
+                let service = &self.backend.view.service;
+                let another = service.endpoints().has_another(&history.avoid, &service.policy);
                 another.then_some("connect_failed")
             }
             AttemptError::Send(SendError { caller: Some(_), .. }) | AttemptError::Timeout(_) => None,

@@ -4,12 +4,17 @@ use std::{sync::LazyLock, time::Instant};
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Milliseconds up to `moment` since some moment in this process's life; wraps after 49 days.
-pub(super) fn at(moment: Instant) -> u32 {
-    moment.saturating_duration_since(*START).as_millis() as u32
+/// Milliseconds up to `moment` since some moment in this process's life; never 0.
+pub(super) fn millis_at(moment: Instant) -> u64 {
+    moment.saturating_duration_since(*START).as_millis() as u64 + 1
 }
 
 /// The same for now.
+pub(super) fn millis() -> u64 {
+    millis_at(Instant::now())
+}
+
+/// The same in less room; wraps after 49 days.
 pub(super) fn now() -> u32 {
-    at(Instant::now())
+    millis() as u32
 }

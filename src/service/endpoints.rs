@@ -15,6 +15,7 @@ use crate::{
     balance::{self, Latency, Place},
     config::{Name, ServicePolicy},
     discovery,
+    health::{Admission, Change, Gate, Ward},
     net::Address,
     telemetry::{AttemptOutcome, EndpointSeries, Metrics, ServiceSeries},
     upstream::Target,
@@ -38,7 +39,20 @@ pub struct Endpoint {
     load: AtomicU32,
     /// Of its answers, over all workers.
     latency: Latency,
-    series: EndpointSeries,
+    /// Whether requests may go to it.
+    pub(super) gate: Gate,
+    pub(super) series: EndpointSeries,
+}
+
+/// Whether an endpoint gets requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Usable,
+    /// None before this time has passed, but for those of a service that uses all.
+    Ejected(Duration),
+    /// None but the one that runs, which tells what becomes of it.
+    Probed,
 }
 
 impl Endpoint {
@@ -53,6 +67,7 @@ impl Endpoint {
             joined,
             load: AtomicU32::new(0),
             latency: Latency::new(),
+            gate: Gate::default(),
             series: endpoint,
         }
     }
@@ -80,11 +95,32 @@ impl Endpoint {
         if self.joined { balance::warmth(self.since.elapsed(), slow_start) } else { 1.0 }
     }
 
-    /// Counts an attempt that was made on it, since `begun`; what it took fades over `decay`.
-    pub(super) fn report(&self, outcome: AttemptOutcome, begun: Instant, decay: Duration) {
+    /// Whether it gets requests.
+    pub fn health(&self) -> Health {
+        let now = clock::millis();
+        match self.gate.next_probe() {
+            None => Health::Usable,
+            Some(_) if self.gate.is_probed(now) => Health::Probed,
+            Some(next) => Health::Ejected(Duration::from_millis(next.saturating_sub(now))),
+        }
+    }
+
+    /// Counts an attempt that was made on it since `begun`, by right of `admission`.
+    pub(super) fn report(
+        &self,
+        of: &EndpointSet,
+        (outcome, admission): (AttemptOutcome, Admission),
+        begun: Instant,
+    ) {
         self.series.request(outcome);
         let ended = Instant::now();
-        let (now, elapsed) = (clock::at(ended), ended.saturating_duration_since(begun));
+        let (millis, elapsed) = (clock::millis_at(ended), ended.saturating_duration_since(begun));
+        let (now, decay) = (millis as u32, of.layout.decay);
+        let policy = (&*of.ward, &of.layout.ejection);
+        let change = self.gate.report(policy, (outcome, admission), millis, || fastrand::u64(..));
+        if let Some(change) = change {
+            self.tell(change, outcome, &of.ward);
+        }
         match outcome {
             AttemptOutcome::Success => self.latency.observe(now, elapsed, decay),
             // Says nothing but that an answer would have taken longer.
@@ -94,6 +130,28 @@ impl Endpoint {
                 }
             }
             _ => self.latency.fail(now, elapsed, decay),
+        }
+    }
+
+    /// In metrics and in the log.
+    #[cold]
+    fn tell(&self, change: Change, outcome: AttemptOutcome, ward: &Ward) {
+        self.series.available.set(self.gate.is_usable());
+        if let Change::Ejected(_) = change {
+            self.series.ejection();
+        }
+        if !ward.may_log(clock::millis()) {
+            return;
+        }
+        let (service, endpoint, outcome) = (self.series.service(), &self.address, outcome.as_str());
+        match change {
+            Change::Ejected(time) => {
+                tracing::warn!(service, %endpoint, last = outcome, ?time, "an endpoint fails and is ejected");
+            }
+            Change::Prolonged(time) => {
+                tracing::info!(service, %endpoint, last = outcome, ?time, "an ejected endpoint still fails");
+            }
+            Change::Returned => tracing::info!(service, %endpoint, "an ejected endpoint is used again"),
         }
     }
 }
@@ -138,6 +196,8 @@ pub struct EndpointSet {
     pub(super) warming: Option<Instant>,
     /// Attempts that are running on the service: counted where a hash bounds each endpoint's share of them.
     pub(super) running: Arc<AtomicU32>,
+    /// Which endpoints are usable.
+    pub(super) ward: Arc<Ward>,
     /// How good this knowledge is.
     pub known: Known,
 }
@@ -151,6 +211,7 @@ impl EndpointSet {
             layout: Arc::default(),
             warming: None,
             running: Arc::default(),
+            ward: Arc::default(),
             known: Known::Nothing,
         }
     }
@@ -162,14 +223,14 @@ impl EndpointSet {
         let endpoint = |found: &discovery::Endpoint| match old.get(&found.address) {
             Some(endpoint) => {
                 endpoint.target.revive();
-                endpoint.series.available.set(true);
+                endpoint.gate.rejoin();
                 (*endpoint).clone()
             }
             None => Arc::new(Endpoint::new(of, found.address, !old.is_empty())),
         };
         let endpoints: Vec<_> = found.iter().map(endpoint).collect();
         let same = *found == *previous.found && !endpoints.is_empty();
-        Self {
+        let set = Self {
             layout: if same {
                 previous.layout.clone()
             } else {
@@ -179,17 +240,51 @@ impl EndpointSet {
             found: if same { previous.found.clone() } else { found.into() },
             endpoints,
             running: previous.running.clone(),
+            ward: previous.ward.clone(),
             known: Known::Current { since: Instant::now() },
-        }
+        };
+        set.settle();
+        set
     }
 
     /// The same endpoints, as a service of another policy or neighbourhood shares requests out among them.
     pub(super) fn laid_out(&self, of: &Of<'_>) -> Self {
-        Self {
+        let set = Self {
             layout: Arc::new(Layout::new(&self.found, of.policy, of.neighbourhood)),
             warming: warming(&self.endpoints, of.policy.slow_start),
             ..self.share()
-        }
+        };
+        set.settle();
+        set
+    }
+
+    /// Ejects no more of these endpoints than the policy allows.
+    fn settle(&self) {
+        let gates = self.endpoints.iter().map(|endpoint| &endpoint.gate);
+        self.ward.settle(self.layout.ejection.share(), gates);
+        self.show_available();
+    }
+
+    /// Sets the metric that says which endpoints are usable.
+    pub(super) fn show_available(&self) {
+        self.endpoints.iter().for_each(|endpoint| endpoint.series.available.set(endpoint.gate.is_usable()));
+    }
+
+    /// How many endpoints are usable.
+    pub fn usable(&self) -> usize {
+        self.endpoints.len().saturating_sub(self.ward.ejected())
+    }
+
+    /// Whether all endpoints are used because fewer than `panic_percent` of them are usable.
+    pub fn is_panicking(&self, policy: &ServicePolicy) -> bool {
+        self.usable() * 100 < self.endpoints.len() * usize::from(policy.panic_percent)
+    }
+
+    /// Whether there is an endpoint for one more attempt, none of those that have the numbers in `avoid`.
+    pub fn has_another(&self, avoid: &[u64], policy: &ServicePolicy) -> bool {
+        let all = self.is_panicking(policy);
+        let usable = |endpoint: &Endpoint| all || endpoint.gate.is_usable();
+        self.endpoints.iter().any(|endpoint| !avoid.contains(&endpoint.target.id) && usable(endpoint))
     }
 
     /// How near an endpoint of this set is.
@@ -219,6 +314,7 @@ impl EndpointSet {
             layout: self.layout.clone(),
             warming: self.warming,
             running: self.running.clone(),
+            ward: self.ward.clone(),
             known: self.known.clone(),
         }
     }
@@ -245,6 +341,7 @@ impl EndpointSet {
         for endpoint in &self.endpoints {
             if !kept.contains(&endpoint.target.id) {
                 endpoint.target.retire();
+                endpoint.gate.leave(&self.ward);
                 endpoint.series.available.set(false);
             }
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ops::Range, time::Duration};
 use super::neighbourhood::Neighbourhood;
 use crate::{
     balance::{self, Member, Options, Place, Plan, Ring, Weights},
-    config::{Balancer, Name, Prefer, ServicePolicy},
+    config::{Balancer, Ejection, Name, Prefer, ServicePolicy},
     discovery,
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Layout {
     pub(super) decay: Duration,
     /// Over which endpoints come to their full share.
     pub(super) slow_start: Duration,
+    /// When failing endpoints get no requests.
+    pub(super) ejection: Ejection,
 }
 
 /// The endpoints of one priority, on a ring.
@@ -49,6 +51,7 @@ impl Default for Layout {
             places: Box::default(),
             decay: DECAY,
             slow_start: Duration::ZERO,
+            ejection: Ejection::NEVER,
         }
     }
 }
@@ -91,6 +94,7 @@ impl Layout {
                 _ => DECAY,
             },
             slow_start: policy.slow_start,
+            ejection: policy.ejection,
         }
     }
 }

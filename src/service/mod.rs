@@ -1,10 +1,11 @@
 //! A service: the endpoints of one name, and how one of them is chosen.
 //!
 //! `shared.rs` is what all workers share, `endpoints.rs` the set that discovery publishes, `layout.rs` how requests are
-//! shared out among it, `neighbourhood.rs` how near its members are, `view.rs` one worker's way to it, `follow.rs` the wire to
+//! shared out among it, `neighbourhood.rs` how near its members are, `view.rs` one worker's way to it, `ejected.rs` that way while not all of it is usable, `follow.rs` the wire to
 //! discovery.
 
 mod clock;
+mod ejected;
 mod endpoints;
 mod follow;
 mod layout;
@@ -14,7 +15,7 @@ mod shared;
 mod tests;
 mod view;
 
-pub use endpoints::{Endpoint, EndpointSet, Known};
+pub use endpoints::{Endpoint, EndpointSet, Health, Known};
 pub use follow::follow;
 pub use neighbourhood::Neighbourhood;
 pub use shared::Service;

@@ -136,6 +136,26 @@ impl Service {
         }
     }
 
+    /// Housekeeping; to be called about once a second.
+    pub fn sweep(&self) {
+        self.series.discovery_age.set(self.discovery_age().unwrap_or(Duration::ZERO).as_secs_f64());
+        let set = self.endpoints.get();
+        if set.ward.has_news() {
+            // Workers set it as well, and may do so in the wrong order.
+            set.show_available();
+        }
+        let panic = set.is_panicking(&self.policy);
+        if panic != (self.series.panic.get() > 0.0) {
+            self.series.panic.set(panic);
+            let (service, usable, endpoints) = (&*self.name, set.usable(), set.endpoints.len());
+            if panic {
+                tracing::warn!(service, usable, endpoints, "too few endpoints are usable: all are used");
+            } else {
+                tracing::info!(service, usable, endpoints, "enough endpoints are usable again");
+            }
+        }
+    }
+
     /// Returns once discovery has said anything, good or bad.
     pub async fn first_answer(&self) {
         let mut changed = self.changed.subscribe();

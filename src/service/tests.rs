@@ -164,3 +164,113 @@ fn a_bounded_hash_counts_what_runs_through_changes_of_the_set() {
     assert!(service.endpoints().endpoints.iter().all(|endpoint| endpoint.load() == 0));
     assert_eq!(service.endpoints().running.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
+
+/// Five failures of an endpoint.
+fn eject(view: &ServiceView, number: u8) {
+    let others: Vec<u64> =
+        (1..10).filter(|other| *other != number).filter_map(|other| known(view, other)).collect();
+    for _ in 0..5 {
+        let picked = pick(view, &others);
+        assert_eq!(picked.target.address, ([10, 0, 0, number], 80).into());
+        picked.report(AttemptOutcome::Reset, Instant::now());
+    }
+}
+
+fn known(view: &ServiceView, number: u8) -> Option<u64> {
+    let address = ([10, 0, 0, number], 80).into();
+    let set = view.service.endpoints();
+    set.endpoints
+        .iter()
+        .find(|endpoint| endpoint.target.address == address)
+        .map(|endpoint| endpoint.target.id)
+}
+
+const ALL: &str = "ejection = { backoff = [\"1h\", \"1h\"], max_percent = 100 }";
+
+fn who(counts: BTreeMap<String, usize>) -> Vec<String> {
+    counts
+        .into_keys()
+        .map(|address| address.trim_start_matches("10.0.0.").trim_end_matches(":80").into())
+        .collect()
+}
+
+#[test]
+fn the_next_priority_is_used_while_all_of_the_lower_one_are_ejected() {
+    for balancer in ["least-request", "round-robin", "peak-ewma"] {
+        let service = service(&format!("{ALL}\nbalancer = \"{balancer}\""), None);
+        service.update(Update::Endpoints(vec![
+            endpoint(1, 0, 1),
+            endpoint(2, 0, 1),
+            endpoint(3, 5, 1),
+            endpoint(4, 5, 1),
+        ]));
+        let view = ServiceView::new(service.clone());
+        eject(&view, 1);
+        assert_eq!(who(counts(&view, 50, &[])), ["2"]);
+        eject(&view, 2);
+        assert_eq!(who(counts(&view, 100, &[])), ["3", "4"]);
+        eject(&view, 3);
+        let wish = [id(&service, 4)];
+        assert_eq!(who(counts(&view, 20, &wish)), ["4"], "rather again than one that is ejected");
+        assert!(!service.endpoints().has_another(&wish, &service.policy));
+    }
+}
+
+#[test]
+fn an_ejected_endpoint_of_a_higher_priority_is_probed_only_when_that_is_used() {
+    let service = service("ejection = { backoff = [\"1ms\", \"1ms\"], max_percent = 100 }", None);
+    service.update(Update::Endpoints(vec![endpoint(1, 0, 1), endpoint(2, 5, 1)]));
+    let view = ServiceView::new(service.clone());
+    let set = service.endpoints();
+    let report = |number: usize| {
+        let picked = Picked::within(view.endpoints.get(), number);
+        picked.report(AttemptOutcome::Reset, Instant::now());
+    };
+    (0..5).for_each(|_| report(1));
+    assert!(!set.endpoints[1].gate.is_usable());
+    let wait = || std::thread::sleep(Duration::from_millis(1100)); // backoff, and the second between two looks
+    wait();
+    assert_eq!(who(counts(&view, 20, &[])), ["1"]);
+    (0..5).for_each(|_| report(0));
+    wait();
+    let (first, second) = (pick(&view, &[]), pick(&view, &[]));
+    let mut probed = [&first, &second].map(|picked| picked.address.to_string());
+    probed.sort();
+    assert_eq!(probed, ["10.0.0.1:80", "10.0.0.2:80"]);
+    let wish = Wish { avoid: &[], affinity: None, unreachable: None };
+    let Choice::Unhealthy(message) = view.pick(&wish, || 0) else { panic!("both are being tried") };
+    assert!(message.ends_with("one is being tried now"), "{message}");
+    first.report(AttemptOutcome::Success, Instant::now());
+    assert_eq!(who(counts(&view, 20, &[])), [first.address.to_string()[7..8].to_owned()]);
+}
+
+#[test]
+fn an_ejection_stays_with_the_address_and_goes_with_it() {
+    let service = service(ALL, None);
+    found(&service, &[1, 2, 3]);
+    let view = ServiceView::new(service.clone());
+    eject(&view, 1);
+    found(&service, &[1, 2, 3, 4]);
+    assert_eq!(who(counts(&view, 100, &[])), ["2", "3", "4"]);
+    found(&service, &[2, 3]);
+    assert_eq!(service.endpoints().usable(), 2);
+    found(&service, &[1, 2, 3]);
+    assert_eq!(who(counts(&view, 100, &[])), ["1", "2", "3"], "an address that has been away starts afresh");
+}
+
+#[test]
+fn too_few_usable_endpoints_mean_that_all_are_used() {
+    let service = service(&format!("{ALL}\npanic_percent = 50"), None);
+    found(&service, &[1, 2, 3, 4]);
+    let view = ServiceView::new(service.clone());
+    eject(&view, 1);
+    eject(&view, 2);
+    assert!(!service.endpoints().is_panicking(&service.policy));
+    assert_eq!(who(counts(&view, 100, &[])), ["3", "4"]);
+    eject(&view, 3);
+    assert!(service.endpoints().is_panicking(&service.policy));
+    assert_eq!(who(counts(&view, 200, &[])), ["1", "2", "3", "4"]);
+    let others = [2, 3, 4].map(|number| id(&service, number));
+    pick(&view, &others).report(AttemptOutcome::Success, Instant::now());
+    assert_eq!(who(counts(&view, 100, &[])), ["1", "4"]);
+}

@@ -3,9 +3,10 @@
 //! # The order of scruples
 //! What is asked for is dropped piece by piece until there is an endpoint: first that it is warm enough for this request (slow
 //! start), then that it is of the address family that has not failed this request, then that it is not one of those that have.
+//! That it is usable is never dropped, unless the service uses all endpoints for want of usable ones (`ejected.rs`).
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     balance::{self, Group, RoundRobin, Shares, least_request, peak_ewma},
     config::Balancer,
+    health::Admission,
     published::{Current, Reader},
     telemetry::AttemptOutcome,
 };
@@ -29,7 +31,7 @@ use crate::{
 pub struct ServiceView {
     /// What all workers share.
     pub service: Arc<Service>,
-    endpoints: Reader<EndpointSet>,
+    pub(super) endpoints: Reader<EndpointSet>,
     /// What this worker remembers between requests.
     memory: RefCell<Option<Rc<Memory>>>,
 }
@@ -38,8 +40,19 @@ pub struct ServiceView {
 struct Memory {
     of: Arc<Layout>,
     /// By group.
-    turns: RefCell<Vec<Option<RoundRobin>>>,
+    turns: Rc<RefCell<Vec<Option<RoundRobin>>>>,
+    /// What `shares` are of.
+    scope: Scope,
     shares: Shares,
+}
+
+/// Which endpoints a request may go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// All.
+    All,
+    /// Those that are usable, as they were when the service's health had this generation.
+    Usable(u64),
 }
 
 /// What a request asks of its endpoint.
@@ -67,26 +80,37 @@ pub enum Choice {
     Waiting,
     /// There is none. Says why.
     Nothing(String),
+    /// There are some, and none may be used. Says why, and until when.
+    Unhealthy(String),
 }
 
 /// An endpoint that carries one more attempt until this is dropped.
 pub struct Picked {
     set: Current<EndpointSet>,
     index: usize,
+    /// Of a probe until it is reported.
+    admission: Cell<Admission>,
 }
 
 impl Picked {
-    fn new(set: Current<EndpointSet>, index: usize) -> Self {
+    pub(super) fn new(set: Current<EndpointSet>, index: usize, admission: Admission) -> Self {
         set.endpoints[index].begin();
         if !set.layout.rings.is_empty() {
             set.running.fetch_add(1, Ordering::Relaxed);
         }
-        Self { set, index }
+        Self { set, index, admission: Cell::new(admission) }
+    }
+
+    /// One that a scope has.
+    pub(super) fn within(set: Current<EndpointSet>, index: usize) -> Self {
+        let usable = set.endpoints[index].gate.is_usable();
+        Self::new(set, index, if usable { Admission::Usable } else { Admission::Forced })
     }
 
     /// Counts an attempt that was made on it since `begun`, and has ended.
     pub fn report(&self, outcome: AttemptOutcome, begun: Instant) {
-        self.set.endpoints[self.index].report(outcome, begun, self.set.layout.decay);
+        let admission = self.admission.take();
+        self.set.endpoints[self.index].report(&self.set, (outcome, admission), begun);
     }
 }
 
@@ -108,6 +132,9 @@ impl std::ops::Deref for Picked {
 impl Drop for Picked {
     fn drop(&mut self) {
         self.end();
+        if self.admission.get() != Admission::Usable {
+            self.gate.release(&self.set.ward, self.admission.take(), clock::millis());
+        }
         if !self.set.layout.rings.is_empty() {
             self.set.running.fetch_sub(1, Ordering::Relaxed);
         }
@@ -126,8 +153,11 @@ impl ServiceView {
         if set.endpoints.is_empty() {
             return self.nothing(&set.known);
         }
-        match self.choose(&set, wish, &mut random) {
-            Some(index) => Choice::Picked(Picked::new(set, index)),
+        if set.ward.ejected() > 0 {
+            return self.pick_usable(set, wish, &mut random);
+        }
+        match self.choose(&set, wish, Scope::All, &mut random) {
+            Some(index) => Choice::Picked(Picked::new(set, index, Admission::Usable)),
             None => Choice::Nothing(format!("no endpoint of {} can take a request", self.service.name)),
         }
     }
@@ -137,32 +167,42 @@ impl ServiceView {
         let set = self.endpoints.get();
         let avoid = [picked.target.id];
         let wish = Wish { avoid: &avoid, affinity: None, unreachable: Some(picked.target.address) };
-        let index = self.among(&set, &wish, &mut random, |index| wish.other_family(&set, index))?;
-        Some(Picked::new(set, index))
+        let scope = self.scope(&set);
+        let other = |index: usize| wish.other_family(&set, index) && scope.has(&set.endpoints[index]);
+        let index = self.among(&set, &wish, scope, &mut random, other)?;
+        Some(Picked::within(set, index))
     }
 
-    fn choose(&self, set: &EndpointSet, wish: &Wish<'_>, random: &mut impl FnMut() -> u64) -> Option<usize> {
-        let fresh = |index: usize| !wish.avoid.contains(&set.endpoints[index].target.id);
+    pub(super) fn choose(
+        &self,
+        set: &EndpointSet,
+        wish: &Wish<'_>,
+        scope: Scope,
+        random: &mut impl FnMut() -> u64,
+    ) -> Option<usize> {
+        let usable = |index: usize| scope.has(&set.endpoints[index]);
+        let fresh = |index: usize| !wish.avoid.contains(&set.endpoints[index].target.id) && usable(index);
         let warm = self.is_warming(set).then(|| {
             let (window, random) = (self.service.policy.slow_start, random());
             move |index: usize| balance::accept(set.endpoints[index].warmth(window), mix(random, index))
         });
         if let Some(warm) = &warm {
-            let picked = self.among(set, wish, random, |index| fresh(index) && warm(index));
+            let picked = self.among(set, wish, scope, random, |index| fresh(index) && warm(index));
             if picked.is_some() {
                 return picked;
             }
         }
         if wish.avoid.is_empty() {
-            return self.among(set, wish, random, |_| true);
+            return self.among(set, wish, scope, random, usable);
         }
         if wish.unreachable.is_some() && set.layout.both_families {
-            let picked = self.among(set, wish, random, |index| fresh(index) && wish.other_family(set, index));
+            let other = |index: usize| fresh(index) && wish.other_family(set, index);
+            let picked = self.among(set, wish, scope, random, other);
             if picked.is_some() {
                 return picked;
             }
         }
-        self.among(set, wish, random, fresh).or_else(|| self.among(set, wish, random, |_| true))
+        self.among(set, wish, scope, random, fresh).or_else(|| self.among(set, wish, scope, random, usable))
     }
 
     fn is_warming(&self, set: &EndpointSet) -> bool {
@@ -174,6 +214,7 @@ impl ServiceView {
         &self,
         set: &EndpointSet,
         wish: &Wish<'_>,
+        scope: Scope,
         random: &mut impl FnMut() -> u64,
         usable: impl Fn(usize) -> bool,
     ) -> Option<usize> {
@@ -182,22 +223,21 @@ impl ServiceView {
             return by_hash(set, key, usable);
         }
         if let Some(group) = layout.plan.only_group() {
-            return self.of_group(set, group, wish, random, &usable);
+            return self.of_group((set, group), wish, scope, random, &usable);
         }
         let load = |index: usize| set.endpoints[index].load();
-        let memory = self.remember(&set.layout);
+        let memory = self.remember(set, scope);
         let drawn = random();
-        layout
-            .plan
-            .choose(&memory.shares, drawn, load, |group| self.of_group(set, group, wish, random, &usable))
+        let pick = |group: &Group| self.of_group((set, group), wish, scope, random, &usable);
+        layout.plan.choose(&memory.shares, drawn, load, pick)
     }
 
     /// An endpoint of a group, by the service's balancer.
     fn of_group(
         &self,
-        set: &EndpointSet,
-        group: &Group,
+        (set, group): (&EndpointSet, &Group),
         wish: &Wish<'_>,
+        scope: Scope,
         random: &mut impl FnMut() -> u64,
         usable: &impl Fn(usize) -> bool,
     ) -> Option<usize> {
@@ -206,7 +246,7 @@ impl ServiceView {
         let member = match &self.service.policy.balancer {
             // A further attempt takes no turn: with two endpoints, every request's first would go to the failed one.
             Balancer::RoundRobin if wish.avoid.is_empty() => {
-                let memory = self.remember(&set.layout);
+                let memory = self.remember(set, scope);
                 let turn = &mut memory.turns.borrow_mut()[group.number];
                 turn.get_or_insert_with(|| RoundRobin::new(&group.weights, random())).pick(usable)
             }
@@ -221,11 +261,16 @@ impl ServiceView {
         member.map(|member| group.endpoint(member))
     }
 
-    /// What this worker remembers of `layout`. A refreshed answer that changes nothing keeps the layout, and so the turn.
-    fn remember(&self, layout: &Arc<Layout>) -> Rc<Memory> {
+    /// What this worker remembers of the set's layout. A refreshed answer that changes nothing keeps the layout, and so the
+    /// turn; a change of health changes the shares only.
+    fn remember(&self, set: &EndpointSet, scope: Scope) -> Rc<Memory> {
         let mut memory = self.memory.borrow_mut();
-        let known = memory.take().filter(|memory| Arc::ptr_eq(&memory.of, layout));
-        memory.insert(known.unwrap_or_else(|| Rc::new(Memory::new(layout)))).clone()
+        let known = memory.take().filter(|memory| Arc::ptr_eq(&memory.of, &set.layout));
+        let current = match known {
+            Some(known) if known.scope == scope => known,
+            known => Rc::new(Memory::new(set, scope, known.map(|known| known.turns.clone()))),
+        };
+        memory.insert(current).clone()
     }
 
     fn nothing(&self, known: &Known) -> Choice {
@@ -238,18 +283,29 @@ impl ServiceView {
     }
 }
 
+impl Scope {
+    /// Whether it has an endpoint.
+    #[inline]
+    fn has(self, endpoint: &Endpoint) -> bool {
+        self == Self::All || endpoint.gate.is_usable()
+    }
+}
+
 impl Memory {
-    fn new(layout: &Arc<Layout>) -> Self {
+    fn new(set: &EndpointSet, scope: Scope, turns: Option<Rc<RefCell<Vec<Option<RoundRobin>>>>>) -> Self {
+        let plan = &set.layout.plan;
+        let first = || Rc::new(RefCell::new(std::iter::repeat_with(|| None).take(plan.groups()).collect()));
         Self {
-            of: layout.clone(),
-            turns: RefCell::new(std::iter::repeat_with(|| None).take(layout.plan.groups()).collect()),
-            shares: layout.plan.shares(|_| true),
+            of: set.layout.clone(),
+            turns: turns.unwrap_or_else(first),
+            scope,
+            shares: plan.shares(|index| scope.has(&set.endpoints[index])),
         }
     }
 }
 
 /// The endpoint that a key belongs to, of the first priority that has a usable one.
-fn by_hash(set: &EndpointSet, key: u64, usable: impl Fn(usize) -> bool) -> Option<usize> {
+pub(super) fn by_hash(set: &EndpointSet, key: u64, usable: impl Fn(usize) -> bool) -> Option<usize> {
     let running = u64::from(set.running.load(Ordering::Relaxed));
     set.layout.rings.iter().find_map(|tier| {
         let first = tier.members.start;

@@ -111,7 +111,13 @@ impl HostServices {
             }
             Err(_) => (format!("{target}:{port}"), Source::Dns { host: target, port }),
         };
-        Service::new(Name::from(name), source, template.policy.clone(), (&self.metrics, neighbourhood), None)
+        Service::new(
+            Name::from(name),
+            source,
+            template.policy.as_ref().clone(),
+            (&self.metrics, neighbourhood),
+            None,
+        )
     }
 
     /// Drops the services that no request has used for long, those whose template is not among `templates`, and those

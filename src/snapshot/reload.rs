@@ -2,10 +2,7 @@
 //!
 //! Everything that can fail comes before the swap, so a reload either happens whole or changes nothing.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -223,8 +220,7 @@ impl Reloader {
             .collect();
         self.shared.host_services.sweep(&snapshot.config.host_services, &templates);
         for service in snapshot.services.iter().chain(&self.shared.host_services.list()) {
-            let age = service.discovery_age().unwrap_or(Duration::ZERO);
-            service.series.discovery_age.set(age.as_secs_f64());
+            service.sweep();
         }
     }
 

@@ -36,6 +36,7 @@ pub(super) enum Id {
     Connections,
     DiscoveryAge,
     DiscoveryUpdates,
+    Ejections,
     EndpointAvailable,
     EndpointRequests,
     Errors,
@@ -44,6 +45,7 @@ pub(super) enum Id {
     Requests,
     RequestsInFlight,
     Retries,
+    ServicePanic,
     UpstreamConnections,
     WorkerConnections,
     ProcessCpu,
@@ -63,7 +65,7 @@ const fn declare(
 
 /// In the order of [`Id`].
 #[rustfmt::skip] // A table reads as one.
-pub(super) const TABLE: [Declared; 24] = [
+pub(super) const TABLE: [Declared; 26] = [
     declare(Id::AcceptErrors, "towpath_accept_errors_total", Kind::Counter, &[], "Connections that could not be accepted, such as for want of file descriptors."),
     declare(Id::AccessLogDropped, "towpath_access_log_dropped_total", Kind::Counter, &[], "Access log records lost because the log could not be written, or not fast enough."),
     declare(Id::Attempts, "towpath_attempts_total", Kind::Counter, &["service", "outcome"], "Attempts to have a request answered by an endpoint. Outcomes: success, server_error, connect_failed, reset, timeout, cancelled."),
@@ -75,6 +77,7 @@ pub(super) const TABLE: [Declared; 24] = [
     declare(Id::Connections, "towpath_connections", Kind::Gauge, &["listener"], "Open connections from callers."),
     declare(Id::DiscoveryAge, "towpath_discovery_age_seconds", Kind::Level, &["service"], "Seconds since discovery last answered for the service."),
     declare(Id::DiscoveryUpdates, "towpath_discovery_updates_total", Kind::Counter, &["service", "result"], "Answers of discovery by result."),
+    declare(Id::Ejections, "towpath_ejections_total", Kind::Counter, &["service"], "Endpoints that were ejected because their requests failed."),
     declare(Id::EndpointAvailable, "towpath_endpoint_available", Kind::Level, &["service", "endpoint"], "1 when the endpoint may be chosen, else 0."),
     declare(Id::EndpointRequests, "towpath_endpoint_requests_total", Kind::Counter, &["service", "endpoint", "outcome"], "Attempts sent to the endpoint, by outcome."),
     declare(Id::Errors, "towpath_errors_total", Kind::Counter, &["reason"], "Answers that towpath itself made, by the reason in their towpath-error header."),
@@ -83,6 +86,7 @@ pub(super) const TABLE: [Declared; 24] = [
     declare(Id::Requests, "towpath_requests_total", Kind::Counter, &["listener", "route", "service", "code"], "Requests by the status that the caller got."),
     declare(Id::RequestsInFlight, "towpath_requests_in_flight", Kind::Gauge, &["service"], "Requests that are being served."),
     declare(Id::Retries, "towpath_retries_total", Kind::Counter, &["service", "reason"], "Attempts after a request's first, by what made them necessary."),
+    declare(Id::ServicePanic, "towpath_service_panic", Kind::Level, &["service"], "1 while all endpoints are used because too few are usable (panic_percent), else 0."),
     declare(Id::UpstreamConnections, "towpath_upstream_connections", Kind::Gauge, &["service"], "Open connections to endpoints."),
     declare(Id::WorkerConnections, "towpath_worker_connections", Kind::Gauge, &["worker"], "Open connections from callers that the worker serves."),
     declare(Id::ProcessCpu, "process_cpu_seconds_total", Kind::Counter, &[], "User and system CPU time spent."),

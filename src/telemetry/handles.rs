@@ -62,6 +62,8 @@ pub struct ServiceSeries {
     pub upstream_connections: Gauge,
     /// Seconds since discovery last answered.
     pub discovery_age: Level,
+    /// 1 while all endpoints are used for want of usable ones.
+    pub panic: Level,
     service: Box<str>,
     families: ServiceFamilies,
     attempts: Outcomes,
@@ -80,11 +82,11 @@ impl ServiceSeries {
         service: &str,
         families: ServiceFamilies,
         [in_flight, upstream_connections]: [Gauge; 2],
-        discovery_age: Level,
+        [discovery_age, panic]: [Level; 2],
     ) -> Self {
         let (attempts, retries) = (Outcomes::new(), ByLabel::new());
         let service = service.into();
-        Self { in_flight, upstream_connections, discovery_age, service, families, attempts, retries }
+        Self { in_flight, upstream_connections, discovery_age, panic, service, families, attempts, retries }
     }
 
     /// One more attempt.
@@ -108,21 +110,39 @@ pub struct EndpointSeries {
     /// 1 when it may be chosen, else 0.
     pub available: Level,
     requests: Outcomes,
-    family: Arc<Family>,
+    ejections: OnceLock<Counter>,
+    families: EndpointFamilies,
     service: Box<str>,
     endpoint: Box<str>,
 }
 
+/// Where an endpoint's further series come from.
+pub(super) struct EndpointFamilies {
+    pub(super) requests: Arc<Family>,
+    pub(super) ejections: Arc<Family>,
+}
+
 impl EndpointSeries {
-    pub(super) fn new(service: &str, endpoint: &str, available: Level, family: Arc<Family>) -> Self {
+    pub(super) fn new(service: &str, endpoint: &str, available: Level, families: EndpointFamilies) -> Self {
         let (service, endpoint) = (service.into(), endpoint.into());
-        Self { available, requests: Outcomes::new(), family, service, endpoint }
+        let (requests, ejections) = (Outcomes::new(), OnceLock::new());
+        Self { available, requests, ejections, families, service, endpoint }
+    }
+
+    /// The name of its service.
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// Its service has one more ejection.
+    pub fn ejection(&self) {
+        self.ejections.get_or_init(|| self.families.ejections.counter(&[&self.service])).inc();
     }
 
     /// One more attempt that was sent to it.
     pub fn request(&self, outcome: AttemptOutcome) {
         let labels = [&*self.service, &*self.endpoint, outcome.as_str()];
-        self.requests.inc(outcome, || self.family.counter(&labels));
+        self.requests.inc(outcome, || self.families.requests.counter(&labels));
     }
 }
 

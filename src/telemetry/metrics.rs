@@ -8,7 +8,7 @@ use super::{
     arena::Arena,
     declared::{Id, TABLE},
     family::{ByLabel, Family},
-    handles::{EndpointSeries, ListenerSeries, ServiceFamilies, ServiceSeries},
+    handles::{EndpointFamilies, EndpointSeries, ListenerSeries, ServiceFamilies, ServiceSeries},
     process, render,
     request_series::RequestSeries,
     series::{Counter, Gauge, Level},
@@ -78,13 +78,18 @@ impl Metrics {
             discovery_updates: family(Id::DiscoveryUpdates),
         };
         let gauges = [Id::RequestsInFlight, Id::UpstreamConnections].map(|id| family(id).gauge(&[service]));
-        ServiceSeries::new(service, families, gauges, family(Id::DiscoveryAge).level(&[service]))
+        let levels = [Id::DiscoveryAge, Id::ServicePanic].map(|id| family(id).level(&[service]));
+        ServiceSeries::new(service, families, gauges, levels)
     }
 
     /// What an endpoint counts with. It starts unavailable.
     pub fn endpoint_series(&self, service: &str, endpoint: &str) -> EndpointSeries {
         let available = self.families.get(Id::EndpointAvailable).level(&[service, endpoint]);
-        EndpointSeries::new(service, endpoint, available, self.families.get(Id::EndpointRequests).clone())
+        let families = EndpointFamilies {
+            requests: self.families.get(Id::EndpointRequests).clone(),
+            ejections: self.families.get(Id::Ejections).clone(),
+        };
+        EndpointSeries::new(service, endpoint, available, families)
     }
 
     /// What a listener counts with.

@@ -4,6 +4,9 @@ use std::{collections::HashMap, time::Duration};
 
 use crate::support::{Backend, Client, Daemon, RawServer, Speaks, daemon::one_service, get};
 
+/// What a balancer does about an endpoint that fails shows only while that is not ejected.
+const NO_EJECTION: &str = "ejection = { consecutive_failures = 0 }\n";
+
 async fn backends(names: &[&str]) -> Vec<Backend> {
     let mut backends = Vec::new();
     for name in names {
@@ -81,7 +84,7 @@ async fn round_robin_comes_to_an_endpoint_that_refuses_connections_no_more_often
     dead.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let refusing = dead.local_addr().unwrap().as_socket().unwrap();
     let service = one_service("http1", &[good.address, refusing]);
-    let daemon = Daemon::start(&format!("{service}balancer = \"round-robin\"\n"));
+    let daemon = Daemon::start(&format!("{service}balancer = \"round-robin\"\n{NO_EJECTION}"));
     assert_eq!(shares(&daemon, 100).await["good"], 100);
     daemon.metric_becomes("retries_total", &[("reason", "connect_failed")], 50.0).await;
 }
@@ -92,7 +95,7 @@ async fn peak_ewma_leaves_an_endpoint_that_fails_at_once_alone() {
         let good = backends(&["a", "b"]).await;
         let refusing = crate::support::ports::reserved();
         let addresses = [good[0].address, good[1].address, refusing];
-        let more = format!("balancer = \"{balancer}\"\n");
+        let more = format!("balancer = \"{balancer}\"\n{NO_EJECTION}");
         let daemon = Daemon::start(&format!("{}{more}", one_service("http1", &addresses)));
         shares(&daemon, 200).await;
         let failed = daemon.metric("retries_total", &[("reason", "connect_failed")]).await;

@@ -19,6 +19,7 @@ mod distance;
 mod dns;
 mod drain;
 mod early_answers;
+mod ejection;
 mod explain;
 mod failures;
 mod file_source;

@@ -87,9 +87,14 @@ fn failure(stage: &mut Stage) -> Result<(), End> {
     stage.take_counts();
     watch(stage, both, 3)?;
     let refused = stage.connect_failures()?.saturating_sub(before);
-    say(stage, &format!("{refused} connects were refused, and those requests sent to ratings-a instead"));
+    say(
+        stage,
+        &format!(
+            "{refused} connects were refused, and those requests sent to ratings-a instead; then ratings-b was ejected"
+        ),
+    );
     stage.samples.ratings_b.restart().map_err(|error| format!("cannot start ratings-b again: {error}"))?;
-    say(stage, "ratings-b listens again");
+    say(stage, "ratings-b listens again; it is used again once a probe has succeeded");
     watch(stage, both, 2)
 }
 

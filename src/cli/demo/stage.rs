@@ -182,6 +182,7 @@ endpoints = ["{}"]
 [services.ratings]
 endpoints = ["{}", "{}"]
 balancer  = "round-robin"
+ejection  = {{ backoff = ["500ms", "1s"] }}
 "#,
             self.reviews_v1.address, self.reviews_v2.address, self.ratings_a.address, self.ratings_b.address,
         )

@@ -92,8 +92,8 @@ const SERVICE_POLICY: &[Key] = &[
     ),
     Key::default("connect_timeout", POSITIVE, r#""1s""#, "Duration of the TCP handshake."),
     Key::table("pool", &POOL),
+    Key::table("ejection", &EJECTION),
     Key::refused("breaker", "circuit breakers are not built yet"),
-    Key::refused("ejection", "ejection of failing endpoints is not built yet"),
     Key::refused("health_check", "health checks are not built yet"),
     Key::refused("tls", "TLS to endpoints is not built yet"),
     Key::refused("peer", "peer nodes are not built yet"),
@@ -172,6 +172,32 @@ pub static POOL: TableDef = TableDef {
             Kind::Number { min: 1, max: MILLION },
             "1024",
             "Connections at most, idle or not; a request over it waits for one.",
+        ),
+    ]],
+    choose: None,
+};
+
+/// `ejection` of a service.
+pub static EJECTION: TableDef = TableDef {
+    doc: "Endpoints that fail again and again get no requests for a while.",
+    keys: &[&[
+        Key::default(
+            "consecutive_failures",
+            Kind::Number { min: 0, max: MILLION },
+            "5",
+            "Failed attempts in a row (no connection, reset, timeout, 5xx) that eject an endpoint; 0 ejects none.",
+        ),
+        Key::default(
+            "backoff",
+            Kind::List { item: &POSITIVE, empty: false },
+            r#"["5s", "5m"]"#,
+            "Durations of the first and the longest ejection. Each is twice as long as the one before, and up to a quarter more by chance; then one request at a time tries whether the endpoint works.",
+        ),
+        Key::default(
+            "max_percent",
+            Kind::Number { min: 0, max: 100 },
+            "50",
+            "Share of the endpoints that may be ejected at a time, rounded down. The only endpoint never is.",
         ),
     ]],
     choose: None,

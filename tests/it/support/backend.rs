@@ -19,7 +19,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU16, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -49,6 +49,11 @@ pub struct Backend {
     accepting: JoinHandle<()>,
 }
 
+/// For [`Backend::answers`]: as the path asks.
+pub const AS_ASKED: u16 = 0;
+/// For [`Backend::answers`]: no answer at all.
+pub const BREAKS_OFF: u16 = 1;
+
 /// What the tests look at and change while it runs.
 struct Shared {
     name: String,
@@ -59,6 +64,10 @@ struct Shared {
     running: AtomicI64,
     /// Milliseconds before every answer.
     delay: AtomicU64,
+    /// The most that ran at a time.
+    peak: AtomicI64,
+    /// In place of what the paths ask for; 0 when nothing is.
+    status: AtomicU16,
     order: watch::Sender<Order>,
 }
 
@@ -116,6 +125,8 @@ impl Backend {
             open: AtomicI64::new(0),
             running: AtomicI64::new(0),
             delay: AtomicU64::new(0),
+            peak: AtomicI64::new(0),
+            status: AtomicU16::new(0),
             order: watch::Sender::default(),
         });
         let accepting = tokio::spawn(accept(listener, shared.clone()));
@@ -150,6 +161,17 @@ impl Backend {
     /// Every answer takes at least this long from now on.
     pub fn answer_after(&self, delay: Duration) {
         self.shared.delay.store(delay.as_millis() as u64, Ordering::SeqCst);
+    }
+
+    /// The most requests that ran at a time since this was last asked.
+    pub fn take_peak(&self) -> i64 {
+        self.shared.peak.swap(0, Ordering::SeqCst)
+    }
+
+    /// From now on every request is answered with this status, whatever its path; [`BREAKS_OFF`] closes its connection
+    /// instead, [`AS_ASKED`] ends it.
+    pub fn answers(&self, status: u16) {
+        self.shared.status.store(status, Ordering::SeqCst);
     }
 
     /// Connections finish what they do and close; HTTP/2 ones say so first. New ones are served.
@@ -252,7 +274,13 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
         tokio::time::sleep(Duration::from_millis(delay)).await;
     }
     let head = request.method() == http::Method::HEAD;
+    shared.peak.fetch_max(shared.running.load(Ordering::SeqCst), Ordering::SeqCst);
     let mut response = answer(&shared, request).await?;
+    match shared.status.load(Ordering::SeqCst) {
+        AS_ASKED => {}
+        BREAKS_OFF => return Err("broken off on purpose".into()),
+        status => response = respond(status, "on purpose"),
+    }
     drop(running);
     if head {
         if let Some(length) = http_body::Body::size_hint(response.body()).exact() {
