@@ -248,7 +248,7 @@ fn workers_that_race_never_eject_more_than_the_maximum_nor_probe_twice() {
         let watch = || {
             let mut most = 0;
             while !stop.load(SeqCst) {
-                most = most.max(clinic.unusable());
+                // A look at one gate after the other is no look at a moment; a place is taken before its gate closes, and given back after.
                 most = most.max(clinic.ward.ejected());
             }
             most

@@ -205,6 +205,8 @@ impl Service {
     pub fn discovery_age(&self) -> Option<Duration> {
         match (&self.source, &self.endpoints.get().known) {
             (Source::Fixed(_), _) | (_, Known::Nothing) => None,
+            // It is watched: what it said last is what it says.
+            (Source::File(_), Known::Current { .. }) => Some(Duration::ZERO),
             (_, Known::Current { since }) => Some(since.elapsed()),
             (_, Known::Failing { since, .. }) => since.map(|since| since.elapsed()),
         }
