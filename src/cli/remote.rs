@@ -197,4 +197,18 @@ mod tests {
             assert_eq!(uptime(seconds), text);
         }
     }
+
+    #[test]
+    fn an_ejected_endpoint_shows_for_how_long_or_that_it_is_tried() {
+        let shown = |state: &str, left: Option<f64>, probing: bool| {
+            let json = serde_json::json!({
+                "address": "10.0.0.1:80", "priority": 0, "weight": 1, "zone": null, "place": "elsewhere", "load": 0,
+                "latency_ms": null, "state": state, "ejected_for_seconds": left, "probing": probing, "age_seconds": 1.0,
+            });
+            endpoint("s", &serde_json::from_value(json).unwrap())[8].clone()
+        };
+        assert_eq!(shown("healthy", None, false), "healthy");
+        assert_eq!(shown("ejected", Some(4.21), false), "ejected, 4.2s left");
+        assert_eq!(shown("ejected", None, true), "ejected, is tried");
+    }
 }

@@ -315,7 +315,7 @@ async fn keys_of_an_ejected_endpoint_go_to_another_and_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn an_ejection_is_logged_and_shown_by_status() {
+async fn an_ejection_and_its_end_are_logged() {
     let backends = backends(2).await;
     backends[0].answers(500);
     let process = Process::start(&service(&backends, SHORT));
