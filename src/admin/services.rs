@@ -52,6 +52,8 @@ pub struct ServiceState {
 pub struct EndpointState {
     /// Where it is.
     pub address: String,
+    /// Where it is known from: `dns`, `srv`, `file` or `fixed`.
+    pub source: String,
     /// The lowest priority is used first.
     pub priority: u16,
     /// Relative to the others of its priority.
@@ -97,21 +99,23 @@ impl ServiceState {
             in_flight: service.series.in_flight.get(),
             usable: set.usable(),
             panic: set.is_panicking(&service.policy),
-            endpoints: endpoints(&set),
+            endpoints: endpoints(&set, words::kind_of_source(&service.source)),
         }
     }
 }
 
 type Numbered<'a> = (usize, (&'a Arc<Endpoint>, &'a discovery::Endpoint));
 
-fn endpoints(set: &EndpointSet) -> Vec<EndpointState> {
-    set.endpoints.iter().zip(set.found.iter()).enumerate().map(|numbered| endpoint(set, numbered)).collect()
+fn endpoints(set: &EndpointSet, source: &str) -> Vec<EndpointState> {
+    let numbered = set.endpoints.iter().zip(set.found.iter()).enumerate();
+    numbered.map(|numbered| endpoint(set, source, numbered)).collect()
 }
 
-fn endpoint(set: &EndpointSet, (index, (endpoint, found)): Numbered<'_>) -> EndpointState {
+fn endpoint(set: &EndpointSet, source: &str, (index, (endpoint, found)): Numbered<'_>) -> EndpointState {
     let health = endpoint.health();
     EndpointState {
         address: endpoint.address.to_string(),
+        source: source.to_owned(),
         priority: found.priority,
         weight: found.weight,
         zone: set.zone(index).map(ToString::to_string),

@@ -96,6 +96,16 @@ pub(super) fn place(place: Place) -> &'static str {
     }
 }
 
+/// The key under which a source is written, but for a fixed one.
+pub(super) fn kind_of_source(source: &Source) -> &'static str {
+    match source {
+        Source::Dns { .. } => "dns",
+        Source::Srv(_) => "srv",
+        Source::File(_) => "file",
+        Source::Fixed(_) => "fixed",
+    }
+}
+
 /// Where a service's endpoints come from.
 pub(super) fn source(source: &Source) -> String {
     match source {
