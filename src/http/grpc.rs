@@ -38,11 +38,11 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether the status among `fields` blames the server: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS. (The others
-/// are about the call, and RESOURCE_EXHAUSTED is load.)
+/// Whether the status among `fields` blames the server: UNKNOWN (what many servers make of an exception), INTERNAL, UNAVAILABLE,
+/// DATA_LOSS. The others are about the call; DEADLINE_EXCEEDED is often the caller's doing, and RESOURCE_EXHAUSTED is load.
 pub fn is_server_error(fields: &HeaderMap) -> bool {
     let status = fields.get("grpc-status").map(HeaderValue::as_bytes);
-    matches!(status, Some(b"2" | b"4" | b"13" | b"14" | b"15"))
+    matches!(status, Some(b"2" | b"13" | b"14" | b"15"))
 }
 
 /// The value of `grpc-timeout`: up to eight digits and a unit.

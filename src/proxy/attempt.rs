@@ -52,6 +52,8 @@ pub(super) struct Call {
     pub(super) expects_continue: bool,
     /// Of the whole request.
     pub(super) deadline: Option<Instant>,
+    /// The deadline is how long the caller waits, not what the route allows: it says nothing of the endpoint.
+    pub(super) deadline_is_callers: bool,
     pub(super) attempt_timeout: Option<Duration>,
     /// How long a service may take to know its endpoints.
     pub(super) first_answer_timeout: Duration,
@@ -63,7 +65,25 @@ pub(super) struct Call {
 enum AttemptError {
     Connect(ConnectError),
     Send(SendError),
-    Timeout(&'static str),
+    Timeout(Limit),
+}
+
+/// Which limit an attempt has met.
+#[derive(Clone, Copy)]
+enum Limit {
+    Attempt,
+    Route,
+    Caller,
+}
+
+impl Limit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Attempt => "attempt_timeout",
+            Self::Route => "timeout",
+            Self::Caller => "the caller's grpc-timeout",
+        }
+    }
 }
 
 /// What is known from the attempts so far.
@@ -103,6 +123,7 @@ impl Call {
                     return Ok(Answer { response, lease, picked });
                 }
                 Err(error) => {
+                    history.avoid.extend(report.lost());
                     let picked = report.end(error.outcome());
                     let again =
                         (exchange.attempts < MAX_ATTEMPTS).then(|| self.again(&error, &picked, &mut history));
@@ -165,15 +186,16 @@ impl Call {
         fresh: bool,
     ) -> Result<(Response<Body>, Lease), AttemptError> {
         let own = self.attempt_timeout.map(|timeout| Instant::now() + timeout);
-        let (until, which) = match (own, self.deadline) {
-            (Some(own), Some(whole)) if whole <= own => (whole, "timeout"),
-            (Some(own), _) => (own, "attempt_timeout"),
-            (None, Some(whole)) => (whole, "timeout"),
+        let of_request = if self.deadline_is_callers { Limit::Caller } else { Limit::Route };
+        let (until, limit) = match (own, self.deadline) {
+            (Some(own), Some(whole)) if whole <= own => (whole, of_request),
+            (Some(own), _) => (own, Limit::Attempt),
+            (None, Some(whole)) => (whole, of_request),
             (None, None) => return self.exchange(report, version, fresh).await,
         };
         match timeout_at(until, self.exchange(report, version, fresh)).await {
             Ok(result) => result,
-            Err(_) => Err(AttemptError::Timeout(which)),
+            Err(_) => Err(AttemptError::Timeout(limit)),
         }
     }
 
@@ -183,8 +205,12 @@ impl Call {
         version: Version,
         fresh: bool,
     ) -> Result<(Response<Body>, Lease), AttemptError> {
-        let want =
-            Want { version, fresh, certain: !self.parts.method.is_idempotent() || self.body.is_some() };
+        let want = Want {
+            version,
+            fresh,
+            certain: !self.parts.method.is_idempotent() || self.body.is_some(),
+            even_retired: false,
+        };
         let mut lease = self.connect(report, want).await.map_err(AttemptError::Connect)?;
         let response = self.send(&mut lease).await.map_err(AttemptError::Send)?;
         Ok((response, lease))
@@ -229,12 +255,16 @@ impl Call {
             return None;
         }
         match error {
-            AttemptError::Connect(_) => {
+            AttemptError::Connect(error) => {
                 history.avoid.push(picked.target.id);
-                history.unreachable = Some(picked.target.address);
+                let (reason, unreachable) = match error {
+                    ConnectError::Removed => ("endpoint_removed", None),
+                    _ => ("connect_failed", Some(picked.target.address)),
+                };
+                history.unreachable = unreachable;
                 let service = &self.backend.view.service;
                 let another = service.endpoints().has_another(&history.avoid, &service.policy);
-                another.then_some("connect_failed")
+                another.then_some(reason)
             }
             AttemptError::Send(SendError { caller: Some(_), .. }) | AttemptError::Timeout(_) => None,
             AttemptError::Send(error) => {
@@ -257,6 +287,7 @@ impl Call {
 impl AttemptError {
     fn outcome(&self) -> AttemptOutcome {
         match self {
+            Self::Connect(ConnectError::Removed) | Self::Timeout(Limit::Caller) => AttemptOutcome::Cancelled,
             Self::Connect(_) => AttemptOutcome::ConnectFailed,
             Self::Send(SendError { caller: Some(_), .. }) => AttemptOutcome::Cancelled,
             Self::Send(_) => AttemptOutcome::Reset,
@@ -271,9 +302,9 @@ impl AttemptError {
                 Reason::ConnectFailed,
                 format!("cannot connect to endpoint {endpoint} of {service}: {error}"),
             ),
-            Self::Timeout(which) => Failure::new(
+            Self::Timeout(limit) => Failure::new(
                 Reason::Timeout,
-                format!("endpoint {endpoint} of {service} has not answered in time ({which})"),
+                format!("endpoint {endpoint} of {service} has not answered in time ({})", limit.name()),
             ),
             Self::Send(SendError { caller: Some(CallerFault::Malformed(what)), .. }) => {
                 Failure::new(Reason::BadRequest, format!("malformed body: {what}"))

@@ -60,7 +60,7 @@ fn prepare(
     looping?;
     let (listener, route) = route(exchange, &parts, &target)?;
     let backend = exchange.enter(listener, route, &target)?;
-    let deadline = deadline(exchange, &parts, route);
+    let (deadline, deadline_is_callers) = deadline(exchange, &parts, route);
     let expects_continue = expects_continue(&mut parts, &body);
     exchange.body = (!body.is_end_stream()).then(|| RequestBody::new(body, expects_continue));
     let affinity = affinity(&backend.view.service.policy.balancer, &parts, &target, &caller.peer);
@@ -73,6 +73,7 @@ fn prepare(
         body: exchange.body.clone(),
         expects_continue,
         deadline,
+        deadline_is_callers,
         attempt_timeout: exchange.view.snapshot.routes[route].attempt_timeout,
         first_answer_timeout: exchange.view.snapshot.config.dns.first_answer_timeout,
         interim: interim.clone(),
@@ -111,8 +112,8 @@ fn route(exchange: &Exchange, parts: &Parts, target: &Target) -> Result<(usize, 
     })
 }
 
-/// The earlier of the route's timeout and the caller's own (`grpc-timeout`).
-fn deadline(exchange: &Exchange, parts: &Parts, route: usize) -> Option<Instant> {
+/// The earlier of the route's timeout and the caller's own (`grpc-timeout`), and whether it is the caller's.
+fn deadline(exchange: &Exchange, parts: &Parts, route: usize) -> (Option<Instant>, bool) {
     let own = exchange.view.snapshot.routes[route].timeout;
     let callers =
         if exchange.is_grpc { parts.headers.get("grpc-timeout").and_then(grpc::parse_timeout) } else { None };
@@ -120,7 +121,8 @@ fn deadline(exchange: &Exchange, parts: &Parts, route: usize) -> Option<Instant>
         (Some(own), Some(callers)) => Some(own.min(callers)),
         (own, callers) => own.or(callers),
     };
-    timeout.and_then(|timeout| exchange.started.checked_add(timeout))
+    let deadline = timeout.and_then(|timeout| exchange.started.checked_add(timeout));
+    (deadline, callers.is_some() && timeout == callers)
 }
 
 /// Whether the caller waits before it sends its body. An expectation that nothing hangs on is not passed on.

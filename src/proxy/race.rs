@@ -2,11 +2,11 @@
 //!
 //! Happy Eyeballs (RFC 8305) for services with IPv4 and IPv6 endpoints: where a connection to the chosen endpoint takes
 //! long, one to an endpoint of the other family is made beside it, and the first to be there carries the request. A network
-//! that loses one family's packets so costs a quarter of a second instead of `connect_timeout`. Endpoints that are
-//! pooled, and services of one family, know nothing of this.
+//! that loses one family's packets so costs a quarter of a second instead of `connect_timeout`, until its endpoints are
+//! ejected. Services of one family know nothing of this.
 
 use std::{
-    pin::pin,
+    pin::Pin,
     time::{Duration, Instant},
 };
 
@@ -14,12 +14,16 @@ use tokio::time::timeout;
 
 use super::{attempt::Call, report::Report};
 use crate::{
+    service::Picked,
     telemetry::AttemptOutcome,
     upstream::{ConnectError, Lease, Want},
 };
 
 /// The Connection Attempt Delay that RFC 8305 section 5 recommends.
 const DELAY: Duration = Duration::from_millis(250);
+
+/// A connection that is being made, whatever becomes of the request.
+type Connecting = Pin<Box<dyn Future<Output = Result<Lease, ConnectError>>>>;
 
 impl Call {
     /// A connection for the attempt; `report` moves on when it is to another endpoint.
@@ -28,13 +32,18 @@ impl Call {
             return Box::pin(self.race(report, want)).await;
         }
         let policy = &self.backend.view.service.policy;
-        self.worker.pools.checkout(&report.picked().target, policy, want).await
+        match self.worker.pools.checkout(&report.picked().target, policy, want).await {
+            // Not the endpoint has gone but its service, and this request is one of its last.
+            Err(ConnectError::Removed) if self.backend.view.has(report.picked()) => {
+                let want = Want { even_retired: true, ..want };
+                self.worker.pools.checkout(&report.picked().target, policy, want).await
+            }
+            done => done,
+        }
     }
 
     async fn race(&self, report: &mut Report<'_>, want: Want) -> Result<Lease, ConnectError> {
-        let policy = &self.backend.view.service.policy;
-        let target = report.picked().target.clone();
-        let mut first = pin!(self.worker.pools.checkout(&target, policy, want));
+        let mut first = self.connecting(report.picked(), want);
         // What fails early is not waited for: the next attempt goes to the other family.
         if let Ok(done) = timeout(DELAY, &mut first).await {
             return done;
@@ -43,28 +52,54 @@ impl Call {
         let Some(other) = view.pick_other_family(report.picked(), || self.worker.random()) else {
             return first.await;
         };
-        let other_target = other.target.clone();
-        let mut second = pin!(self.worker.pools.checkout(&other_target, policy, want));
         let begun = Instant::now();
+        let mut second = self.connecting(&other, want);
         tokio::select! {
             biased;
-            first = &mut first => match first {
+            done = &mut first => match done {
                 Ok(lease) => Ok(lease),
                 Err(_) => {
-                    report.move_to(other, AttemptOutcome::ConnectFailed);
+                    if let Some((before, since)) = report.move_to(other, begun) {
+                        report.lose(before.target.id);
+                        before.report(AttemptOutcome::ConnectFailed, since);
+                    }
                     second.await
                 }
             },
-            second = &mut second => match second {
+            done = &mut second => match done {
                 Ok(lease) => {
-                    report.move_to(other, AttemptOutcome::Cancelled);
+                    if let Some((before, since)) = report.move_to(other, begun) {
+                        finish(first, before, since);
+                    }
                     Ok(lease)
                 }
                 Err(_) => {
+                    report.lose(other.target.id);
                     other.report(AttemptOutcome::ConnectFailed, begun);
                     first.await
                 }
             },
         }
     }
+
+    fn connecting(&self, picked: &Picked, want: Want) -> Connecting {
+        let (worker, backend, target) = (self.worker.clone(), self.backend.clone(), picked.target.clone());
+        let checkout =
+            async move { worker.pools.checkout(&target, &backend.view.service.policy, want).await };
+        Box::pin(checkout)
+    }
+}
+
+/// Waits for the connection that came too late. One that comes is kept for later requests; one that fails counts against its
+/// endpoint: else a family that loses packets would cost every second request its delay for ever.
+fn finish(connecting: Connecting, picked: Picked, begun: Instant) {
+    tokio::task::spawn_local(async move {
+        match connecting.await {
+            Ok(lease) => {
+                picked.report(AttemptOutcome::Cancelled, begun);
+                lease.finish();
+            }
+            Err(_) => picked.report(AttemptOutcome::ConnectFailed, begun),
+        }
+    });
 }

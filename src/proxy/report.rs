@@ -17,13 +17,16 @@ pub(super) struct Report<'a> {
     /// None once it has been handed on.
     picked: Option<Picked>,
     begun: Instant,
+    /// An endpoint that it ran on before, where no connection could be made.
+    lost: Option<u64>,
     outcome: AttemptOutcome,
 }
 
 impl<'a> Report<'a> {
     /// An attempt begins.
     pub(super) fn begin(backend: &'a BackendView, picked: Picked) -> Self {
-        Self { backend, picked: Some(picked), begun: Instant::now(), outcome: AttemptOutcome::Cancelled }
+        let (begun, outcome) = (Instant::now(), AttemptOutcome::Cancelled);
+        Self { backend, picked: Some(picked), begun, lost: None, outcome }
     }
 
     /// The endpoint that it runs on.
@@ -31,11 +34,20 @@ impl<'a> Report<'a> {
         self.picked.as_ref().expect("only `end` takes it, and the report with it")
     }
 
-    /// It goes on at another endpoint; at this one it ended with `outcome`.
-    pub(super) fn move_to(&mut self, other: Picked, outcome: AttemptOutcome) {
-        if let Some(picked) = self.picked.replace(other) {
-            picked.report(outcome, self.begun);
-        }
+    /// It goes on at another endpoint, where it has run since `begun`. Returns the one before, and since when it ran there.
+    pub(super) fn move_to(&mut self, other: Picked, begun: Instant) -> Option<(Picked, Instant)> {
+        let before = (self.picked.replace(other), std::mem::replace(&mut self.begun, begun));
+        before.0.map(|picked| (picked, before.1))
+    }
+
+    /// No connection could be made to this target either.
+    pub(super) fn lose(&mut self, target: u64) {
+        self.lost = Some(target);
+    }
+
+    /// The target beside the present one to which no connection could be made.
+    pub(super) fn lost(&self) -> Option<u64> {
+        self.lost
     }
 
     /// It has ended. The endpoint stays loaded until what is returned is dropped.

@@ -274,3 +274,45 @@ fn too_few_usable_endpoints_mean_that_all_are_used() {
     pick(&view, &others).report(AttemptOutcome::Success, Instant::now());
     assert_eq!(who(counts(&view, 100, &[])), ["1", "4"]);
 }
+
+#[test]
+fn a_slow_start_is_no_reason_to_go_to_the_next_priority() {
+    let service = service("slow_start = \"60s\"", None);
+    service.update(Update::Endpoints(vec![endpoint(1, 0, 1), endpoint(9, 5, 1)]));
+    service.update(Update::Endpoints(vec![endpoint(2, 0, 1), endpoint(9, 5, 1)]));
+    let view = ServiceView::new(service.clone());
+    assert_eq!(counts(&view, 200, &[]).into_keys().collect::<Vec<_>>(), ["10.0.0.2:80"]);
+}
+
+#[test]
+fn after_an_unreachable_address_the_other_family_comes_before_a_warm_endpoint() {
+    let service = service("slow_start = \"60s\"", None);
+    found(&service, &[1, 2]);
+    let other = Endpoint::plain("[fd00::1]:80".parse().unwrap());
+    service.update(Update::Endpoints(vec![endpoint(1, 0, 1), endpoint(2, 0, 1), other]));
+    let view = ServiceView::new(service.clone());
+    let avoid = [id(&service, 1)];
+    for _ in 0..100 {
+        let unreachable = Some("10.0.0.1:80".parse().unwrap());
+        let wish = Wish { avoid: &avoid, affinity: None, unreachable };
+        let Choice::Picked(picked) = view.pick(&wish, || fastrand::u64(..)) else { panic!("none") };
+        assert!(picked.target.address.is_ipv6());
+    }
+}
+
+#[test]
+fn a_key_stays_with_an_endpoint_that_starts_slowly() {
+    let service = service("slow_start = \"60s\"\nbalancer = { hash = \"path\" }", None);
+    found(&service, &[1]);
+    found(&service, &[1, 2, 3, 4]);
+    let view = ServiceView::new(service.clone());
+    for key in 0..50_u64 {
+        let wish = Wish { avoid: &[], affinity: Some(key << 58), unreachable: None };
+        let pick = || match view.pick(&wish, || fastrand::u64(..)) {
+            Choice::Picked(picked) => picked.address.to_string(),
+            _ => panic!("nothing was picked"),
+        };
+        let first = pick();
+        assert!((0..20).all(|_| pick() == first));
+    }
+}

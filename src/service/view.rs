@@ -162,13 +162,22 @@ impl ServiceView {
         }
     }
 
-    /// Chooses an endpoint of the address family that `picked` is not of.
+    /// Whether the service has the endpoint now.
+    pub fn has(&self, picked: &Picked) -> bool {
+        self.endpoints.get().endpoints.iter().any(|endpoint| endpoint.target.id == picked.target.id)
+    }
+
+    /// Chooses an endpoint of the same priority and of the address family that `picked` is not of.
     pub fn pick_other_family(&self, picked: &Picked, mut random: impl FnMut() -> u64) -> Option<Picked> {
         let set = self.endpoints.get();
         let avoid = [picked.target.id];
         let wish = Wish { avoid: &avoid, affinity: None, unreachable: Some(picked.target.address) };
         let scope = self.scope(&set);
-        let other = |index: usize| wish.other_family(&set, index) && scope.has(&set.endpoints[index]);
+        let priority = picked.set.found[picked.index].priority;
+        let other = |index: usize| {
+            let equal = set.found[index].priority == priority;
+            equal && wish.other_family(&set, index) && scope.has(&set.endpoints[index])
+        };
         let index = self.among(&set, &wish, scope, &mut random, other)?;
         Some(Picked::within(set, index))
     }
@@ -181,32 +190,46 @@ impl ServiceView {
         random: &mut impl FnMut() -> u64,
     ) -> Option<usize> {
         let usable = |index: usize| scope.has(&set.endpoints[index]);
-        let fresh = |index: usize| !wish.avoid.contains(&set.endpoints[index].target.id) && usable(index);
-        let warm = self.is_warming(set).then(|| {
-            let (window, random) = (self.service.policy.slow_start, random());
-            move |index: usize| balance::accept(set.endpoints[index].warmth(window), mix(random, index))
-        });
-        if let Some(warm) = &warm {
-            let picked = self.among(set, wish, scope, random, |index| fresh(index) && warm(index));
-            if picked.is_some() {
-                return picked;
-            }
-        }
-        if wish.avoid.is_empty() {
+        if wish.avoid.is_empty() && !self.is_warming(set, wish) {
             return self.among(set, wish, scope, random, usable);
         }
-        if wish.unreachable.is_some() && set.layout.both_families {
-            let other = |index: usize| fresh(index) && wish.other_family(set, index);
-            let picked = self.among(set, wish, scope, random, other);
-            if picked.is_some() {
-                return picked;
-            }
-        }
-        self.among(set, wish, scope, random, fresh).or_else(|| self.among(set, wish, scope, random, usable))
+        let fresh = |index: usize| !wish.avoid.contains(&set.endpoints[index].target.id) && usable(index);
+        let scrupulous = self.scrupulous(set, wish, scope, random, fresh);
+        scrupulous
+            .or_else(|| self.among(set, wish, scope, random, fresh))
+            .or_else(|| self.among(set, wish, scope, random, usable))
     }
 
-    fn is_warming(&self, set: &EndpointSet) -> bool {
-        set.warming.is_some_and(|until| Instant::now() < until)
+    /// An endpoint that is warm enough and of the family that has not failed; then one of these two. It is of the first priority that has a
+    /// `fresh` one: what is wished for is no reason to go to another.
+    fn scrupulous(
+        &self,
+        set: &EndpointSet,
+        wish: &Wish<'_>,
+        scope: Scope,
+        random: &mut impl FnMut() -> u64,
+        fresh: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
+        let priority = set.found[(0..set.found.len()).find(|index| fresh(*index))?].priority;
+        let first = |index: usize| set.found[index].priority == priority && fresh(index);
+        let (window, drawn) = (self.service.policy.slow_start, random());
+        let warm = |index: usize| {
+            balance::accept(set.endpoints[index].warmth(window), mix(drawn, index)) && first(index)
+        };
+        let other = |index: usize| wish.other_family(set, index) && first(index);
+        let families = wish.unreachable.is_some() && set.layout.both_families;
+        let warming = self.is_warming(set, wish);
+        let both = (families && warming)
+            .then(|| self.among(set, wish, scope, random, |index| warm(index) && other(index)));
+        let picked = both.flatten();
+        let picked =
+            picked.or_else(|| families.then(|| self.among(set, wish, scope, random, other)).flatten());
+        picked.or_else(|| warming.then(|| self.among(set, wish, scope, random, warm)).flatten())
+    }
+
+    /// Whether an endpoint may be too cold for this request. A key that has its endpoint stays there.
+    fn is_warming(&self, set: &EndpointSet, wish: &Wish<'_>) -> bool {
+        wish.affinity.is_none() && set.warming.is_some_and(|until| Instant::now() < until)
     }
 
     /// An endpoint of those that are usable.

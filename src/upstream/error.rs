@@ -13,6 +13,8 @@ pub enum ConnectError {
     Timeout(Duration),
     /// The endpoint does not speak the protocol that is configured.
     Protocol(String),
+    /// The service has lost the endpoint while the request waited: nothing was sent, another is to be chosen.
+    Removed,
 }
 
 impl fmt::Display for ConnectError {
@@ -21,6 +23,7 @@ impl fmt::Display for ConnectError {
             Self::Io(error) => error.fmt(f),
             Self::Timeout(after) => write!(f, "no connection within {after:?} (connect_timeout)"),
             Self::Protocol(what) => f.write_str(what),
+            Self::Removed => f.write_str("it was removed while the request waited for a connection"),
         }
     }
 }

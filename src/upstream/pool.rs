@@ -45,6 +45,8 @@ pub struct Want {
     pub certain: bool,
     /// Only a new connection will do: a reused one has failed this request.
     pub fresh: bool,
+    /// The endpoint will do although it is retired: the service as a whole is, and the request began before.
+    pub even_retired: bool,
 }
 
 /// All pools of one worker.
@@ -224,6 +226,7 @@ impl EndpointPool {
                 // Boxed: most requests find a connection, and should not carry the room for making one.
                 let connecting = Box::pin(connect::http1(&self.target, policy.connect_timeout, open));
                 let connection = connecting.await?;
+                self.still_there(want)?;
                 return Ok(Lease::http1(connection, self.clone(), false));
             }
             if want.fresh && self.idle.borrow_mut().pop().is_some() {
@@ -231,7 +234,13 @@ impl EndpointPool {
             }
             self.evict_idle(Version::Http1);
             self.waiting_http1.notified().await;
+            self.still_there(want)?;
         }
+    }
+
+    /// A request that had to wait must not go to an endpoint that has been removed meanwhile.
+    fn still_there(&self, want: Want) -> Result<(), ConnectError> {
+        if self.target.is_retired() && !want.even_retired { Err(ConnectError::Removed) } else { Ok(()) }
     }
 
     fn take_idle(&self, policy: &ServicePolicy, certain: bool) -> Option<Http1Connection> {
@@ -284,6 +293,7 @@ impl EndpointPool {
             if self.connecting.get() {
                 // Whoever is connecting wakes everybody who has come by then, and its connection will be a new one.
                 self.waiting_http2.notified().await;
+                self.still_there(want)?;
                 if let Some(error) = &*self.failed.borrow() {
                     return Err(error.clone());
                 }
@@ -291,11 +301,14 @@ impl EndpointPool {
                 continue;
             }
             if let Some(open) = self.open(policy) {
-                return Box::pin(self.connect_http2(policy, open)).await;
+                let lease = Box::pin(self.connect_http2(policy, open)).await?;
+                self.still_there(want)?;
+                return Ok(lease);
             }
             fresh = false;
             self.evict_idle(Version::Http2);
             self.waiting_http2.notified().await;
+            self.still_there(want)?;
         }
     }
 
@@ -334,6 +347,11 @@ impl EndpointPool {
 
     fn sweep(&self, now: Instant) {
         let retired = self.target.is_retired();
+        if retired {
+            // Who waits here is to choose another endpoint.
+            self.waiting_http1.notify_waiters();
+            self.waiting_http2.notify_waiters();
+        }
         let limits = self.limits.borrow();
         self.idle.borrow_mut().retain(|idle| {
             !retired

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::support::{Backend, Client, Daemon, Speaks, client, get};
+use crate::support::{Backend, Client, Daemon, Speaks, client, eventually, get};
 
 /// A daemon in zone `a`, with a service whose endpoints are in these zones.
 fn in_zone_a(endpoints: &[(&Backend, &str)], more: &str) -> Daemon {
@@ -118,21 +118,43 @@ async fn an_aperture_bounds_the_endpoints_that_a_node_talks_to_and_peers_share_t
     assert!(total.values().all(|count| (27..=33).contains(count)), "{total:?}");
 }
 
+/// An IPv6 address that takes no connection and says nothing: a queue that is full drops each SYN, as a network does that
+/// loses them.
+struct Lossy {
+    address: SocketAddr,
+    _listener: socket2::Socket,
+    waiting: Vec<tokio::task::JoinHandle<std::io::Result<tokio::net::TcpStream>>>,
+}
+
+impl Lossy {
+    async fn start() -> Self {
+        let listener = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from((Ipv6Addr::LOCALHOST, 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let waiting = (0..3).map(|_| tokio::spawn(tokio::net::TcpStream::connect(address))).collect();
+        let lossy = Self { address, _listener: listener, waiting };
+        eventually("its queue is full", async || {
+            let connecting = tokio::net::TcpStream::connect(lossy.address);
+            tokio::time::timeout(Duration::from_millis(100), connecting).await.is_err()
+        })
+        .await;
+        lossy
+    }
+}
+
+impl Drop for Lossy {
+    fn drop(&mut self) {
+        self.waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_address_family_that_loses_packets_costs_a_quarter_of_a_second() {
-    // A queue that is full takes no SYN: to a caller it is a network that loses them.
-    let silent = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None).unwrap();
-    silent.bind(&SocketAddr::from((Ipv6Addr::LOCALHOST, 0)).into()).unwrap();
-    silent.listen(0).unwrap();
-    let lost = silent.local_addr().unwrap().as_socket().unwrap();
-    let mut waiting = Vec::new();
-    for _ in 0..3 {
-        waiting.push(tokio::spawn(tokio::net::TcpStream::connect(lost)));
-    }
-    let good = Backend::start("good").await;
+    let (lossy, good) = (Lossy::start().await, Backend::start("good").await);
     let daemon = Daemon::start(&format!(
         "{}balancer = \"round-robin\"\nconnect_timeout = \"10s\"\n",
-        crate::support::daemon::one_service("http1", &[good.address, lost])
+        crate::support::daemon::one_service("http1", &[good.address, lossy.address])
     ));
     for _ in 0..4 {
         let begun = Instant::now();
@@ -140,5 +162,39 @@ async fn an_address_family_that_loses_packets_costs_a_quarter_of_a_second() {
         assert_eq!((answer.status, answer.backend()), (200, "good"), "{answer:?}");
         assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     }
-    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_address_family_that_loses_packets_is_left_alone_before_long_and_the_other_is_not_blamed() {
+    for balancer in ["round-robin", "peak-ewma"] {
+        let (lossy, good) = (Lossy::start().await, Backend::start("good").await);
+        let daemon = Daemon::start(&format!(
+            "{}balancer = \"{balancer}\"\nconnect_timeout = \"400ms\"\n",
+            crate::support::daemon::one_service("http1", &[good.address, lossy.address])
+        ));
+        let mut client = Client::connect(daemon.address(), Speaks::Http1).await;
+        // Peak EWMA comes to it too rarely for an ejection.
+        let ejected = if balancer == "round-robin" { 1.0 } else { 0.0 };
+        eventually("the lossy endpoint is known", async || {
+            for _ in 0..10 {
+                assert_eq!(client.ask(get("svc", "/")).await.backend(), "good");
+            }
+            let failed = [("service", "echo"), ("endpoint", &*lossy.address.to_string())];
+            daemon.metric("ejections_total", &[("service", "echo")]).await >= ejected
+                && daemon.metric("endpoint_requests_total", &failed).await >= 1.0
+        })
+        .await;
+        let mut late = 0;
+        for _ in 0..30 {
+            let begun = Instant::now();
+            client.ask(get("svc", "/")).await;
+            late += u32::from(begun.elapsed() > Duration::from_millis(200));
+        }
+        assert!(late <= 2, "{balancer}: {late} of 30 were late");
+        let endpoints = echo(&daemon).await["endpoints"].clone();
+        let found =
+            endpoints.as_array().unwrap().iter().find(|one| one["address"] == good.address.to_string());
+        let latency = found.unwrap()["latency_ms"].as_f64().unwrap();
+        assert!(latency < 100.0, "{balancer}: the good one is charged the other's delay: {latency} ms");
+    }
 }

@@ -336,3 +336,19 @@ async fn an_ejection_and_its_end_are_logged() {
     let line = process.log().lines().find(|line| line.contains("fails and is ejected")).unwrap().to_owned();
     assert!(line.contains(&backends[0].address.to_string()) && line.contains("echo"), "{line}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_caller_that_does_not_wait_ejects_nobody() {
+    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+    one.answer_after(Duration::from_millis(60));
+    two.answer_after(Duration::from_millis(60));
+    let daemon = Daemon::start(&one_service("http2", &[one.address, two.address]));
+    let mut client = Client::connect(daemon.address(), Speaks::Http2).await;
+    for _ in 0..20 {
+        let call = crate::support::call("POST", "svc", "/x");
+        let call = call.header("content-type", "application/grpc").header("te", "trailers");
+        let answer = client.ask(call.header("grpc-timeout", "5m")).await;
+        assert_eq!(answer.header("towpath-error"), "timeout", "{answer:?}");
+    }
+    assert!(daemon.metric("ejections_total", &[]).await < 0.5);
+}

@@ -394,3 +394,34 @@ async fn shown(admin: &mut Client) -> BTreeSet<SocketAddr> {
     let endpoints = services["services"][0]["endpoints"].as_array().unwrap();
     endpoints.iter().map(|endpoint| endpoint["address"].as_str().unwrap().parse().unwrap()).collect()
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_request_that_waits_for_a_connection_does_not_go_to_an_endpoint_that_was_removed_meanwhile() {
+    for (protocol, speaks) in [("http1", Speaks::Http1), ("http2", Speaks::Http2)] {
+        let (one, two) = (Backend::with_streams("one", 1).await, Backend::start("two").await);
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("endpoints");
+        std::fs::write(&file, format!("{}\n", one.address)).unwrap();
+        let daemon = Daemon::start(&format!(
+            "[node]\nname = \"test\"\nworkers = 1\n[[routes]]\nname = \"all\"\nhosts = [\"*\"]\n\
+             backends = [{{ service = \"listed\" }}]\n[services.listed]\nprotocol = \"{protocol}\"\n\
+             pool = {{ max_connections = 1 }}\nfile = \"{}\"\n",
+            file.display()
+        ));
+        let address = daemon.address();
+        assert_eq!(client::ask(address, speaks, get("svc", "/")).await.backend(), "one");
+        let running = tokio::spawn(client::ask(address, speaks, get("svc", "/slow?ms=4000")));
+        eventually("the only connection is taken", async || one.running() == 1).await;
+        let waiting = tokio::spawn(client::ask(address, speaks, get("svc", "/")));
+        eventually("the second waits", async || {
+            daemon.metric("requests_in_flight", &[("service", "listed")]).await > 1.5
+        })
+        .await;
+        let new = directory.path().join("new");
+        std::fs::write(&new, format!("{}\n", two.address)).unwrap();
+        std::fs::rename(new, &file).unwrap();
+        let answer = waiting.await.unwrap();
+        assert_eq!((answer.status, answer.backend()), (200, "two"), "{protocol}: {answer:?}");
+        assert_eq!(running.await.unwrap().backend(), "one", "what runs finishes");
+    }
+}
