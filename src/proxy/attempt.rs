@@ -129,7 +129,7 @@ impl Call {
                         (exchange.attempts < MAX_ATTEMPTS).then(|| self.again(&error, &picked, &mut history));
                     match again.flatten() {
                         Some(reason) => self.backend.view.service.series.retry(reason),
-                        None => return Err(error.failure(&self.backend.view.service.name, &picked)),
+                        None => return Err(self.failure(error, &picked)),
                     }
                 }
             }
@@ -247,6 +247,20 @@ impl Call {
             body: self.body.as_ref().map_or(Body::Empty, RequestBody::begin),
             timeout: left.map(grpc::format_timeout),
         }
+    }
+
+    /// What is told of an attempt that stays the last. That its endpoint was used in spite of its failures belongs to it.
+    fn failure(&self, error: AttemptError, picked: &Picked) -> Failure {
+        let service = &self.backend.view.service;
+        let mut failure = error.failure(&service.name, picked);
+        let set = service.endpoints();
+        if set.is_panicking(&service.policy) && !failure.caller_gone {
+            let (usable, all) = (set.usable(), set.endpoints.len());
+            failure.message.to_mut().push_str(&format!(
+                "; {usable} of {all} endpoints are healthy, so all are used (panic_percent)"
+            ));
+        }
+        failure
     }
 
     /// Whether the request is sent again, and the reason that counts it.

@@ -256,6 +256,10 @@ async fn with_too_few_usable_endpoints_all_are_used_and_that_is_seen() {
         (&service["panic"], &service["usable"], &endpoint["state"]),
         (&true.into(), &0.into(), &"ejected".into())
     );
+    backends.iter().for_each(|backend| backend.answers(BREAKS_OFF));
+    let failed = &ask(&daemon, 1).await[0];
+    let message = failed.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("0 of 2 endpoints are healthy, so all are used"), "{message}");
     backends.iter().for_each(|backend| backend.answers(AS_ASKED));
     ask(&daemon, 10).await;
     daemon.metric_becomes("service_panic", &[("service", "echo")], 0.0).await;
