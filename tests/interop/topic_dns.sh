@@ -17,6 +17,7 @@ topic_dns() {
   dns_addresses
   dns_srv
   dns_shapes
+  dns_churn
   dns_outage
   stop_dns_towpath
   dns_many_names
@@ -43,6 +44,7 @@ write_zone() {
     echo "_http._tcp.failing $dns_ttl SRV 0 10 $dead_backends_port w1"
     echo "_http._tcp.failing $dns_ttl SRV 1 10 $backends_port w3"
     for n in 1 2 3; do echo "w$n $dns_ttl A 127.0.0.1$n"; done
+    for n in $(seq 0 499); do echo "churn 1 A 127.3.$((n / 250)).$((n % 250 + 1))"; done
     for n in $(seq 2000); do echo "n$n 300 A 127.2.$((n / 250)).$((n % 250 + 1))"; done
   } >"$dns_work/mesh.test.zone"
   cat >"$dns_work/named.conf" <<CONF
@@ -109,7 +111,7 @@ CONF
 write_dns_config() {
   local name
   dns_node
-  for name in moving alias six big; do
+  for name in moving alias six big churn; do
     dns_service "$name" "dns = \"$name.mesh.test:$backends_port\""
   done
   for name in weighted failing; do
@@ -197,6 +199,14 @@ dns_shapes() {
   until_true 10 dns_state_is big count 200 || true
   check dns-200-addresses 200 "$(dns_state big count)"
   check_match dns-truncation-goes-to-tcp 'query: big\.mesh\.test IN A .*T' "$(cat "$dns_work/named.log")"
+}
+
+# 10,000 changes under load: 500 addresses of TTL 1 s, all of them replaced ten times.
+dns_churn() {
+  local report
+  report=$(timeout 120 "$python" "$here/dns_churn.py" "$dns_proxy" churn.test churn.mesh.test "$named_port" 1 2>&1) || true
+  echo "   $report"
+  check_match dns-10000-changes '^10000 changes, [1-9][0-9]{3,} requests to [1-9][0-9]{3,} addresses, 0 failed, at most (0|1)\.[0-9] s late$' "$report"
 }
 
 # The last good answer stays in use while no server answers, and everybody can see that it is old.
