@@ -51,7 +51,7 @@ fn cheapest(weights: Weights, size: u32) -> impl FnMut() {
     let latency: Vec<Latency> = (0..size).map(known).collect();
     let mut random = fastrand::Rng::with_seed(1);
     move || {
-        let cost = |endpoint: usize| latency[endpoint].cost(2000, DECAY, 1);
+        let cost = |endpoint: usize, each: f32| latency[endpoint].cost(2000, DECAY, 1, each);
         black_box(peak_ewma(black_box(&weights), || random.u64(..), cost, |_| true));
     }
 }

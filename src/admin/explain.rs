@@ -245,8 +245,14 @@ fn share(config: &Config, backend: &Backend, percent: f64, question: &Question) 
         BackendTarget::PerHost(template) => {
             let port = template.port.or(question.port).unwrap_or(80);
             let host = question.host.trim_end_matches('.');
-            let name = format!("{}{host}{}:{port}", template.prefix, template.suffix);
-            (name.clone(), format!("dns {name}, made on first use"), &*template.policy)
+            let bare = format!("{}{host}{}", template.prefix, template.suffix).to_ascii_lowercase();
+            let name = format!("{bare}:{port}");
+            let source = if config.host_services.allow(&bare) {
+                format!("dns {name}, made on first use")
+            } else {
+                "none: in none of the domains of host_services.suffixes, the answer is 403 denied".to_owned()
+            };
+            (name, source, &*template.policy)
         }
     };
     Share {

@@ -64,9 +64,12 @@ pub struct EndpointState {
     pub place: String,
     /// Attempts of this node that are running.
     pub load: u32,
-    /// What its answers take: a moving average of the time to the response's head. None before the first.
+    /// What its answers take: a moving average of the time to the response's head, which follows a rise at once. As it was when the
+    /// last came; failures are no part of it. None before the first.
     pub latency_ms: Option<f64>,
-    /// `healthy`; `warming` while it comes to its full share; or `ejected` for its failures.
+    /// Of the requests to it, those that failed: a moving average that fades like the latency.
+    pub failing_percent: f64,
+    /// `healthy`; `warming` while it comes to its full share; `spare` outside of this node's aperture; or `ejected` for its failures.
     pub state: String,
     /// While it is ejected: until a request may try it. None while one does.
     pub ejected_for_seconds: Option<f64>,
@@ -107,11 +110,17 @@ impl ServiceState {
 type Numbered<'a> = (usize, (&'a Arc<Endpoint>, &'a discovery::Endpoint));
 
 fn endpoints(set: &EndpointSet, source: &str) -> Vec<EndpointState> {
+    let covered = set.covered();
     let numbered = set.endpoints.iter().zip(set.found.iter()).enumerate();
-    numbered.map(|numbered| endpoint(set, source, numbered)).collect()
+    numbered.map(|numbered| endpoint(set, source, covered.contains(&numbered.0), numbered)).collect()
 }
 
-fn endpoint(set: &EndpointSet, source: &str, (index, (endpoint, found)): Numbered<'_>) -> EndpointState {
+fn endpoint(
+    set: &EndpointSet,
+    source: &str,
+    is_covered: bool,
+    (index, (endpoint, found)): Numbered<'_>,
+) -> EndpointState {
     let health = endpoint.health();
     EndpointState {
         address: endpoint.address.to_string(),
@@ -121,9 +130,11 @@ fn endpoint(set: &EndpointSet, source: &str, (index, (endpoint, found)): Numbere
         zone: set.zone(index).map(ToString::to_string),
         place: words::place(set.place(index)).to_owned(),
         load: endpoint.load(),
-        latency_ms: set.latency(endpoint).map(|latency| latency.as_secs_f64() * 1000.0),
+        latency_ms: endpoint.latency().map(|latency| latency.as_secs_f64() * 1000.0),
+        failing_percent: f64::from((set.failed_part(endpoint) * 1000.0).round()) / 10.0,
         state: match health {
             Health::Ejected(_) | Health::Probed => "ejected",
+            Health::Usable if !is_covered => "spare",
             Health::Usable if set.is_warming(endpoint) => "warming",
             Health::Usable => "healthy",
         }

@@ -5,9 +5,10 @@
 //! Load Balancing", IEEE TPDS 12(10), 2001).
 //!
 //! # Weights
-//! Load counts per weight, and candidates are drawn in proportion to weight. Between equally loaded candidates the one
-//! drawn first wins, so that an idle set shares its requests in proportion to the weights. Preferring the heavier one
-//! instead would starve the lighter of two endpoints for as long as both are idle.
+//! Candidates are drawn in proportion to weight, so the one drawn first has its fair chance, and keeps it while load is even: the
+//! other takes the request only if even with it, it would have no more load per weight than the first has without. Preferring
+//! whoever has less per weight instead would give an idle endpoint of weight 1 half of the requests of a quiet node beside one of
+//! weight 100; preferring the heavier would starve the lighter.
 
 use super::{candidates::better_of_two, weights::Weights};
 
@@ -24,9 +25,10 @@ pub fn least_request(
     better_of_two(weights, random, usable, |a, b| is_less_loaded(weights, &load, a, b))
 }
 
-/// Whether `a` has less load per weight than `b`; multiplied crosswise, which needs no division and is exact.
+/// Whether `a` with one more request has no more load per weight than `b`; multiplied crosswise, which needs no division and is
+/// exact. Of equal weights that is: whether `a` has less load.
 fn is_less_loaded(weights: &Weights, load: impl Fn(usize) -> u32, a: usize, b: usize) -> bool {
-    u64::from(load(a)) * weights.weight(b) < u64::from(load(b)) * weights.weight(a)
+    (u64::from(load(a)) + 1) * weights.weight(b) <= u64::from(load(b)) * weights.weight(a)
 }
 
 #[cfg(test)]
@@ -81,7 +83,15 @@ mod tests {
     #[test]
     fn load_counts_per_weight() {
         assert_eq!(counts(&[1, 10], &[1, 9], |_| true), [0, PICKS]);
-        assert_eq!(counts(&[1, 10], &[1, 11], |_| true), [PICKS, 0]);
+        assert_eq!(counts(&[1, 10], &[1, 20], |_| true), [PICKS, 0]);
+    }
+
+    #[test]
+    fn a_few_requests_do_not_upset_the_weights() {
+        for load in [[0, 1], [0, 7], [0, 99]] {
+            assert_shares(&counts(&[1, 100], &load, |_| true), &[1.0 / 101.0, 100.0 / 101.0]);
+        }
+        assert_eq!(counts(&[1, 100], &[1, 7], |_| true)[0], 0);
     }
 
     #[test]

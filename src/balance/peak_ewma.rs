@@ -81,7 +81,8 @@ impl Latency {
         let known = self.load();
         let kept = known.kept(now_ms, decay);
         let rtt = microseconds(rtt);
-        let decayed = known.latency * kept;
+        // What stands for the latency of one that has only failed is no latency.
+        let decayed = if known.latency == FIRST_FAILURE { 0.0 } else { known.latency * kept };
         let latency = if rtt > decayed { rtt } else { decayed + rtt * (1.0 - kept) };
         let failing = known.failing * kept * (1.0 - REQUEST);
         self.store(Estimate { latency, failing, stamp: now_ms });
@@ -99,23 +100,30 @@ impl Latency {
         });
     }
 
-    /// The estimate of the latency at this moment, without what failures add; None when nothing is known.
-    pub fn read(&self, now_ms: u32, decay: Duration) -> Option<Duration> {
-        let known = self.load();
-        let decayed = known.latency * known.kept(now_ms, decay);
-        (known.latency > 0.0).then(|| Duration::from_secs_f32(decayed / 1e6))
+    /// The estimate of the latency when it was last heard of, without what failures add; None before the first answer.
+    pub fn read(&self) -> Option<Duration> {
+        let latency = self.load().latency;
+        (latency > 0.0 && latency != FIRST_FAILURE).then(|| Duration::from_secs_f32(latency / 1e6))
     }
 
-    /// What a further request is expected to cost an endpoint that has `load` running ones.
+    /// The part of its requests that fails, 0 to 1, as it counts at this moment.
+    pub fn failing(&self, now_ms: u32, decay: Duration) -> f32 {
+        let known = self.load();
+        known.failing * known.kept(now_ms, decay)
+    }
+
+    /// What a further request is expected to cost an endpoint that has `load` running ones, each of which counts `each`. As long as
+    /// all of them together count less than 1, they cost nothing.
     #[inline]
-    pub fn cost(&self, now_ms: u32, decay: Duration, load: u32) -> f32 {
+    pub fn cost(&self, now_ms: u32, decay: Duration, load: u32, each: f32) -> f32 {
         let known = self.load();
         if known.latency == 0.0 {
-            return UNKNOWN * load as f32;
+            return UNKNOWN * load as f32 * each;
         }
         let kept = known.kept(now_ms, decay);
         let answering = 1.0 - known.failing * kept;
-        known.latency * kept * (load as f32 + 1.0) / (answering * answering)
+        let load = ((load as f32 + 1.0) * each).max(1.0);
+        known.latency * kept * load / (answering * answering)
     }
 
     fn load(&self) -> Estimate {
@@ -153,17 +161,25 @@ fn microseconds(duration: Duration) -> f32 {
     (duration.as_secs_f32() * 1e6).clamp(SHORTEST, LONGEST)
 }
 
-/// The endpoint that takes the next request, or None when none is usable: of two drawn in proportion to weight the one with
-/// less cost per weight. `random` yields uniform 64-bit numbers; `cost` is [`Latency::cost`] of an endpoint.
+/// The endpoint that takes the next request, or None when none is usable: of two drawn in proportion to weight the cheaper one.
+///
+/// `random` yields uniform 64-bit numbers; `cost` is [`Latency::cost`] of an endpoint whose requests count as given. A request on the
+/// lighter of the two counts 1, and on the other so much less as it is heavier: with few requests the draw decides, which goes
+/// by weight already.
 pub fn peak_ewma(
     weights: &Weights,
     random: impl FnMut() -> u64,
-    cost: impl Fn(usize) -> f32,
+    cost: impl Fn(usize, f32) -> f32,
     usable: impl Fn(usize) -> bool,
 ) -> Option<usize> {
-    let is_cheaper =
-        |a: usize, b: usize| cost(a) * (weights.weight(b) as f32) < cost(b) * weights.weight(a) as f32;
-    better_of_two(weights, random, usable, is_cheaper)
+    if weights.are_equal() {
+        return better_of_two(weights, random, usable, |a, b| cost(a, 1.0) < cost(b, 1.0));
+    }
+    better_of_two(weights, random, usable, |a, b| {
+        let (of_a, of_b) = (weights.weight(a) as f32, weights.weight(b) as f32);
+        let lighter = of_a.min(of_b);
+        cost(a, lighter / of_a) < cost(b, lighter / of_b)
+    })
 }
 
 #[cfg(test)]
@@ -185,8 +201,13 @@ mod tests {
         latency
     }
 
+    /// The estimate at `now`, of an endpoint that has not failed.
     fn read(latency: &Latency, now: u32) -> f64 {
-        latency.read(now, DECAY).expect("something is known").as_secs_f64() * 1e3
+        f64::from(latency.cost(now, DECAY, 0, 1.0)) / 1e3
+    }
+
+    fn last(latency: &Latency) -> f64 {
+        latency.read().expect("something is known").as_secs_f64() * 1e3
     }
 
     fn assert_near(found: f64, expected: f64) {
@@ -195,12 +216,13 @@ mod tests {
 
     /// How long after `from` an endpoint is cheaper than one that costs `other`, both idle.
     fn probed_after(latency: &Latency, from: u32, other: f32) -> u32 {
-        (0..1000).find(|tenths| latency.cost(from + tenths * 100, DECAY, 0) < other).expect("a probe") * 100
+        (0..1000).find(|tenths| latency.cost(from + tenths * 100, DECAY, 0, 1.0) < other).expect("a probe")
+            * 100
     }
 
     #[test]
     fn nothing_is_known_at_first() {
-        assert_eq!(Latency::new().read(NOW, DECAY), None);
+        assert_eq!(Latency::new().read(), None);
     }
 
     #[test]
@@ -234,42 +256,42 @@ mod tests {
     #[test]
     fn the_cost_counts_the_request_to_come() {
         let latency = observed(10);
-        assert_eq!([0, 1, 9].map(|load| latency.cost(NOW, DECAY, load)), [1e4, 2e4, 1e5]);
+        assert_eq!([0, 1, 9].map(|load| latency.cost(NOW, DECAY, load, 1.0)), [1e4, 2e4, 1e5]);
     }
 
     #[test]
     fn an_unknown_endpoint_is_tried_once() {
         let unknown = Latency::new();
-        assert!(unknown.cost(NOW, DECAY, 0) < observed(0).cost(NOW, DECAY, 0));
-        assert!(unknown.cost(NOW, DECAY, 1) > observed(60_000).cost(NOW, DECAY, 100));
-        assert!(unknown.cost(NOW, DECAY, 2) > unknown.cost(NOW, DECAY, 1));
+        assert!(unknown.cost(NOW, DECAY, 0, 1.0) < observed(0).cost(NOW, DECAY, 0, 1.0));
+        assert!(unknown.cost(NOW, DECAY, 1, 1.0) > observed(60_000).cost(NOW, DECAY, 100, 1.0));
+        assert!(unknown.cost(NOW, DECAY, 2, 1.0) > unknown.cost(NOW, DECAY, 1, 1.0));
     }
 
     #[test]
     fn a_fast_failure_makes_an_endpoint_dearer() {
         let latency = observed(10);
-        let before = latency.cost(NOW, DECAY, 0);
+        let before = latency.cost(NOW, DECAY, 0, 1.0);
         latency.fail(NOW + 1, Duration::ZERO, DECAY);
-        assert_near(f64::from(latency.cost(NOW + 1, DECAY, 0) / before), 1.0 / (0.75 * 0.75));
+        assert_near(f64::from(latency.cost(NOW + 1, DECAY, 0, 1.0) / before), 1.0 / (0.75 * 0.75));
         for _ in 0..3 {
             latency.fail(NOW + 2, Duration::ZERO, DECAY);
         }
-        assert!(latency.cost(NOW + 2, DECAY, 0) > 9.0 * before);
-        assert_near(read(&latency, NOW + 2), 10.0);
+        assert!(latency.cost(NOW + 2, DECAY, 0, 1.0) > 9.0 * before);
+        assert_near(last(&latency), 10.0);
     }
 
     #[test]
     fn an_endpoint_that_has_only_failed_is_dear() {
         let latency = Latency::new();
         latency.fail(NOW, Duration::ZERO, DECAY);
-        assert!(latency.cost(NOW, DECAY, 0) > observed(500).cost(NOW, DECAY, 1));
+        assert!(latency.cost(NOW, DECAY, 0, 1.0) > observed(500).cost(NOW, DECAY, 1, 1.0));
     }
 
     #[test]
     fn a_failure_that_took_long_is_a_long_latency() {
         let latency = observed(10);
         latency.fail(NOW, ms(5000), DECAY);
-        assert_near(read(&latency, NOW), 5000.0);
+        assert_near(last(&latency), 5000.0);
     }
 
     #[test]
@@ -282,7 +304,7 @@ mod tests {
                 99 => latency.fail(now, Duration::ZERO, DECAY),
                 _ => latency.observe(now, ms(10), DECAY),
             }
-            dearest = dearest.max(latency.cost(now, DECAY, 0));
+            dearest = dearest.max(latency.cost(now, DECAY, 0, 1.0));
         }
         assert!(dearest < 2.0 * 1e4, "{dearest}");
     }
@@ -307,7 +329,7 @@ mod tests {
         assert!(pause <= 10_000, "{pause}");
         let now = NOW + pause;
         (0..8).for_each(|answer| latency.observe(now + answer, ms(10), DECAY));
-        assert!(latency.cost(now + 8, DECAY, 0) < 1.2e4);
+        assert!(latency.cost(now + 8, DECAY, 0, 1.0) < 1.2e4);
     }
 
     #[test]
@@ -329,17 +351,35 @@ mod tests {
     }
 
     #[test]
-    fn of_two_endpoints_the_cheaper_per_weight_is_picked() {
-        let pick = |weights: [u32; 2], cost: [f32; 2]| {
-            let mut random = fastrand::Rng::with_seed(1);
-            let weights = Weights::new(weights);
-            let picks = (0..100).map(|_| peak_ewma(&weights, || random.u64(..), |at| cost[at], |_| true));
+    fn of_two_endpoints_the_cheaper_is_picked_and_weights_count_by_the_draw_and_by_load() {
+        let pick = |weights: [u32; 2], rtt: [u64; 2], load: [u32; 2]| {
+            let (mut random, weights) = (fastrand::Rng::with_seed(1), Weights::new(weights));
+            let latency = rtt.map(observed);
+            let cost = |at: usize, each: f32| latency[at].cost(NOW, DECAY, load[at], each);
+            let picks = (0..1000).map(|_| peak_ewma(&weights, || random.u64(..), cost, |_| true));
             picks.filter(|picked| *picked == Some(0)).count()
         };
-        assert_eq!(pick([1, 1], [1.0, 2.0]), 100);
-        assert_eq!(pick([1, 1], [2.0, 1.0]), 0);
-        assert_eq!(pick([3, 1], [2.0, 1.0]), 100);
-        assert!((60..90).contains(&pick([3, 1], [0.0, 0.0])), "draws are by weight");
+        assert_eq!(pick([1, 1], [10, 20], [0, 0]), 1000);
+        assert_eq!(pick([1, 1], [20, 10], [0, 0]), 0);
+        assert_eq!(pick([1, 100], [10, 20], [0, 0]), 1000, "weight does not outdo latency");
+        for load in [[0, 0], [0, 1], [0, 50]] {
+            assert!(
+                (1..30).contains(&pick([1, 100], [10, 10], load)),
+                "{load:?}: the draw decides, by weight"
+            );
+        }
+        assert_eq!(pick([1, 100], [10, 10], [1, 50]), 0);
+        assert_eq!(pick([1, 100], [10, 10], [0, 150]), 1000);
+    }
+
+    #[test]
+    fn an_endpoint_that_has_only_failed_has_no_latency_and_its_first_answer_is_it() {
+        let latency = Latency::new();
+        latency.fail(NOW, Duration::ZERO, DECAY);
+        assert_eq!(latency.read(), None);
+        assert!(latency.failing(NOW, DECAY) > 0.2);
+        latency.observe(NOW + 1, ms(3), DECAY);
+        assert_near(last(&latency), 3.0);
     }
 
     proptest! {
@@ -353,9 +393,9 @@ mod tests {
             for (now, micros, failed) in steps {
                 let time = Duration::from_micros(micros);
                 if failed { latency.fail(now, time, decay) } else { latency.observe(now, time, decay) }
-                let cost = latency.cost(now, decay, load);
+                let cost = latency.cost(now, decay, load, 1.0);
                 prop_assert!(cost.is_finite() && cost >= 0.0, "{cost}");
-                prop_assert!(latency.read(now, decay).is_some());
+                prop_assert!((0.0..1.0).contains(&latency.failing(now, decay)));
             }
         }
 
@@ -366,7 +406,7 @@ mod tests {
         ) {
             let mut random = fastrand::Rng::with_seed(seed);
             let weights = Weights::new(costs.iter().map(|(.., weight)| *weight));
-            let picked = peak_ewma(&weights, || random.u64(..), |at| costs[at].0, |at| costs[at].1);
+            let picked = peak_ewma(&weights, || random.u64(..), |at, _| costs[at].0, |at| costs[at].1);
             prop_assert_eq!(picked.is_some(), costs.iter().any(|(_, usable, _)| *usable));
             prop_assert!(picked.is_none_or(|picked| costs[picked].1));
         }

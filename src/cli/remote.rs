@@ -144,12 +144,14 @@ fn endpoints(services: &Services) -> String {
         rows
     };
     let rows: Vec<_> = services.services.iter().flat_map(of).collect();
-    let head =
-        ["SERVICE", "ENDPOINT", "PRIORITY", "WEIGHT", "ZONE", "PLACE", "LOAD", "LATENCY", "STATE", "AGE"];
+    let head = [
+        "SERVICE", "ENDPOINT", "PRIORITY", "WEIGHT", "ZONE", "PLACE", "LOAD", "LATENCY", "FAILING", "STATE",
+        "AGE",
+    ];
     table(head, &rows)
 }
 
-fn endpoint(service: &str, endpoint: &EndpointState) -> [String; 10] {
+fn endpoint(service: &str, endpoint: &EndpointState) -> [String; 11] {
     let latency = endpoint.latency_ms.map(|latency| format!("{latency:.1}ms"));
     [
         service.to_owned(),
@@ -160,6 +162,7 @@ fn endpoint(service: &str, endpoint: &EndpointState) -> [String; 10] {
         endpoint.place.clone(),
         endpoint.load.to_string(),
         latency.unwrap_or_else(|| "-".to_owned()),
+        format!("{:.0}%", endpoint.failing_percent),
         endpoint_state(endpoint),
         uptime(endpoint.age_seconds as u64),
     ]
@@ -168,6 +171,7 @@ fn endpoint(service: &str, endpoint: &EndpointState) -> [String; 10] {
 fn endpoint_state(endpoint: &EndpointState) -> String {
     match endpoint.ejected_for_seconds {
         _ if endpoint.probing => format!("{}, is tried", endpoint.state),
+        Some(left) if left <= 0.0 => format!("{}, the next request tries it", endpoint.state),
         Some(left) => format!("{}, {left:.1}s left", endpoint.state),
         None => endpoint.state.clone(),
     }
@@ -202,13 +206,14 @@ mod tests {
     fn an_ejected_endpoint_shows_for_how_long_or_that_it_is_tried() {
         let shown = |state: &str, left: Option<f64>, probing: bool| {
             let json = serde_json::json!({
-                "address": "10.0.0.1:80", "priority": 0, "weight": 1, "zone": null, "place": "elsewhere", "load": 0,
+                "address": "10.0.0.1:80", "source": "dns", "failing_percent": 0.0, "priority": 0, "weight": 1, "zone": null, "place": "elsewhere", "load": 0,
                 "latency_ms": null, "state": state, "ejected_for_seconds": left, "probing": probing, "age_seconds": 1.0,
             });
-            endpoint("s", &serde_json::from_value(json).unwrap())[8].clone()
+            endpoint("s", &serde_json::from_value(json).unwrap())[9].clone()
         };
         assert_eq!(shown("healthy", None, false), "healthy");
         assert_eq!(shown("ejected", Some(4.21), false), "ejected, 4.2s left");
+        assert_eq!(shown("ejected", Some(0.0), false), "ejected, the next request tries it");
         assert_eq!(shown("ejected", None, true), "ejected, is tried");
     }
 }

@@ -97,6 +97,9 @@ pub(super) const ALLOWED_DNS_SERVER: &str =
 /// `IP` or `IP:PORT`; port 53 where none is given.
 pub(super) fn dns_server(text: &str) -> Result<SocketAddr, String> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if text.contains("//") {
+        return Err("a URL is no address: IP and port stand alone".to_owned());
+    }
     match bare.parse::<IpAddr>() {
         Ok(ip) => Ok(SocketAddr::new(ip, 53)),
         Err(_) if !text.contains(':') => Err(format!("\"{text}\" is not an IP address")),

@@ -8,12 +8,14 @@ use std::{
 
 use super::{
     checked::Listener,
-    definition::TableDef,
+    definition::{TableDef, Text},
+    environment::Environment,
     keys,
     problems::Report,
     section::Section,
     service_meaning, suggest,
     tree::{Data, Node},
+    values, wording,
 };
 use crate::net::Address;
 
@@ -148,11 +150,37 @@ pub(super) fn weights(route: Section<'_>, report: &mut Report) {
     }
 }
 
+/// What the environment says where the file is silent is a name as well.
+pub(super) fn environment(node: Section<'_>, environment: &Environment, report: &mut Report) {
+    for (key, variable, value) in
+        [("name", "$NODE_NAME", &environment.node_name), ("zone", "$NODE_ZONE", &environment.node_zone)]
+    {
+        let wrong = value.as_ref().filter(|value| values::read(Text::Name, value).is_err());
+        if let Some(value) = wrong.filter(|_| node.written(key).is_none()) {
+            let text = format!("{variable} is \"{value}\"; must be {}", wording::syntax(Text::Name));
+            report.add(node.at(), &format!("node.{key}"), text);
+        }
+    }
+}
+
 /// A node is one of those that are counted.
 pub(super) fn position(position: Section<'_>, report: &mut Report) {
     let (index, count): (u32, u32) = (position.count("index"), position.count("count"));
+    if let Some(written) =
+        position.written("count").filter(|_| count > 0 && position.written("index").is_none())
+    {
+        // All nodes with index 0 would talk to the same endpoints.
+        report.add(
+            written.at,
+            position.path(),
+            "index is missing; must be this node's number, from 0 to count - 1",
+        );
+    }
     if let Some(written) = position.written("index").filter(|_| index >= count.max(1)) {
-        let text = format!("{index} is not below count, which is {count}; must be from 0 to count - 1");
+        let text = match position.written("count") {
+            Some(_) => format!("{index} is not below count, which is {count}; must be from 0 to count - 1"),
+            None => "count is missing: how many nodes there are".to_owned(),
+        };
         report.add(written.at, &written.path, text);
     }
 }

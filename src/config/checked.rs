@@ -134,6 +134,16 @@ pub struct HostServices {
     pub suffixes: Vec<String>,
 }
 
+impl HostServices {
+    /// Whether a name may have a service: it is one of the suffixes or below one. Without any, every name may.
+    pub fn allow(&self, name: &str) -> bool {
+        let under = |suffix: &String| {
+            name.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        self.suffixes.is_empty() || self.suffixes.iter().any(under)
+    }
+}
+
 /// One listening socket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
@@ -449,6 +459,28 @@ impl Default for Pool {
             idle_timeout: Duration::from_secs(60),
             max_lifetime: Duration::from_secs(3600),
             max_connections: 1024,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_within_a_domain_on_the_boundaries_of_labels() {
+        let of = |suffixes: &[&str]| HostServices {
+            max: 1,
+            idle_timeout: Duration::ZERO,
+            suffixes: suffixes.iter().map(ToString::to_string).collect(),
+        };
+        let two = of(&["internal", "svc.local"]);
+        for name in ["internal", "a.internal", "a.b.svc.local"] {
+            assert!(two.allow(name), "{name}");
+            assert!(of(&[]).allow(name));
+        }
+        for name in ["", "ainternal", "a.local", "internal.evil", "10.0.0.1"] {
+            assert!(!two.allow(name), "{name}");
         }
     }
 }

@@ -66,6 +66,9 @@ pub(super) const ALLOWED_DNS_NAME: &str = "NAME:PORT such as \"reviews.internal:
 
 /// `NAME:PORT`, where the name may be an IP literal (canonical, without brackets).
 pub(super) fn name_and_port(text: &str) -> Result<(String, u16), String> {
+    if text.contains("//") {
+        return Err("a URL is no DNS name: host and port stand alone".to_owned());
+    }
     let (host, port) = text.rsplit_once(':').ok_or("there is no port")?;
     if host.starts_with('[') {
         return Ok((ipv6(host).ok_or("the IPv6 address is not valid")?, super::addresses::port(port)?));

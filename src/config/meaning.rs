@@ -43,6 +43,7 @@ pub(super) fn config(
     report: &mut Report,
 ) -> Config {
     let listeners = listeners(root, directory, report);
+    check::environment(root.table("node"), environment, report);
     check::position(root.table("node").table("position"), report);
     check::ejection(service_meaning::defaults(root).table("ejection"), report);
     Config {

@@ -184,7 +184,7 @@ impl Reader<'_> {
         let span = value.span();
         let data = match (kind, value.get_ref()) {
             (Kind::Text(syntax) | Kind::Or(syntax, _), DeValue::String(text)) => {
-                self.text(*syntax, text, &span, path)
+                self.text((*syntax, kind), text, &span, path)
             }
             (Kind::Number { min, max }, DeValue::Integer(number)) => {
                 self.number(number, *min..=*max, &span, path)
@@ -229,10 +229,16 @@ impl Reader<'_> {
         }
     }
 
-    fn text(&mut self, syntax: Text, text: &str, span: &Range<usize>, path: &str) -> Option<Data> {
+    fn text(
+        &mut self,
+        (syntax, kind): (Text, &Kind),
+        text: &str,
+        span: &Range<usize>,
+        path: &str,
+    ) -> Option<Data> {
         let read = values::read(syntax, text);
         read.map_err(|wrong| {
-            self.report.add(span.start, path, format!("{wrong}; must be {}", wording::syntax(syntax)))
+            self.report.add(span.start, path, format!("{wrong}; must be {}", wording::kind(kind)))
         })
         .ok()
     }

@@ -2,7 +2,7 @@
 
 use super::{
     addresses,
-    definition::{Choice, Kind, Need, Text},
+    definition::{Choice, Kind, Need, TableDef, Text},
     hosts,
 };
 
@@ -14,12 +14,23 @@ pub(super) fn kind(kind: &Kind) -> String {
         Kind::Flag => "true or false".to_owned(),
         Kind::True => "true".to_owned(),
         Kind::List { item, .. } => format!("an array, each entry {}", self::kind(item)),
-        Kind::Table(_) => "a table".to_owned(),
+        Kind::Table(def) => table(def),
         Kind::Map { name, value, .. } => {
             format!("a table, each key {}, each value {}", syntax(*name), self::kind(value))
         }
-        Kind::Or(text, def) if def.built().next().is_some() => format!("{}, or a table", syntax(*text)),
+        Kind::Or(text, def) if def.built().next().is_some() => {
+            format!("{}, or {}", syntax(*text), table(def))
+        }
         Kind::Or(text, _) => syntax(*text),
+    }
+}
+
+/// A table, with its keys where they are few.
+fn table(def: &TableDef) -> String {
+    let keys: Vec<&str> = def.built().map(|key| key.name).collect();
+    match &*keys {
+        [] | [_, _, _, _, _, ..] => "a table".to_owned(),
+        keys => format!("a table of {}", keys.join(", ")),
     }
 }
 

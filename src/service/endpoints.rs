@@ -85,9 +85,14 @@ impl Endpoint {
         self.load.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// What its answers take, as it was when the last one came; none before the first.
+    pub fn latency(&self) -> Option<Duration> {
+        self.latency.read()
+    }
+
     /// What a further request would cost, by [`Latency::cost`].
-    pub(super) fn cost(&self, now: u32, decay: Duration) -> f32 {
-        self.latency.cost(now, decay, self.load())
+    pub(super) fn cost(&self, now: u32, decay: Duration, each: f32) -> f32 {
+        self.latency.cost(now, decay, self.load(), each)
     }
 
     /// How warm it is, from 0.1 to 1, where endpoints start over `slow_start`.
@@ -125,7 +130,7 @@ impl Endpoint {
             AttemptOutcome::Success => self.latency.observe(now, elapsed, decay),
             // Says nothing but that an answer would have taken longer.
             AttemptOutcome::Cancelled => {
-                if self.latency.read(now, decay).is_none_or(|known| known < elapsed) {
+                if self.latency.read().is_none_or(|known| known < elapsed) {
                     self.latency.observe(now, elapsed, decay);
                 }
             }
@@ -287,6 +292,11 @@ impl EndpointSet {
         self.endpoints.iter().any(|endpoint| !avoid.contains(&endpoint.target.id) && usable(endpoint))
     }
 
+    /// The endpoints, by index, that this node's aperture covers: all without one.
+    pub fn covered(&self) -> HashSet<usize> {
+        self.layout.plan.endpoints().collect()
+    }
+
     /// How near an endpoint of this set is.
     pub fn place(&self, index: usize) -> Place {
         self.layout.places[index]
@@ -302,9 +312,9 @@ impl EndpointSet {
         self.warming.is_some() && endpoint.warmth(self.layout.slow_start) < 1.0
     }
 
-    /// What the answers of an endpoint of this set take now; none before the first.
-    pub fn latency(&self, endpoint: &Endpoint) -> Option<Duration> {
-        endpoint.latency.read(clock::now(), self.layout.decay)
+    /// The part of the requests to an endpoint of this set that fails, 0 to 1: a moving average.
+    pub fn failed_part(&self, endpoint: &Endpoint) -> f32 {
+        endpoint.latency.failing(clock::now(), self.layout.decay)
     }
 
     fn share(&self) -> Self {

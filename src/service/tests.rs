@@ -89,7 +89,7 @@ fn an_endpoint_keeps_its_state_through_answers_and_loses_it_when_it_goes() {
     let latency = |number: u8| {
         let set = service.endpoints();
         let of = set.endpoints.iter().find(|endpoint| endpoint.target.id == id(&service, number)).unwrap();
-        set.latency(of)
+        of.latency()
     };
     found(&service, &[1, 2, 3]);
     assert_eq!(id(&service, 1), before);

@@ -275,7 +275,12 @@ impl ServiceView {
             }
             Balancer::PeakEwma { decay } => {
                 let now = clock::now();
-                peak_ewma(&group.weights, random, |member| endpoint(member).cost(now, *decay), usable)
+                peak_ewma(
+                    &group.weights,
+                    random,
+                    |member, each| endpoint(member).cost(now, *decay, each),
+                    usable,
+                )
             }
             Balancer::RoundRobin | Balancer::LeastRequest | Balancer::Hash(_) => {
                 least_request(&group.weights, random, |member| endpoint(member).load(), usable)

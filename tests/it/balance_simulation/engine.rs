@@ -196,8 +196,8 @@ impl Simulation {
                 Balancer::RoundRobin => worker[group.number].borrow_mut().pick(usable),
                 Balancer::LeastRequest => least_request(&group.weights, random, load, usable),
                 Balancer::PeakEwma => {
-                    let cost = |member| {
-                        latency[group.endpoint(member)].cost((now / 1000) as u32, DECAY, load(member))
+                    let cost = |member, each| {
+                        latency[group.endpoint(member)].cost((now / 1000) as u32, DECAY, load(member), each)
                     };
                     peak_ewma(&group.weights, random, cost, usable)
                 }
