@@ -216,6 +216,11 @@ impl EndpointSet {
         }
     }
 
+    /// Whether the first answer is awaited, and there is nothing to be used meanwhile.
+    pub(super) fn is_awaited(&self) -> bool {
+        matches!(self.known, Known::Nothing)
+    }
+
     /// The set that discovery found; endpoints that `previous` has are taken over with their state.
     pub(super) fn found(found: &[discovery::Endpoint], previous: &Self, of: &Of<'_>) -> Self {
         let old: HashMap<SocketAddr, &Arc<Endpoint>> =
@@ -332,6 +337,15 @@ impl EndpointSet {
     /// No endpoints, because the last good answer is too old.
     pub(super) fn expired(&self, message: String) -> Self {
         Self { running: self.running.clone(), known: self.failing(message).known, ..Self::unknown() }
+    }
+
+    /// Says that their service is gone and has left them to nobody. Whether the addresses are available is for a service
+    /// of that name to say, which there may be again.
+    pub(super) fn abandon(&self) {
+        for endpoint in &self.endpoints {
+            endpoint.target.retire();
+            endpoint.gate.leave(&self.ward);
+        }
     }
 
     /// Says that no request will go to these endpoints again, but for those that `successor` has.

@@ -91,7 +91,7 @@ impl Service {
     /// Before the first answer there is nothing to leave, and requests that wait for it: they shall have it.
     fn leave(&self, successor: Option<&EndpointSet>) {
         let endpoints = self.endpoints.get();
-        if matches!(endpoints.known, Known::Nothing) {
+        if endpoints.is_awaited() {
             return;
         }
         self.handed_over.store(true, Ordering::Release);
@@ -160,7 +160,7 @@ impl Service {
     pub async fn first_answer(&self) {
         let mut changed = self.changed.subscribe();
         self.wanted.notify_one();
-        while matches!(self.endpoints.get().known, Known::Nothing) {
+        while self.endpoints.get().is_awaited() {
             if changed.changed().await.is_err() {
                 return;
             }
@@ -216,20 +216,22 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         if !*self.handed_over.get_mut() {
-            // Whether the addresses are available is for a service of that name to say, which there may be again.
-            self.endpoints.get().endpoints.iter().for_each(|endpoint| endpoint.target.retire());
+            self.endpoints.get().abandon();
         }
     }
 }
 
 /// Fixed endpoints are known at once; resolved ones are, when the predecessor asked the same question.
 fn first_set(source: &Source, of: &Of<'_>, previous: Option<&Service>) -> EndpointSet {
-    let old = previous.map(|previous| previous.endpoints.get().laid_out(of));
-    match (source, previous, old) {
-        (Source::Fixed(fixed), _, old) => {
-            EndpointSet::found(&discovery::fixed(fixed), &old.unwrap_or_else(EndpointSet::unknown), of)
+    // A predecessor that waits for its first answer will still have endpoints of its own: it shares nothing.
+    let old = previous.map(|previous| (&previous.source, previous.endpoints.get()));
+    let old = old.filter(|(_, set)| !set.is_awaited()).map(|(source, set)| (source, set.laid_out(of)));
+    match (source, old) {
+        (Source::Fixed(fixed), old) => {
+            let old = old.map_or_else(EndpointSet::unknown, |(_, set)| set);
+            EndpointSet::found(&discovery::fixed(fixed), &old, of)
         }
-        (_, Some(previous), Some(old)) if previous.source == *source => old,
+        (source, Some((known, old))) if source == known => old,
         _ => EndpointSet::unknown(),
     }
 }

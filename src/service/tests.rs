@@ -316,3 +316,31 @@ fn a_key_stays_with_an_endpoint_that_starts_slowly() {
         assert!((0..20).all(|_| pick() == first));
     }
 }
+
+#[test]
+fn a_service_that_a_reload_replaced_before_its_first_answer_takes_no_place_from_its_successor() {
+    let old = service("", None);
+    let new = service("balancer = \"round-robin\"", Some(&old));
+    old.hand_over(&new);
+    // A request waits for it.
+    found(&old, &[1, 2]);
+    found(&new, &[1, 2]);
+    let old_view = ServiceView::new(old);
+    eject(&old_view, 1);
+    assert_eq!((old_view.service.endpoints().usable(), new.endpoints().usable()), (1, 2));
+    drop(old_view);
+    let view = ServiceView::new(new.clone());
+    eject(&view, 2);
+    assert_eq!(who(counts(&view, 20, &[])), ["1"]);
+}
+
+#[test]
+fn a_service_that_is_dropped_gives_back_the_places_of_its_ejected_endpoints() {
+    let service = service("", None);
+    found(&service, &[1, 2]);
+    eject(&ServiceView::new(service.clone()), 1);
+    let set = service.endpoints();
+    assert_eq!(set.usable(), 1);
+    drop(service);
+    assert_eq!(set.usable(), 2);
+}
