@@ -144,6 +144,7 @@ impl Service {
             // Workers set it as well, and may do so in the wrong order.
             set.show_available();
         }
+        set.ward.note_probes(set.endpoints.iter().map(|endpoint| &endpoint.gate));
         let panic = set.is_panicking(&self.policy);
         if panic != (self.series.panic.get() > 0.0) {
             self.series.panic.set(panic);

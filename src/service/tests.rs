@@ -344,3 +344,24 @@ fn a_service_that_is_dropped_gives_back_the_places_of_its_ejected_endpoints() {
     drop(service);
     assert_eq!(set.usable(), 2);
 }
+
+#[test]
+fn a_new_endpoint_is_probed_though_a_request_looked_with_the_set_before_it() {
+    const SOON: &str = "ejection = { backoff = [\"1ms\", \"1ms\"], max_percent = 50 }";
+    let old = service(SOON, None);
+    found(&old, &[1, 2, 3]);
+    let old_view = ServiceView::new(old.clone());
+    // Of a request that began before the reload.
+    let set = old_view.endpoints.get();
+    let new = service(&format!("{SOON}\nbalancer = \"round-robin\""), Some(&old));
+    old.hand_over(&new);
+    found(&new, &[1, 2, 3, 4]);
+    let view = ServiceView::new(new.clone());
+    eject(&view, 4);
+    std::thread::sleep(Duration::from_millis(10)); // the backoff
+    let wish = Wish { avoid: &[], affinity: None, unreachable: None };
+    old_view.pick_usable(set, &wish, &mut || fastrand::u64(..));
+    assert!(!who(counts(&view, 20, &[])).contains(&"4".to_owned()), "its moment is lost");
+    new.sweep();
+    assert!(who(counts(&view, 20, &[])).contains(&"4".to_owned()));
+}
