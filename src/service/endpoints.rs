@@ -168,7 +168,8 @@ pub(super) struct Of<'s> {
 /// What is known about a service's endpoints.
 #[derive(Clone, Debug)]
 pub enum Known {
-    /// Nothing yet: the first answer is awaited.
+    /// Nothing yet: the first answer is awaited. Endpoints that there are all the same come from the source that the
+    /// service had before a reload, and are used until then.
     Nothing,
     /// They are as the file or the last answer says.
     Current {
@@ -218,7 +219,7 @@ impl EndpointSet {
 
     /// Whether the first answer is awaited, and there is nothing to be used meanwhile.
     pub(super) fn is_awaited(&self) -> bool {
-        matches!(self.known, Known::Nothing)
+        matches!(self.known, Known::Nothing) && self.endpoints.is_empty()
     }
 
     /// The set that discovery found; endpoints that `previous` has are taken over with their state.

@@ -157,7 +157,7 @@ impl Service {
         }
     }
 
-    /// Returns once discovery has said anything, good or bad.
+    /// Returns once discovery has said anything, good or bad, or there are endpoints already.
     pub async fn first_answer(&self) {
         let mut changed = self.changed.subscribe();
         self.wanted.notify_one();
@@ -222,7 +222,8 @@ impl Drop for Service {
     }
 }
 
-/// Fixed endpoints are known at once; resolved ones are, when the predecessor asked the same question.
+/// Fixed endpoints are known at once; resolved ones are, when the predecessor asked the same question. The endpoints of
+/// another source stay in use until the new one answers.
 fn first_set(source: &Source, of: &Of<'_>, previous: Option<&Service>) -> EndpointSet {
     // A predecessor that waits for its first answer will still have endpoints of its own: it shares nothing.
     let old = previous.map(|previous| (&previous.source, previous.endpoints.get()));
@@ -232,7 +233,9 @@ fn first_set(source: &Source, of: &Of<'_>, previous: Option<&Service>) -> Endpoi
             let old = old.map_or_else(EndpointSet::unknown, |(_, set)| set);
             EndpointSet::found(&discovery::fixed(fixed), &old, of)
         }
+        (_, None) => EndpointSet::unknown(),
         (source, Some((known, old))) if source == known => old,
-        _ => EndpointSet::unknown(),
+        (_, Some((_, old))) if old.endpoints.is_empty() => EndpointSet::unknown(),
+        (_, Some((_, old))) => EndpointSet { known: Known::Nothing, ..old },
     }
 }

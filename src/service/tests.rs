@@ -9,7 +9,7 @@ use std::{
 
 use super::{Choice, Known, Neighbourhood, Picked, Service, ServiceView, Wish};
 use crate::{
-    config::{self, Config, Environment},
+    config::{self, Config, Environment, Source},
     discovery::{Endpoint, Failure, FailureKind, Update},
     telemetry::{AttemptOutcome, Metrics},
 };
@@ -364,4 +364,48 @@ fn a_new_endpoint_is_probed_though_a_request_looked_with_the_set_before_it() {
     assert!(!who(counts(&view, 20, &[])).contains(&"4".to_owned()), "its moment is lost");
     new.sweep();
     assert!(who(counts(&view, 20, &[])).contains(&"4".to_owned()));
+}
+
+/// `s` with the endpoints of a file.
+fn of_file(previous: &Service) -> Arc<Service> {
+    let config = config("");
+    let around = (&Metrics::new(1), &Arc::new(Neighbourhood::new(&config)));
+    let policy = config.services["s"].policy.clone();
+    let source = Source::File("endpoints/s".into());
+    Arc::new(Service::new("s".into(), source, policy, around, Some(previous)))
+}
+
+#[test]
+fn another_source_takes_over_by_address_and_what_the_former_one_said_is_used_until_it_answers() {
+    let old = service(ALL, None);
+    found(&old, &[1, 2, 3]);
+    eject(&ServiceView::new(old.clone()), 1);
+    let new = of_file(&old);
+    old.hand_over(&new);
+    let view = ServiceView::new(new.clone());
+    assert!(matches!(new.endpoints().known, Known::Nothing) && new.discovery_age().is_none());
+    assert_eq!(who(counts(&view, 100, &[])), ["2", "3"]);
+    let second = id(&new, 2);
+    new.update(Update::Failed(failure()));
+    assert!(matches!(&new.endpoints().known, Known::Failing { since: None, .. }));
+    assert_eq!(who(counts(&view, 100, &[])), ["2", "3"]);
+    found(&new, &[1, 2]);
+    assert!(matches!(new.endpoints().known, Known::Current { .. }));
+    assert_eq!((who(counts(&view, 100, &[])), id(&new, 2)), (vec!["2".to_owned()], second));
+    assert_eq!(id(&old, 2), second);
+}
+
+#[test]
+fn endpoints_of_a_former_source_are_handed_on_through_further_reloads() {
+    let old = service("", None);
+    found(&old, &[1, 2]);
+    let between = of_file(&old);
+    old.hand_over(&between);
+    let new = of_file(&between);
+    between.hand_over(&new);
+    assert_eq!(who(counts(&ServiceView::new(new.clone()), 50, &[])), ["1", "2"]);
+    assert!(!new.endpoints().endpoints.iter().any(|endpoint| endpoint.target.is_retired()));
+    let back = service("", Some(&new));
+    new.hand_over(&back);
+    assert_eq!(who(counts(&ServiceView::new(back), 50, &[])), ["1", "2"]);
 }
