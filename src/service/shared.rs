@@ -41,6 +41,7 @@ pub struct Service {
     handed_over: AtomicBool,
     /// It is no longer to be found under its name.
     retired: AtomicBool,
+    /// When the first of that name was built, in a row that took over from each other.
     born: Instant,
     /// Milliseconds from `born` to the last request.
     last_used: AtomicU64,
@@ -72,8 +73,8 @@ impl Service {
             wanted: Arc::default(),
             handed_over: AtomicBool::new(false),
             retired: AtomicBool::new(false),
-            born: Instant::now(),
-            last_used: AtomicU64::new(0),
+            born: previous.map_or_else(Instant::now, |previous| previous.born),
+            last_used: previous.map_or(0, |previous| previous.last_used.load(Ordering::Relaxed)).into(),
             follower: Mutex::new(None),
         }
     }
@@ -83,8 +84,9 @@ impl Service {
         self.endpoints.get()
     }
 
-    /// Stops listening to discovery and leaves the endpoints to `successor`.
+    /// Stops listening to discovery and leaves name and endpoints to `successor`.
     pub fn hand_over(&self, successor: &Self) {
+        self.retired.store(true, Ordering::Release);
         self.leave(Some(&successor.endpoints.get()));
     }
 
