@@ -253,15 +253,20 @@ impl EndpointSet {
         set
     }
 
-    /// The same endpoints, as a service of another policy or neighbourhood shares requests out among them.
+    /// The same endpoints, as a service of another policy or neighbourhood shares requests out among them from now on.
     pub(super) fn laid_out(&self, of: &Of<'_>) -> Self {
-        let set = Self {
+        let set = self.seen_by(of);
+        set.settle();
+        set
+    }
+
+    /// The same endpoints as a further service shares requests out among them. How many may be ejected stays.
+    pub(super) fn seen_by(&self, of: &Of<'_>) -> Self {
+        Self {
             layout: Arc::new(Layout::new(&self.found, of.policy, of.neighbourhood)),
             warming: warming(&self.endpoints, of.policy.slow_start),
             ..self.share()
-        };
-        set.settle();
-        set
+        }
     }
 
     /// Ejects no more of these endpoints than the policy allows.

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -20,6 +20,9 @@ use crate::{
     published::Published,
     telemetry::{Metrics, ServiceSeries},
 };
+
+/// For so long after a reload requests may come by services that it replaced: somewhat longer than workers keep views.
+const LEAVING: Duration = Duration::from_secs(10);
 
 /// A name, its endpoints and its policies. Immutable but for the endpoints, which discovery replaces.
 pub struct Service {
@@ -45,6 +48,8 @@ pub struct Service {
     born: Instant,
     /// Milliseconds from `born` to the last request.
     last_used: AtomicU64,
+    /// Which left their endpoints to this one, and when.
+    predecessors: Mutex<Vec<(Instant, Weak<Self>)>>,
     /// Ends discovery when the service is dropped.
     follower: Mutex<Option<oneshot::Sender<()>>>,
 }
@@ -75,6 +80,7 @@ impl Service {
             retired: AtomicBool::new(false),
             born: previous.map_or_else(Instant::now, |previous| previous.born),
             last_used: previous.map_or(0, |previous| previous.last_used.load(Ordering::Relaxed)).into(),
+            predecessors: Mutex::default(),
             follower: Mutex::new(None),
         }
     }
@@ -84,10 +90,38 @@ impl Service {
         self.endpoints.get()
     }
 
-    /// Stops listening to discovery and leaves name and endpoints to `successor`.
-    pub fn hand_over(&self, successor: &Self) {
+    /// Stops listening to discovery and leaves name and endpoints to `successor`. What that hears of the same source within
+    /// the next seconds is for this one as well.
+    pub fn hand_over(self: &Arc<Self>, successor: &Self) {
         self.retired.store(true, Ordering::Release);
         self.leave(Some(&successor.endpoints.get()));
+        if self.handed_over.load(Ordering::Acquire) && self.source == successor.source {
+            let before = std::mem::take(&mut *self.lock_predecessors());
+            let all = before.into_iter().chain([(Instant::now(), Arc::downgrade(self))]);
+            successor.lock_predecessors().extend(all);
+        }
+    }
+
+    fn lock_predecessors(&self) -> MutexGuard<'_, Vec<(Instant, Weak<Self>)>> {
+        self.predecessors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that requests may still come by.
+    fn predecessors(&self) -> Vec<Arc<Self>> {
+        let mut predecessors = self.lock_predecessors();
+        predecessors.retain(|(since, of)| since.elapsed() < LEAVING && of.strong_count() > 0);
+        predecessors.iter().filter_map(|(_, of)| of.upgrade()).collect()
+    }
+
+    /// Publishes `new`, for predecessors by their own policies.
+    fn publish(&self, new: Arc<EndpointSet>) {
+        let found = self.endpoints.get().found.clone();
+        self.endpoints.publish(new.clone());
+        if !Arc::ptr_eq(&found, &new.found) {
+            for predecessor in self.predecessors() {
+                predecessor.endpoints.publish(Arc::new(new.seen_by(&predecessor.of())));
+            }
+        }
     }
 
     /// Before the first answer there is nothing to leave, and requests that wait for it: they shall have it.
@@ -123,7 +157,7 @@ impl Service {
             }
         };
         let new = Arc::new(new);
-        self.endpoints.publish(new.clone());
+        self.publish(new.clone());
         old.retire(Some(&new));
         self.changed.send_replace(());
     }
@@ -140,6 +174,7 @@ impl Service {
 
     /// Housekeeping; to be called about once a second.
     pub fn sweep(&self) {
+        self.predecessors();
         self.series.discovery_age.set(self.discovery_age().unwrap_or(Duration::ZERO).as_secs_f64());
         let set = self.endpoints.get();
         if set.ward.has_news() {

@@ -409,3 +409,43 @@ fn endpoints_of_a_former_source_are_handed_on_through_further_reloads() {
     new.hand_over(&back);
     assert_eq!(who(counts(&ServiceView::new(back), 50, &[])), ["1", "2"]);
 }
+
+#[test]
+fn what_discovery_says_after_a_reload_is_in_force_for_requests_of_the_old_configuration_as_well() {
+    let first = service("balancer = { hash = \"path\" }", None);
+    found(&first, &[1, 2, 3]);
+    let second = service("", Some(&first));
+    first.hand_over(&second);
+    let third = service("balancer = \"round-robin\"\nejection = { max_percent = 100 }", Some(&second));
+    second.hand_over(&third);
+    drop(second);
+    let views = [&first, &third].map(|service| ServiceView::new(service.clone()));
+    eject(&views[1], 3);
+    found(&third, &[2, 3, 4]);
+    for view in &views {
+        let key = || (!view.service.endpoints().layout.rings.is_empty()).then(|| fastrand::u64(..));
+        let pick = |_| match view
+            .pick(&Wish { avoid: &[], affinity: key(), unreachable: None }, || fastrand::u64(..))
+        {
+            Choice::Picked(picked) => (picked.address.to_string(), 1),
+            _ => panic!("nothing was picked"),
+        };
+        assert_eq!(who((0..200).map(pick).collect()), ["2", "4"]);
+    }
+    drop(views);
+    third.update(Update::Expired(failure()));
+    assert!(first.endpoints().endpoints.is_empty());
+    let (gone, before) = (Arc::downgrade(&first), Arc::strong_count(&first));
+    drop(first);
+    assert_eq!((before, gone.strong_count()), (1, 0), "its successor does not keep it");
+}
+
+#[test]
+fn what_another_source_says_is_not_for_requests_of_the_old_configuration() {
+    let old = service("", None);
+    found(&old, &[1, 2]);
+    let new = of_file(&old);
+    old.hand_over(&new);
+    found(&new, &[3]);
+    assert_eq!(who(counts(&ServiceView::new(old), 50, &[])), ["1", "2"]);
+}
