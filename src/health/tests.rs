@@ -62,6 +62,16 @@ fn prolonged(seconds: u64) -> Option<Change> {
 }
 
 #[test]
+fn a_probe_that_an_older_set_of_endpoints_overlooked_has_its_moment_again() {
+    let clinic = Clinic::new(4, policy(50));
+    assert_eq!(clinic.fail(3, 0), ejected(5));
+    assert!(clinic.ward.probe(6 * SECOND, clinic.gates[..3].iter(), |_| true).is_none());
+    assert!(clinic.probe(6 * SECOND).is_none(), "nobody knows of it");
+    clinic.ward.note_probes(clinic.gates.iter());
+    assert!(matches!(clinic.probe(6 * SECOND), Some((3, _))));
+}
+
+#[test]
 fn failures_in_a_row_eject_and_a_success_begins_the_row_anew() {
     let clinic = Clinic::new(2, policy(50));
     for outcome in [FAILURE, FAILURE, FAILURE, FAILURE, SUCCESS, FAILURE, FAILURE, FAILURE, FAILURE] {

@@ -101,6 +101,16 @@ impl Ward {
         self.next_probe.fetch_min(moment, AcqRel);
     }
 
+    /// Notes again when the first of these endpoints is to be probed. A look with an older set of endpoints loses the moments of
+    /// those that it lacks; to be called about once a second.
+    pub fn note_probes<'g>(&self, gates: impl Iterator<Item = &'g Gate>) {
+        if self.ejected() > 0
+            && let Some(first) = gates.filter_map(Gate::next_probe).min()
+        {
+            self.probe_at(first);
+        }
+    }
+
     /// Takes the place of a probe at one of the endpoints that are to be probed now. `wanted` says of which endpoints it may
     /// be, by their numbers. Looks at the endpoints only when there is something to be found.
     pub fn probe<'g>(

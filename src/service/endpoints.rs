@@ -173,7 +173,8 @@ pub(super) struct Of<'s> {
 /// What is known about a service's endpoints.
 #[derive(Clone, Debug)]
 pub enum Known {
-    /// Nothing yet: the first answer is awaited.
+    /// Nothing yet: the first answer is awaited. Endpoints that there are all the same come from the source that the
+    /// service had before a reload, and are used until then.
     Nothing,
     /// They are as the file or the last answer says.
     Current {
@@ -221,6 +222,11 @@ impl EndpointSet {
         }
     }
 
+    /// Whether the first answer is awaited, and there is nothing to be used meanwhile.
+    pub(super) fn is_awaited(&self) -> bool {
+        matches!(self.known, Known::Nothing) && self.endpoints.is_empty()
+    }
+
     /// The set that discovery found; endpoints that `previous` has are taken over with their state.
     pub(super) fn found(found: &[discovery::Endpoint], previous: &Self, of: &Of<'_>) -> Self {
         let old: HashMap<SocketAddr, &Arc<Endpoint>> =
@@ -252,15 +258,20 @@ impl EndpointSet {
         set
     }
 
-    /// The same endpoints, as a service of another policy or neighbourhood shares requests out among them.
+    /// The same endpoints, as a service of another policy or neighbourhood shares requests out among them from now on.
     pub(super) fn laid_out(&self, of: &Of<'_>) -> Self {
-        let set = Self {
+        let set = self.seen_by(of);
+        set.settle();
+        set
+    }
+
+    /// The same endpoints as a further service shares requests out among them. How many may be ejected stays.
+    pub(super) fn seen_by(&self, of: &Of<'_>) -> Self {
+        Self {
             layout: Arc::new(Layout::new(&self.found, of.policy, of.neighbourhood)),
             warming: warming(&self.endpoints, of.policy.slow_start),
             ..self.share()
-        };
-        set.settle();
-        set
+        }
     }
 
     /// Ejects no more of these endpoints than the policy allows.
@@ -342,6 +353,15 @@ impl EndpointSet {
     /// No endpoints, because the last good answer is too old.
     pub(super) fn expired(&self, message: String) -> Self {
         Self { running: self.running.clone(), known: self.failing(message).known, ..Self::unknown() }
+    }
+
+    /// Says that their service is gone and has left them to nobody. Whether the addresses are available is for a service
+    /// of that name to say, which there may be again.
+    pub(super) fn abandon(&self) {
+        for endpoint in &self.endpoints {
+            endpoint.target.retire();
+            endpoint.gate.leave(&self.ward);
+        }
     }
 
     /// Says that no request will go to these endpoints again, but for those that `successor` has.

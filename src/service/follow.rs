@@ -4,7 +4,7 @@ use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::Service;
+use super::{Known, Service};
 use crate::discovery::{Discovery, Update};
 
 /// Lets `service` hear what `discovery` finds, until it is dropped or handed over; `urgent`: a request waits for it.
@@ -40,10 +40,13 @@ pub fn follow(service: &Arc<Service>, discovery: &Discovery, urgent: bool) {
 }
 
 /// Whether a service that took over its predecessor's endpoints is told just those again. Taking them for an answer
-/// would make old knowledge look new.
+/// would make old knowledge look new. What it took over from another source is no answer yet.
 fn is_known(service: &Service, update: &Update) -> bool {
     let Update::Endpoints(found) = update else { return false };
     let known = service.endpoints();
+    if matches!(known.known, Known::Nothing) {
+        return false;
+    }
     let known: Vec<SocketAddr> = known.endpoints.iter().map(|endpoint| endpoint.target.address).collect();
     known.iter().eq(found.iter().map(|endpoint| &endpoint.address))
 }

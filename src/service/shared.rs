@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -20,6 +20,9 @@ use crate::{
     published::Published,
     telemetry::{Metrics, ServiceSeries},
 };
+
+/// For so long after a reload requests may come by services that it replaced: somewhat longer than workers keep views.
+const LEAVING: Duration = Duration::from_secs(10);
 
 /// A name, its endpoints and its policies. Immutable but for the endpoints, which discovery replaces.
 pub struct Service {
@@ -41,9 +44,12 @@ pub struct Service {
     handed_over: AtomicBool,
     /// It is no longer to be found under its name.
     retired: AtomicBool,
+    /// When the first of that name was built, in a row that took over from each other.
     born: Instant,
     /// Milliseconds from `born` to the last request.
     last_used: AtomicU64,
+    /// Which left their endpoints to this one, and when.
+    predecessors: Mutex<Vec<(Instant, Weak<Self>)>>,
     /// Ends discovery when the service is dropped.
     follower: Mutex<Option<oneshot::Sender<()>>>,
 }
@@ -72,8 +78,9 @@ impl Service {
             wanted: Arc::default(),
             handed_over: AtomicBool::new(false),
             retired: AtomicBool::new(false),
-            born: Instant::now(),
-            last_used: AtomicU64::new(0),
+            born: previous.map_or_else(Instant::now, |previous| previous.born),
+            last_used: previous.map_or(0, |previous| previous.last_used.load(Ordering::Relaxed)).into(),
+            predecessors: Mutex::default(),
             follower: Mutex::new(None),
         }
     }
@@ -83,15 +90,44 @@ impl Service {
         self.endpoints.get()
     }
 
-    /// Stops listening to discovery and leaves the endpoints to `successor`.
-    pub fn hand_over(&self, successor: &Self) {
+    /// Stops listening to discovery and leaves name and endpoints to `successor`. What that hears of the same source within
+    /// the next seconds is for this one as well.
+    pub fn hand_over(self: &Arc<Self>, successor: &Self) {
+        self.retired.store(true, Ordering::Release);
         self.leave(Some(&successor.endpoints.get()));
+        if self.handed_over.load(Ordering::Acquire) && self.source == successor.source {
+            let before = std::mem::take(&mut *self.lock_predecessors());
+            let all = before.into_iter().chain([(Instant::now(), Arc::downgrade(self))]);
+            successor.lock_predecessors().extend(all);
+        }
+    }
+
+    fn lock_predecessors(&self) -> MutexGuard<'_, Vec<(Instant, Weak<Self>)>> {
+        self.predecessors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that requests may still come by.
+    fn predecessors(&self) -> Vec<Arc<Self>> {
+        let mut predecessors = self.lock_predecessors();
+        predecessors.retain(|(since, of)| since.elapsed() < LEAVING && of.strong_count() > 0);
+        predecessors.iter().filter_map(|(_, of)| of.upgrade()).collect()
+    }
+
+    /// Publishes `new`, for predecessors by their own policies.
+    fn publish(&self, new: Arc<EndpointSet>) {
+        let found = self.endpoints.get().found.clone();
+        self.endpoints.publish(new.clone());
+        if !Arc::ptr_eq(&found, &new.found) {
+            for predecessor in self.predecessors() {
+                predecessor.endpoints.publish(Arc::new(new.seen_by(&predecessor.of())));
+            }
+        }
     }
 
     /// Before the first answer there is nothing to leave, and requests that wait for it: they shall have it.
     fn leave(&self, successor: Option<&EndpointSet>) {
         let endpoints = self.endpoints.get();
-        if matches!(endpoints.known, Known::Nothing) {
+        if endpoints.is_awaited() {
             return;
         }
         self.handed_over.store(true, Ordering::Release);
@@ -121,7 +157,7 @@ impl Service {
             }
         };
         let new = Arc::new(new);
-        self.endpoints.publish(new.clone());
+        self.publish(new.clone());
         old.retire(Some(&new));
         self.changed.send_replace(());
     }
@@ -138,12 +174,14 @@ impl Service {
 
     /// Housekeeping; to be called about once a second.
     pub fn sweep(&self) {
+        self.predecessors();
         self.series.discovery_age.set(self.discovery_age().unwrap_or(Duration::ZERO).as_secs_f64());
         let set = self.endpoints.get();
         if set.ward.has_news() {
             // Workers set it as well, and may do so in the wrong order.
             set.show_available();
         }
+        set.ward.note_probes(set.endpoints.iter().map(|endpoint| &endpoint.gate));
         let panic = set.is_panicking(&self.policy);
         if panic != (self.series.panic.get() > 0.0) {
             self.series.panic.set(panic);
@@ -156,11 +194,11 @@ impl Service {
         }
     }
 
-    /// Returns once discovery has said anything, good or bad.
+    /// Returns once discovery has said anything, good or bad, or there are endpoints already.
     pub async fn first_answer(&self) {
         let mut changed = self.changed.subscribe();
         self.wanted.notify_one();
-        while matches!(self.endpoints.get().known, Known::Nothing) {
+        while self.endpoints.get().is_awaited() {
             if changed.changed().await.is_err() {
                 return;
             }
@@ -216,20 +254,25 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         if !*self.handed_over.get_mut() {
-            // Whether the addresses are available is for a service of that name to say, which there may be again.
-            self.endpoints.get().endpoints.iter().for_each(|endpoint| endpoint.target.retire());
+            self.endpoints.get().abandon();
         }
     }
 }
 
-/// Fixed endpoints are known at once; resolved ones are, when the predecessor asked the same question.
+/// Fixed endpoints are known at once; resolved ones are, when the predecessor asked the same question. The endpoints of
+/// another source stay in use until the new one answers.
 fn first_set(source: &Source, of: &Of<'_>, previous: Option<&Service>) -> EndpointSet {
-    let old = previous.map(|previous| previous.endpoints.get().laid_out(of));
-    match (source, previous, old) {
-        (Source::Fixed(fixed), _, old) => {
-            EndpointSet::found(&discovery::fixed(fixed), &old.unwrap_or_else(EndpointSet::unknown), of)
+    // A predecessor that waits for its first answer will still have endpoints of its own: it shares nothing.
+    let old = previous.map(|previous| (&previous.source, previous.endpoints.get()));
+    let old = old.filter(|(_, set)| !set.is_awaited()).map(|(source, set)| (source, set.laid_out(of)));
+    match (source, old) {
+        (Source::Fixed(fixed), old) => {
+            let old = old.map_or_else(EndpointSet::unknown, |(_, set)| set);
+            EndpointSet::found(&discovery::fixed(fixed), &old, of)
         }
-        (_, Some(previous), Some(old)) if previous.source == *source => old,
-        _ => EndpointSet::unknown(),
+        (_, None) => EndpointSet::unknown(),
+        (source, Some((known, old))) if source == known => old,
+        (_, Some((_, old))) if old.endpoints.is_empty() => EndpointSet::unknown(),
+        (_, Some((_, old))) => EndpointSet { known: Known::Nothing, ..old },
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{Choice, Known, Neighbourhood, Picked, Service, ServiceView, Wish};
 use crate::{
-    config::{self, Config, Environment},
+    config::{self, Config, Environment, Source},
     discovery::{Endpoint, Failure, FailureKind, Update},
     telemetry::{AttemptOutcome, Metrics},
 };
@@ -315,4 +315,137 @@ fn a_key_stays_with_an_endpoint_that_starts_slowly() {
         let first = pick();
         assert!((0..20).all(|_| pick() == first));
     }
+}
+
+#[test]
+fn a_service_that_a_reload_replaced_before_its_first_answer_takes_no_place_from_its_successor() {
+    let old = service("", None);
+    let new = service("balancer = \"round-robin\"", Some(&old));
+    old.hand_over(&new);
+    // A request waits for it.
+    found(&old, &[1, 2]);
+    found(&new, &[1, 2]);
+    let old_view = ServiceView::new(old);
+    eject(&old_view, 1);
+    assert_eq!((old_view.service.endpoints().usable(), new.endpoints().usable()), (1, 2));
+    drop(old_view);
+    let view = ServiceView::new(new.clone());
+    eject(&view, 2);
+    assert_eq!(who(counts(&view, 20, &[])), ["1"]);
+}
+
+#[test]
+fn a_service_that_is_dropped_gives_back_the_places_of_its_ejected_endpoints() {
+    let service = service("", None);
+    found(&service, &[1, 2]);
+    eject(&ServiceView::new(service.clone()), 1);
+    let set = service.endpoints();
+    assert_eq!(set.usable(), 1);
+    drop(service);
+    assert_eq!(set.usable(), 2);
+}
+
+#[test]
+fn a_new_endpoint_is_probed_though_a_request_looked_with_the_set_before_it() {
+    const SOON: &str = "ejection = { backoff = [\"1ms\", \"1ms\"], max_percent = 50 }";
+    let old = service(SOON, None);
+    found(&old, &[1, 2, 3]);
+    let old_view = ServiceView::new(old.clone());
+    // Of a request that began before the reload.
+    let set = old_view.endpoints.get();
+    let new = service(&format!("{SOON}\nbalancer = \"round-robin\""), Some(&old));
+    old.hand_over(&new);
+    found(&new, &[1, 2, 3, 4]);
+    let view = ServiceView::new(new.clone());
+    eject(&view, 4);
+    std::thread::sleep(Duration::from_millis(10)); // the backoff
+    let wish = Wish { avoid: &[], affinity: None, unreachable: None };
+    old_view.pick_usable(set, &wish, &mut || fastrand::u64(..));
+    assert!(!who(counts(&view, 20, &[])).contains(&"4".to_owned()), "its moment is lost");
+    new.sweep();
+    assert!(who(counts(&view, 20, &[])).contains(&"4".to_owned()));
+}
+
+/// `s` with the endpoints of a file.
+fn of_file(previous: &Service) -> Arc<Service> {
+    let config = config("");
+    let around = (&Metrics::new(1), &Arc::new(Neighbourhood::new(&config)));
+    let policy = config.services["s"].policy.clone();
+    let source = Source::File("endpoints/s".into());
+    Arc::new(Service::new("s".into(), source, policy, around, Some(previous)))
+}
+
+#[test]
+fn another_source_takes_over_by_address_and_what_the_former_one_said_is_used_until_it_answers() {
+    let old = service(ALL, None);
+    found(&old, &[1, 2, 3]);
+    eject(&ServiceView::new(old.clone()), 1);
+    let new = of_file(&old);
+    old.hand_over(&new);
+    let view = ServiceView::new(new.clone());
+    assert!(matches!(new.endpoints().known, Known::Nothing) && new.discovery_age().is_none());
+    assert_eq!(who(counts(&view, 100, &[])), ["2", "3"]);
+    let second = id(&new, 2);
+    new.update(Update::Failed(failure()));
+    assert!(matches!(&new.endpoints().known, Known::Failing { since: None, .. }));
+    assert_eq!(who(counts(&view, 100, &[])), ["2", "3"]);
+    found(&new, &[1, 2]);
+    assert!(matches!(new.endpoints().known, Known::Current { .. }));
+    assert_eq!((who(counts(&view, 100, &[])), id(&new, 2)), (vec!["2".to_owned()], second));
+    assert_eq!(id(&old, 2), second);
+}
+
+#[test]
+fn endpoints_of_a_former_source_are_handed_on_through_further_reloads() {
+    let old = service("", None);
+    found(&old, &[1, 2]);
+    let between = of_file(&old);
+    old.hand_over(&between);
+    let new = of_file(&between);
+    between.hand_over(&new);
+    assert_eq!(who(counts(&ServiceView::new(new.clone()), 50, &[])), ["1", "2"]);
+    assert!(!new.endpoints().endpoints.iter().any(|endpoint| endpoint.target.is_retired()));
+    let back = service("", Some(&new));
+    new.hand_over(&back);
+    assert_eq!(who(counts(&ServiceView::new(back), 50, &[])), ["1", "2"]);
+}
+
+#[test]
+fn what_discovery_says_after_a_reload_is_in_force_for_requests_of_the_old_configuration_as_well() {
+    let first = service("balancer = { hash = \"path\" }", None);
+    found(&first, &[1, 2, 3]);
+    let second = service("", Some(&first));
+    first.hand_over(&second);
+    let third = service("balancer = \"round-robin\"\nejection = { max_percent = 100 }", Some(&second));
+    second.hand_over(&third);
+    drop(second);
+    let views = [&first, &third].map(|service| ServiceView::new(service.clone()));
+    eject(&views[1], 3);
+    found(&third, &[2, 3, 4]);
+    for view in &views {
+        let key = || (!view.service.endpoints().layout.rings.is_empty()).then(|| fastrand::u64(..));
+        let pick = |_| match view
+            .pick(&Wish { avoid: &[], affinity: key(), unreachable: None }, || fastrand::u64(..))
+        {
+            Choice::Picked(picked) => (picked.address.to_string(), 1),
+            _ => panic!("nothing was picked"),
+        };
+        assert_eq!(who((0..200).map(pick).collect()), ["2", "4"]);
+    }
+    drop(views);
+    third.update(Update::Expired(failure()));
+    assert!(first.endpoints().endpoints.is_empty());
+    let (gone, before) = (Arc::downgrade(&first), Arc::strong_count(&first));
+    drop(first);
+    assert_eq!((before, gone.strong_count()), (1, 0), "its successor does not keep it");
+}
+
+#[test]
+fn what_another_source_says_is_not_for_requests_of_the_old_configuration() {
+    let old = service("", None);
+    found(&old, &[1, 2]);
+    let new = of_file(&old);
+    old.hand_over(&new);
+    found(&new, &[3]);
+    assert_eq!(who(counts(&ServiceView::new(old), 50, &[])), ["1", "2"]);
 }

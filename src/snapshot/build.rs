@@ -21,11 +21,13 @@ pub(super) struct Shared {
     pub(super) host_services: Arc<HostServices>,
 }
 
-/// This node among others: the previous one while it means the same.
-pub(super) fn neighbourhood(config: &Config, previous: Option<&Snapshot>) -> Arc<Neighbourhood> {
+/// This node among others: the one in use while it means the same.
+fn neighbourhood(config: &Config, previous: Option<&Snapshot>, shared: &Shared) -> Arc<Neighbourhood> {
     match previous {
-        Some(previous) if Neighbourhood::is_same(&previous.config, config) => previous.neighbourhood.clone(),
-        _ => Arc::new(Neighbourhood::new(config)),
+        Some(previous) if !Neighbourhood::is_same(&previous.config, config) => {
+            Arc::new(Neighbourhood::new(config))
+        }
+        _ => shared.host_services.neighbourhood(),
     }
 }
 
@@ -37,7 +39,7 @@ pub(super) fn build(
     shared: &Shared,
     access_log: Option<Arc<AccessLog>>,
 ) -> Snapshot {
-    let neighbourhood = neighbourhood(&config, previous);
+    let neighbourhood = neighbourhood(&config, previous, shared);
     let services = services(&config, previous, (&shared.metrics, &neighbourhood));
     let index: HashMap<&Name, usize> =
         config.services.keys().enumerate().map(|(at, name)| (name, at)).collect();

@@ -33,10 +33,17 @@ pub enum Refused {
 
 /// All services made from templates.
 pub struct HostServices {
-    services: Mutex<HashMap<Key, Arc<Service>>>,
+    made: Mutex<Made>,
     metrics: Arc<Metrics>,
     /// To the control thread, which lets discovery follow them.
-    made: mpsc::UnboundedSender<Arc<Service>>,
+    news: mpsc::UnboundedSender<Arc<Service>>,
+}
+
+/// What exists.
+struct Made {
+    services: HashMap<Key, Arc<Service>>,
+    /// For those that are made from now on, whichever snapshot a request goes by.
+    neighbourhood: Arc<Neighbourhood>,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -47,13 +54,18 @@ struct Key {
 }
 
 impl HostServices {
-    /// None yet. Each service that is made is also sent to `made`.
-    pub fn new(metrics: Arc<Metrics>, made: mpsc::UnboundedSender<Arc<Service>>) -> Self {
-        Self { services: Mutex::default(), metrics, made }
+    /// None yet. Each service that is made is also sent to `news`.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        neighbourhood: Arc<Neighbourhood>,
+        news: mpsc::UnboundedSender<Arc<Service>>,
+    ) -> Self {
+        let made = Made { services: HashMap::new(), neighbourhood };
+        Self { made: Mutex::new(made), metrics, news }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Service>>> {
-        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The service of `host` (lower case, without port) at `port`; made if it does not exist.
@@ -66,11 +78,10 @@ impl HostServices {
         host: &str,
         port: u16,
         limits: &Limits,
-        neighbourhood: &Arc<Neighbourhood>,
     ) -> Result<Arc<Service>, Refused> {
         let key = Key { template: template.clone(), host: host.to_owned(), port };
-        let mut services = self.lock();
-        if let Some(service) = services.get(&key) {
+        let mut made = self.lock();
+        if let Some(service) = made.services.get(&key) {
             service.touch();
             return Ok(service.clone());
         }
@@ -78,13 +89,13 @@ impl HostServices {
         if !limits.allow(&name) {
             return Err(Refused::Outside { name });
         }
-        if services.len() >= limits.max {
+        if made.services.len() >= limits.max {
             return Err(Refused::Full { max: limits.max });
         }
-        let service = Arc::new(self.make(template, host, port, neighbourhood));
-        services.insert(key, service.clone());
+        let service = Arc::new(self.make(template, host, port, &made.neighbourhood));
+        made.services.insert(key, service.clone());
         // The control thread is gone only when the node stops.
-        let _ = self.made.send(service.clone());
+        let _ = self.news.send(service.clone());
         Ok(service)
     }
 
@@ -115,7 +126,7 @@ impl HostServices {
     /// Drops the services that no request has used for long, those whose template is not among `templates`, and those
     /// whose name is no longer allowed.
     pub fn sweep(&self, limits: &Limits, templates: &[&HostTemplate]) {
-        self.lock().retain(|key, service| {
+        self.lock().services.retain(|key, service| {
             let name = || format!("{}{}{}", key.template.prefix, key.host, key.template.suffix);
             let allowed = limits.suffixes.is_empty() || limits.allow(&name());
             let wanted = templates.contains(&&key.template) && allowed;
@@ -127,14 +138,35 @@ impl HostServices {
         });
     }
 
-    /// Drops all of them: each is made anew when a request needs it.
-    pub fn clear(&self) {
-        self.lock().drain().for_each(|(_, service)| service.retire());
+    /// The neighbourhood of those that are made now.
+    pub fn neighbourhood(&self) -> Arc<Neighbourhood> {
+        self.lock().neighbourhood.clone()
+    }
+
+    /// Replaces each by one in another neighbourhood, which takes over what it knows. Returns all of them, each with its
+    /// successor: the old one is to be told so, and discovery to follow the new one. To be called on the control thread.
+    pub fn relocate(&self, neighbourhood: &Arc<Neighbourhood>) -> Vec<(Arc<Service>, Arc<Service>)> {
+        self.lock().neighbourhood = neighbourhood.clone();
+        // Workers need the lock, and this takes long: only the control thread removes any, and others are made as they should be.
+        let successor = |old: Arc<Service>| {
+            let (name, source, policy) = (old.name.clone(), old.source.clone(), old.policy.clone());
+            let new = Service::new(name, source, policy, (&self.metrics, neighbourhood), Some(&old));
+            (old, Arc::new(new))
+        };
+        let pairs: Vec<_> = self.list().into_iter().map(successor).collect();
+        let successors: HashMap<*const Service, &Arc<Service>> =
+            pairs.iter().map(|(old, new)| (Arc::as_ptr(old), new)).collect();
+        for service in self.lock().services.values_mut() {
+            if let Some(new) = successors.get(&Arc::as_ptr(service)) {
+                *service = (*new).clone();
+            }
+        }
+        pairs
     }
 
     /// All of them, by name.
     pub fn list(&self) -> Vec<Arc<Service>> {
-        let mut services: Vec<_> = self.lock().values().cloned().collect();
+        let mut services: Vec<_> = self.lock().services.values().cloned().collect();
         services.sort_by(|a, b| a.name.cmp(&b.name));
         services
     }

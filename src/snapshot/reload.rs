@@ -17,7 +17,7 @@ use crate::{
     config::{Config, HostTemplate},
     discovery::{Discovery, Prepared},
     published::Published,
-    service::{self, Service},
+    service::{self, Neighbourhood, Service},
     telemetry::{AccessLog, Metrics},
 };
 
@@ -94,7 +94,8 @@ impl Reloader {
     /// # Errors
     /// What could not be bound or built, a line each.
     pub fn start(source: Reader, config: Config, wiring: Wiring) -> Result<Self, String> {
-        let host_services = Arc::new(HostServices::new(wiring.metrics.clone(), wiring.made));
+        let neighbourhood = Arc::new(Neighbourhood::new(&config));
+        let host_services = Arc::new(HostServices::new(wiring.metrics.clone(), neighbourhood, wiring.made));
         let shared = Shared { metrics: wiring.metrics.clone(), host_services };
         let mut doors = Doors::new(wiring.acceptor, wiring.metrics);
         let opened = open(&config, &doors, None, &shared)?;
@@ -168,7 +169,10 @@ impl Reloader {
             self.shared.host_services.list().iter().for_each(|service| self.follow(service));
         }
         if !Arc::ptr_eq(&old.neighbourhood, &snapshot.neighbourhood) {
-            self.shared.host_services.clear();
+            for (old, new) in self.shared.host_services.relocate(&snapshot.neighbourhood) {
+                old.hand_over(&new);
+                self.follow(&new);
+            }
         }
         self.retire(&old, &snapshot);
         self.doors.commit(opened.plan, snapshot.config.drain.timeout);

@@ -216,7 +216,7 @@ impl View {
         }
         let snapshot = &self.snapshot;
         let limits = &snapshot.config.host_services;
-        let service = snapshot.host_services.get(template, host, port, limits, &snapshot.neighbourhood)?;
+        let service = snapshot.host_services.get(template, host, port, limits)?;
         let made = Rc::new(BackendView::new(service));
         self.host_services.borrow_mut().insert(HostKey { backend, host: host.into(), port }, made.clone());
         Ok(made)

@@ -198,6 +198,55 @@ async fn a_reload_keeps_the_services_of_a_template_that_stays_and_drops_the_othe
     daemon.metric_becomes("requests_total", &[("service", "more")], 1.0).await;
 }
 
+over_both_protocols! {
+    async fn a_reload_that_moves_the_node_keeps_what_is_known_of_hosts(speaks: Speaks) {
+        let (daemon, dns, backend) = started("", &["a.test"]).await;
+        let template = format!("{{host}}:{}", backend.address.port());
+        let toml = per_host(&dns, &template, "");
+        let mut client = Client::connect(daemon.address(), speaks).await;
+        assert_eq!(client.ask(get("a.test", "/")).await.status, 200);
+        dns.servfail("a.test");
+        let moved = [
+            "[node]\nname = \"test\"\nworkers = 2\nzone = \"a\"\n",
+            "[node]\nname = \"other\"\nworkers = 2\n",
+            "[node]\nname = \"test\"\nworkers = 2\nposition = { index = 0, count = 2 }\n",
+            "[node]\nname = \"test\"\nworkers = 2\nsubnets = [\"10.0.0.0/8\"]\n",
+            "[zones]\na = [\"127.0.0.0/8\"]\n",
+        ];
+        for node in moved {
+            daemon.reload(Some(&format!("{node}{toml}"))).unwrap();
+            let answer = client.ask(get("a.test", "/")).await;
+            assert_eq!((answer.status, answer.backend()), (200, "one"), "{node}: {answer:?}");
+        }
+        assert_eq!((dns.queries("a.test"), backend.connections()), (2, 1));
+        let services = daemon.admin_get("/api/services").await.json();
+        let of_host = services["services"].as_array().unwrap().iter().find(|of| of["origin"] == "host").unwrap();
+        assert_eq!((&of_host["state"], &of_host["endpoints"][0]["zone"]), (&"current".into(), &"a".into()));
+        assert!(of_host["endpoints"][0]["latency_ms"].is_f64());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_service_of_a_host_is_followed_and_dropped_as_before_when_a_reload_has_moved_the_node() {
+    let (daemon, dns, backend) = started("idle_timeout = \"2s\"", &[]).await;
+    dns.set_a("a.test", 1, &[HERE]);
+    dns.silent("late.test");
+    assert_eq!(ask(&daemon, "a.test").await.status, 200);
+    let address = daemon.address();
+    let waiting =
+        tokio::spawn(async move { client::ask(address, Speaks::Http1, get("late.test", "/")).await });
+    eventually("both are made", async || made(&daemon).await.len() == 2).await;
+    let template = format!("{{host}}:{}", backend.address.port());
+    let toml = per_host(&dns, &template, "idle_timeout = \"2s\"") + "[zones]\na = [\"127.0.0.0/8\"]\n";
+    daemon.reload(Some(&toml)).unwrap();
+    dns.set_a("late.test", 60, &[HERE]);
+    assert_eq!(waiting.await.unwrap().status, 200, "what waited for the first answer has it");
+    let asked = dns.queries("a.test");
+    eventually("the name is asked for again", async || dns.queries("a.test") > asked).await;
+    eventually("they are dropped", async || made(&daemon).await.is_empty()).await;
+    daemon.metric_becomes("upstream_connections", &[], 0.0).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_reload_with_other_dns_servers_counts_for_services_that_were_made_before() {
     let (daemon, old, backend) = started("", &[]).await;

@@ -14,6 +14,7 @@ use towpath::app::Reloaded;
 use crate::support::{
     Backend, Client, Daemon, Speaks, client,
     daemon::{complete, one_service, service},
+    dns::DnsServer,
     get,
 };
 
@@ -142,6 +143,44 @@ async fn connections_to_servers_survive_a_reload() {
         }
         assert_eq!(backend.connections(), 1, "{protocol}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_service_that_gets_another_source_keeps_its_endpoints_until_that_answers() {
+    let backend = Backend::start("one").await;
+    let dns = DnsServer::start();
+    dns.servfail("x.test");
+    dns.set_a("y.test", 60, &[std::net::Ipv4Addr::LOCALHOST]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("endpoints");
+    std::fs::write(&path, format!("{}\n", backend.address)).unwrap();
+    let with = |source: &str| {
+        let toml = one_service("http1", &[backend.address]);
+        let fixed = format!("endpoints = [\"{}\"]", backend.address);
+        assert!(toml.contains(&fixed));
+        format!("[dns]\nservers = [\"{}\"]\n{}", dns.address(), toml.replace(&fixed, source))
+    };
+    let daemon = Daemon::start(&with(&format!("endpoints = [\"{}\"]", backend.address)));
+    let mut client = Client::connect(daemon.address(), Speaks::Http1).await;
+    assert_eq!(client.ask(get("svc", "/")).await.status, 200);
+    let becomes = async |state: &str| {
+        crate::support::eventually(state, async || {
+            daemon.admin_get("/api/services").await.json()["services"][0]["state"] == state
+        })
+        .await;
+    };
+    let port = backend.address.port();
+    for (source, state) in [
+        (format!("dns = \"x.test:{port}\""), "failing"),
+        (format!("file = \"{}\"", path.display()), "current"),
+        (format!("dns = \"y.test:{port}\""), "current"),
+    ] {
+        daemon.reload(Some(&with(&source))).unwrap();
+        assert_eq!(client.ask(get("svc", "/")).await.status, 200, "{source}");
+        becomes(state).await;
+        assert_eq!(client.ask(get("svc", "/")).await.status, 200, "{source}");
+    }
+    assert_eq!(backend.connections(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
