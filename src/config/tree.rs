@@ -286,7 +286,7 @@ impl Reader<'_> {
         let mut entries = BTreeMap::new();
         for (name, value) in tree {
             let path = self.join(path, name.get_ref());
-            let read = self.text(syntax, name.get_ref(), &name.span(), &path);
+            let read = self.text((syntax, &Kind::Text(syntax)), name.get_ref(), &name.span(), &path);
             let node = self.value(kind, value, &path);
             let (Some(Data::Text(name_read)), Some(node)) = (read, node) else {
                 let node = Node { at: name.span().start, path, data: Data::Wrong };
