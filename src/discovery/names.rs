@@ -194,10 +194,11 @@ impl Drop for Name {
 async fn ask(names: Rc<Names>, name: Weak<Name>, signals: Rc<Signals>, question: Question) -> Option<()> {
     let mut new = true;
     loop {
+        let trust = name.upgrade()?.standing.borrow().trust();
         let lookup = async {
             let _turn = match new {
-                true => names.pace.paced_turn(&signals.urgent).await,
-                false => names.pace.turn().await,
+                true => names.pace.paced_turn(trust, &signals.urgent).await,
+                false => names.pace.turn(trust).await,
             };
             let resolver = names.resolver.borrow().clone();
             resolver.lookup(&question).await

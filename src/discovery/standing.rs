@@ -12,6 +12,7 @@ use super::{
     answer::Share,
     holddown::Members,
     members::{Answer, Member, Unanswered},
+    pace::Trust,
     update::Failure,
 };
 
@@ -63,6 +64,16 @@ impl Standing {
     /// Why there was no answer, if there was none the last time.
     pub(super) fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
+    }
+
+    /// How quick the next answer may be expected to be.
+    pub(super) fn trust(&self) -> Trust {
+        match (&self.failure, self.members.is_empty()) {
+            (Some(_), false) => Trust::Failing,
+            (Some(_), true) => Trust::Unknown,
+            (None, _) if self.good.is_some() => Trust::Answered,
+            (None, _) => Trust::New,
+        }
     }
 
     /// Takes in an answer. Returns how long to wait before asking again.
@@ -226,6 +237,20 @@ mod tests {
         assert_eq!(standing.time_passed(deadline), Some(News::Removed));
         assert_eq!(standing.members().count(), 1);
         assert!(standing.failure().is_some(), "the name still fails");
+    }
+
+    #[test]
+    fn what_is_expected_of_a_name_goes_by_its_last_answer() {
+        let (mut standing, start) = (standing(), Instant::now());
+        assert_eq!(standing.trust(), Trust::New);
+        standing.failed(unanswered(), start);
+        assert_eq!(standing.trust(), Trust::Unknown);
+        standing.answered(answer(&[1]), start);
+        assert_eq!(standing.trust(), Trust::Answered);
+        standing.failed(unanswered(), start);
+        assert_eq!(standing.trust(), Trust::Failing);
+        standing.time_passed(start + Duration::from_secs(60));
+        assert_eq!(standing.trust(), Trust::Unknown);
     }
 
     #[test]

@@ -101,6 +101,23 @@ async fn a_removed_address_goes_in_time_when_nothing_confirms_its_end() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn names_whose_server_is_silent_delay_no_other() {
+    let server = DnsServer::start();
+    server.set_a("reviews.test", 1, &[V4, V4_OTHER]);
+    let discovery = discovery(&config(&[server.address()]), Schedule::default());
+    let mut followed = Followed::by(&discovery, &named("reviews.test", 80));
+    assert_eq!(followed.endpoints().await.len(), 2);
+    let names: Vec<_> = (0..300).map(|n| format!("s{n}.test")).collect();
+    names.iter().for_each(|name| server.silent(name));
+    let _silent: Vec<_> = names.iter().map(|name| Followed::by(&discovery, &named(name, 80))).collect();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    server.set_a("reviews.test", 1, &[V4]);
+    let changed = Instant::now();
+    followed.until(&["10.1.2.3:80"]).await;
+    assert!(changed.elapsed() <= Duration::from_secs(2), "{:?}", changed.elapsed());
+}
+
+#[tokio::test(flavor = "local")]
 async fn a_family_that_is_not_answered_keeps_its_addresses() {
     let server = DnsServer::start();
     server.set_a("reviews.test", 0, &[V4]);
