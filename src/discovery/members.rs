@@ -34,7 +34,7 @@ pub(super) enum Member {
 /// What servers said.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Answer {
-    /// Never empty, in no order. The share is that of an SRV record.
+    /// In no order. Empty only when it is the late part of an answer. The share is that of an SRV record.
     pub(super) found: Vec<(Member, Share)>,
     /// The minimum over the records.
     pub(super) ttl: Duration,
@@ -47,6 +47,15 @@ pub(super) struct Answer {
 pub(super) enum Family {
     V4,
     V6,
+}
+
+impl Family {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::V4 => Self::V6,
+            Self::V6 => Self::V4,
+        }
+    }
 }
 
 /// Why there is no answer, and how long that holds where a server said so.

@@ -4,7 +4,7 @@
 //! on the control thread.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     net::IpAddr,
     rc::{Rc, Weak},
@@ -20,11 +20,10 @@ use tokio::{
 use super::{
     Schedule,
     answer::Share,
-    members::Answer,
-    members::{Kind, Member, Question, Unanswered},
+    members::{Answer, Family, Kind, Member, Question, Unanswered},
     pace::Pace,
     reach::reachable,
-    resolver::Resolver,
+    resolver::{Found, Late, Resolver},
     standing::{News, Standing},
     update::Failure,
 };
@@ -68,6 +67,12 @@ struct Name {
     listeners: RefCell<Vec<Weak<Listener>>>,
     signals: Rc<Signals>,
     task: RefCell<Option<AbortHandle>>,
+    /// When to ask again, unless something hurries it on.
+    due: Cell<Instant>,
+    /// The family that kept the last answer waiting.
+    silent: Cell<Option<Family>>,
+    /// Waits for the late part of an answer.
+    late: RefCell<Option<AbortHandle>>,
     names: Weak<Names>,
 }
 
@@ -76,6 +81,8 @@ struct Name {
 struct Signals {
     /// Ask again.
     again: Notify,
+    /// It is due sooner than was said before.
+    sooner: Notify,
     /// A request waits for it.
     urgent: Notify,
 }
@@ -131,7 +138,7 @@ impl Names {
         name.listeners.borrow_mut().push(Rc::downgrade(&listener));
         let heard = name.heard.borrow().clone();
         if let Some(heard) = heard {
-            (listener.0)(&heard, if heard.members.is_empty() { News::Failed } else { News::Removed });
+            (listener.0)(&heard, if heard.members.is_empty() { News::Failed } else { News::Changed });
         }
         Listening { name, _listener: listener }
     }
@@ -147,6 +154,9 @@ impl Names {
             listeners: RefCell::default(),
             signals: signals.clone(),
             task: RefCell::default(),
+            due: Cell::new(Instant::now()),
+            silent: Cell::default(),
+            late: RefCell::default(),
             names: Rc::downgrade(self),
         });
         let task =
@@ -163,6 +173,7 @@ impl Names {
         let names: Vec<Rc<Name>> = self.followed.borrow().values().filter_map(Weak::upgrade).collect();
         for name in names {
             name.standing.borrow_mut().set_max_stale(max_stale);
+            name.forget_late();
             let host = &name.question.host;
             let failing = || name.standing.borrow().failure().is_some();
             let moved = || resolver.hosts_file_entry(host) != old.hosts_file_entry(host);
@@ -184,6 +195,7 @@ impl Drop for Name {
         if let Some(task) = self.task.take() {
             task.abort();
         }
+        self.forget_late();
         if let Some(names) = self.names.upgrade() {
             names.followed.borrow_mut().remove(&self.question);
         }
@@ -194,24 +206,33 @@ impl Drop for Name {
 async fn ask(names: Rc<Names>, name: Weak<Name>, signals: Rc<Signals>, question: Question) -> Option<()> {
     let mut new = true;
     loop {
-        let trust = name.upgrade()?.standing.borrow().trust();
+        let (trust, silent) = {
+            let name = name.upgrade()?;
+            (name.standing.borrow().trust(), name.silent.get())
+        };
         let lookup = async {
             let _turn = match new {
                 true => names.pace.paced_turn(trust, &signals.urgent).await,
                 false => names.pace.turn(trust).await,
             };
             let resolver = names.resolver.borrow().clone();
-            resolver.lookup(&question).await
+            resolver.lookup(&question, silent).await
         };
         let result = while_time_passes(&name, lookup).await?;
-        let wait = name.upgrade()?.hear(result, names.unreachable);
-        let due = async {
-            tokio::select! {
-                () = tokio::time::sleep(wait) => false,
-                () = signals.again.notified() => true,
-            }
-        };
-        new = while_time_passes(&name, due).await?;
+        name.upgrade()?.hear(result, names.unreachable);
+        new = while_time_passes(&name, due(&name, &signals)).await??;
+    }
+}
+
+/// Returns when the name is to be asked for again; whether that is because all are.
+async fn due(name: &Weak<Name>, signals: &Signals) -> Option<bool> {
+    loop {
+        let due = name.upgrade()?.due.get();
+        tokio::select! {
+            () = sleep_until(due) => return Some(false),
+            () = signals.again.notified() => return Some(true),
+            () = signals.sooner.notified() => {}
+        }
     }
 }
 
@@ -234,15 +255,57 @@ async fn while_time_passes<T>(name: &Weak<Name>, work: impl Future<Output = T>) 
 }
 
 impl Name {
-    /// Returns how long to wait before asking again.
-    fn hear(&self, result: Result<Answer, Unanswered>, unreachable: Unreachable) -> Duration {
+    fn hear(self: &Rc<Self>, result: Result<Found, Unanswered>, unreachable: Unreachable) {
         let now = Instant::now();
         let (news, wait) = match result {
-            Ok(answer) => (News::Answered, self.standing.borrow_mut().answered(answer, now)),
+            Ok(Found { answer, late }) => {
+                self.wait_for(late);
+                (News::Answered, self.standing.borrow_mut().answered(answer, now))
+            }
             Err(unanswered) => self.standing.borrow_mut().failed(unanswered, now),
         };
+        self.due.set(now + wait);
         self.tell(news, unreachable);
-        wait
+    }
+
+    /// Waits for the part that an answer lacks. While it does, the family is not asked for again.
+    fn wait_for(self: &Rc<Self>, late: Option<Late>) {
+        self.silent.set(late.as_ref().map(|late| late.family));
+        let Some(late) = late else { return self.forget_late() };
+        if self.late.borrow().as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let (name, names) = (Rc::downgrade(self), self.names.clone());
+        let task = tokio::task::spawn_local(async move {
+            let names = names.upgrade()?;
+            let _place = names.pace.late().ok()?;
+            let answer = late.answer().await?;
+            name.upgrade()?.hear_late(answer, names.unreachable);
+            Some(())
+        });
+        *self.late.borrow_mut() = Some(task.abort_handle());
+    }
+
+    fn forget_late(&self) {
+        if let Some(task) = self.late.take() {
+            task.abort();
+        }
+    }
+
+    fn hear_late(&self, answer: Answer, unreachable: Unreachable) {
+        let now = Instant::now();
+        let before: Vec<Member> =
+            self.standing.borrow().members().map(|(member, _)| member.clone()).collect();
+        let due = now + self.standing.borrow_mut().take_in(answer, now);
+        self.silent.set(None);
+        if due < self.due.get() {
+            self.due.set(due);
+            self.signals.sooner.notify_one();
+        }
+        let same = self.standing.borrow().members().map(|(member, _)| member).eq(&before);
+        if !same {
+            self.tell(News::Changed, unreachable);
+        }
     }
 
     fn time_passed(&self) {

@@ -9,7 +9,7 @@
 use std::{cell::Cell, time::Duration};
 
 use tokio::{
-    sync::{Notify, Semaphore, SemaphorePermit},
+    sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError},
     time::{Instant, sleep_until},
 };
 
@@ -32,6 +32,9 @@ const UNKNOWN: usize = 8;
 /// Lookups that run at once beside those, for names that a request waits for.
 const URGENT: usize = 16;
 
+/// Late parts of answers that are waited for at once.
+const LATE: usize = 16;
+
 /// What may be expected of a name's server, by what it did the last time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
@@ -51,12 +54,13 @@ pub(super) struct Pace {
     /// By [`Trust`].
     places: [Semaphore; 4],
     urgent: Semaphore,
+    late: Semaphore,
 }
 
 impl Pace {
     pub(super) fn new() -> Self {
         let places = [ANSWERED, NEW, FAILING, UNKNOWN].map(Semaphore::new);
-        Self { next: Cell::new(None), places, urgent: Semaphore::new(URGENT) }
+        Self { next: Cell::new(None), places, urgent: Semaphore::new(URGENT), late: Semaphore::new(LATE) }
     }
 
     /// The turn of a name that is due. It lasts until the permit is dropped.
@@ -76,6 +80,11 @@ impl Pace {
             () = urgent.notified() => self.urgent_turn(trust).await,
             permit = in_order => permit,
         }
+    }
+
+    /// A place to wait for a late part of an answer, if there is one: it is asked for again with the next lookup.
+    pub(super) fn late(&self) -> Result<SemaphorePermit<'_>, TryAcquireError> {
+        self.late.try_acquire()
     }
 
     async fn urgent_turn(&self, trust: Trust) -> SemaphorePermit<'_> {

@@ -2,10 +2,14 @@
 //!
 //! One fully qualified name and one server at a time: hickory-resolver would search separately for A and AAAA. When a
 //! name is asked for again, and what stands meanwhile, are others' business.
+//!
+//! A and AAAA are asked for together. Once one of them has records, the other gets [`RESOLUTION_DELAY`]; what comes
+//! later is an answer of its own ([`Late`]), so that a server that is silent about one family delays nothing.
 
 use std::{
     fmt,
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -17,7 +21,7 @@ use hickory_resolver::{
     config::ResolverOpts,
     proto::rr::{Name, RecordType},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     answer::Share,
@@ -29,6 +33,25 @@ use super::{
     update::FailureKind::NoSuchName,
 };
 use crate::config::Dns;
+
+/// For the other family, once one has records. RFC 8305, section 3, has 50 ms for a connection that waits; here an
+/// answer in two parts is told twice, and a server that has to ask others first is often slower than that.
+const RESOLUTION_DELAY: Duration = Duration::from_millis(150);
+
+/// What a lookup found.
+pub(super) struct Found {
+    pub(super) answer: Answer,
+    /// The other family's part, still under way.
+    pub(super) late: Option<Late>,
+}
+
+/// The part of an answer that is about one family.
+pub(super) struct Late {
+    pub(super) family: Family,
+    part: Part,
+}
+
+type Part = Pin<Box<dyn Future<Output = Result<Answer, Cause>>>>;
 
 /// Asks the configured DNS servers. Cheap to clone; clones share what they learn about the servers.
 #[derive(Clone)]
@@ -94,8 +117,13 @@ impl Resolver {
         self.0.hosts.entry(host)
     }
 
-    /// All that is asked for, within the configured timeout.
-    pub(super) async fn lookup(&self, question: &Question) -> Result<Answer, Unanswered> {
+    /// All that is asked for, within the configured timeout. A family that was `silent` the last time is not waited
+    /// for.
+    pub(super) async fn lookup(
+        &self,
+        question: &Question,
+        silent: Option<Family>,
+    ) -> Result<Found, Unanswered> {
         let host = question.host.as_str();
         let shown = host.trim_end_matches('.');
         let names = self.0.search.candidates(host).map_err(|e| {
@@ -105,10 +133,10 @@ impl Resolver {
         if question.kind == Kind::Addresses
             && let Some(answer) = self.hosts_file_entry(host).or_else(|| loopback(&names))
         {
-            return Ok(answer);
+            return Ok(answer.into());
         }
         let mut tried = Vec::new();
-        self.0.search(&names, question.kind, &mut tried).await.map_err(|cause| Unanswered {
+        self.0.search(&names, question.kind, silent, &mut tried).await.map_err(|cause| Unanswered {
             negative_ttl: cause.negative_ttl,
             failure: cause.into_failure(shown, &tried),
         })
@@ -118,17 +146,23 @@ impl Resolver {
 impl Inner {
     /// The first of `names` that has what is asked for. Only "there is none" moves on to the next name: after a
     /// server's failure, the next name's records could be another service's.
-    async fn search(&self, names: &[Name], kind: Kind, tried: &mut Vec<String>) -> Result<Answer, Cause> {
+    async fn search(
+        self: &Arc<Self>,
+        names: &[Name],
+        kind: Kind,
+        silent: Option<Family>,
+        tried: &mut Vec<String>,
+    ) -> Result<Found, Cause> {
         let deadline = Instant::now() + self.timeout;
         let mut none: Option<Cause> = None;
         for name in names {
             tried.push(name.to_string().trim_end_matches('.').to_owned());
             let result = match kind {
-                Kind::Addresses => self.addresses(name, deadline).await,
-                Kind::Targets => self.records(name, RecordType::SRV, deadline).await,
+                Kind::Addresses => self.addresses(name, silent, deadline).await,
+                Kind::Targets => self.records(name, RecordType::SRV, deadline).await.map(Found::from),
             };
             let cause = match result {
-                Ok(answer) => return Ok(answer),
+                Ok(found) => return Ok(found),
                 Err(cause) => none.take().map_or(cause.clone(), |earlier| earlier.or(cause)),
             };
             if !cause.is_negative() {
@@ -140,18 +174,34 @@ impl Inner {
     }
 
     /// Both families of one name; one of them suffices.
-    async fn addresses(&self, name: &Name, deadline: Instant) -> Result<Answer, Cause> {
-        let (ipv4, ipv6) = tokio::join!(
-            self.records(name, RecordType::A, deadline),
-            self.records(name, RecordType::AAAA, deadline)
-        );
-        match (ipv4, ipv6) {
-            (Ok(ipv4), Ok(ipv6)) => Ok(ipv4.both(ipv6)),
-            (Ok(ipv4), Err(cause)) if !cause.is_negative() => Ok(ipv4.without(Family::V6)),
-            (Err(cause), Ok(ipv6)) if !cause.is_negative() => Ok(ipv6.without(Family::V4)),
-            (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
-            (Err(ipv4), Err(ipv6)) => Err(same_name(ipv4, ipv6)),
+    async fn addresses(
+        self: &Arc<Self>,
+        name: &Name,
+        silent: Option<Family>,
+        deadline: Instant,
+    ) -> Result<Found, Cause> {
+        if let Some(family) = silent
+            && let Ok(answer) = self.part(name, family.other(), deadline).await
+        {
+            return Ok(Found::without(answer, Late { family, part: self.part(name, family, deadline) }));
         }
+        let mut ipv4 = self.part(name, Family::V4, deadline);
+        let mut ipv6 = self.part(name, Family::V6, deadline);
+        let (first, second) = tokio::select! {
+            first = &mut ipv4 => (first, Late { family: Family::V6, part: ipv6 }),
+            first = &mut ipv6 => (first, Late { family: Family::V4, part: ipv4 }),
+        };
+        second.complete(first).await
+    }
+
+    /// What `name` has of `family`.
+    fn part(self: &Arc<Self>, name: &Name, family: Family, deadline: Instant) -> Part {
+        let (resolver, name) = (self.clone(), name.clone());
+        let record_type = match family {
+            Family::V4 => RecordType::A,
+            Family::V6 => RecordType::AAAA,
+        };
+        Box::pin(async move { resolver.records(&name, record_type, deadline).await })
     }
 
     /// Records of one type of one name: the servers in turn, from the preferred one, until one answers either way.
@@ -183,25 +233,54 @@ impl Inner {
     }
 }
 
+impl From<Answer> for Found {
+    fn from(answer: Answer) -> Self {
+        Self { answer, late: None }
+    }
+}
+
+impl Found {
+    fn without(answer: Answer, late: Late) -> Self {
+        Self { answer: answer.without(late.family), late: Some(late) }
+    }
+}
+
+impl Late {
+    /// Both parts of an answer, if this one does not keep `first` waiting for long.
+    async fn complete(mut self, first: Result<Answer, Cause>) -> Result<Found, Cause> {
+        match first {
+            Ok(answer) => match timeout(RESOLUTION_DELAY, &mut self.part).await {
+                Ok(Ok(other)) => Ok(answer.both(other).into()),
+                Ok(Err(cause)) if cause.is_negative() => Ok(answer.into()),
+                Ok(Err(_)) => Ok(answer.without(self.family).into()),
+                Err(_) => Ok(Found::without(answer, self)),
+            },
+            // NXDOMAIN holds for every type (RFC 8020): there is nothing to wait for.
+            Err(none) if none.kind == NoSuchName => Err(none),
+            Err(first) => match self.part.await {
+                Ok(answer) if first.is_negative() => Ok(answer.into()),
+                Ok(answer) => Ok(answer.without(self.family.other()).into()),
+                Err(second) if second.kind == NoSuchName => Err(second),
+                Err(second) => Err(first.or(second)),
+            },
+        }
+    }
+
+    /// What there is of this family, as an answer that says nothing about the other. None: it is silent.
+    pub(super) async fn answer(self) -> Option<Answer> {
+        let nothing = |cause: Cause| {
+            let ttl = cause.negative_ttl.unwrap_or(Duration::MAX);
+            cause.is_negative().then(|| Answer::new(Vec::new(), ttl))
+        };
+        let answer = self.part.await.map_or_else(nothing, Some)?;
+        Some(answer.without(self.family.other()))
+    }
+}
+
 /// `localhost` and what is below it never go out to a server (RFC 6761, 6.3).
 fn loopback(names: &[Name]) -> Option<Answer> {
     names.first().filter(|name| name.is_localhost())?;
     let addresses = [[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()];
     let found = addresses.map(|ip| (Member::Address(ip), Share::default())).to_vec();
     Some(Answer::new(found, Duration::from_secs(24 * 3600)))
-}
-
-/// What two negative or failed answers for one name mean together. NXDOMAIN holds for every type (RFC 8020), so it
-/// decides whatever became of the other query.
-fn same_name(ipv4: Cause, ipv6: Cause) -> Cause {
-    match (ipv4.kind, ipv6.kind) {
-        (NoSuchName, _) | (_, NoSuchName) if ipv4.kind != ipv6.kind => {
-            if ipv4.kind == NoSuchName {
-                ipv4
-            } else {
-                ipv6
-            }
-        }
-        _ => ipv4.or(ipv6),
-    }
 }

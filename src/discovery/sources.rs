@@ -174,7 +174,7 @@ fn updates(heard: &Heard, news: News, port: u16) -> Vec<Update> {
         News::Failed => failed(Update::Failed).into_iter().collect(),
         News::Expired => failed(Update::Expired).into_iter().collect(),
         // The name may fail all the same, and that stays so.
-        News::Removed => {
+        News::Changed => {
             let endpoints = Update::Endpoints(resolved(&addresses, port));
             [endpoints].into_iter().chain(failed(Update::Failed)).collect()
         }

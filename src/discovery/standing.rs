@@ -25,8 +25,8 @@ pub(super) enum News {
     Failed,
     /// There was none for so long that nothing is known any more.
     Expired,
-    /// The time of a member is over, without an answer.
-    Removed,
+    /// The members are others, without a new answer: the time of one is over, or a late part of the last one came.
+    Changed,
 }
 
 /// One name.
@@ -83,6 +83,12 @@ impl Standing {
         }
         tracing::debug!(host = self.host, found = ?answer.found, ttl = ?answer.ttl, "name resolved");
         (self.failures, self.failure, self.good) = (0, None, Some(now));
+        self.take_in(answer, now)
+    }
+
+    /// Takes in what came later than the rest of an answer: it does not end a failure that began since. Returns how long
+    /// to wait before asking again, at most.
+    pub(super) fn take_in(&mut self, answer: Answer, now: Instant) -> Duration {
         let ttl = self.schedule.held(answer.ttl);
         let delay = self.schedule.after_answer(answer.ttl);
         let silent = Answer { found: Vec::new(), ..answer.clone() };
@@ -116,7 +122,7 @@ impl Standing {
         if self.expire(now) {
             return Some(News::Expired);
         }
-        self.members.expire(now).then_some(News::Removed)
+        self.members.expire(now).then_some(News::Changed)
     }
 
     fn stale_at(&self) -> Option<Instant> {
@@ -234,7 +240,7 @@ mod tests {
         assert!(standing.failed(unanswered(), now).1 <= Duration::from_millis(750));
         let deadline = standing.deadline().unwrap();
         assert!(deadline <= now + Duration::from_millis(900));
-        assert_eq!(standing.time_passed(deadline), Some(News::Removed));
+        assert_eq!(standing.time_passed(deadline), Some(News::Changed));
         assert_eq!(standing.members().count(), 1);
         assert!(standing.failure().is_some(), "the name still fails");
     }

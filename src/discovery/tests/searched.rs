@@ -39,7 +39,7 @@ impl Files {
 
     async fn lookup(&self, host: &str) -> Result<Answer, Unanswered> {
         let resolver = Resolver::new(&impatient(&[]), &self.system()).unwrap();
-        resolver.lookup(&addresses_of(host)).await
+        resolve(&resolver, host).await
     }
 }
 

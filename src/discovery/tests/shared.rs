@@ -118,20 +118,6 @@ async fn names_whose_server_is_silent_delay_no_other() {
 }
 
 #[tokio::test(flavor = "local")]
-async fn a_family_that_is_not_answered_keeps_its_addresses() {
-    let server = DnsServer::start();
-    server.set_a("reviews.test", 0, &[V4]);
-    server.set_aaaa("reviews.test", 0, &[V6]);
-    let dns = Dns { timeout: Duration::from_millis(100), ..config(&[server.address()]) };
-    let mut followed = Followed::scheduled(&dns, "reviews.test", quick());
-    assert_eq!(followed.endpoints().await.len(), 2);
-    server.silent_aaaa("reviews.test");
-    for _ in 0..5 {
-        assert_eq!(followed.endpoints().await, ["10.1.2.3:80", "[fd00::7]:80"]);
-    }
-}
-
-#[tokio::test(flavor = "local")]
 async fn the_last_answer_is_kept_for_max_stale_and_no_longer() {
     let server = DnsServer::start();
     server.set_a("reviews.test", 0, &[V4]);

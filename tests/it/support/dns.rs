@@ -72,10 +72,12 @@ impl DnsServer {
         self.set(name, RecordType::A, ttl, data);
     }
 
-    /// Replaces the AAAA records of `name`; the A records stay. None: the name exists without any.
+    /// Replaces the AAAA records of `name`, and answers such queries; the A records stay. None: the name exists without
+    /// any.
     pub fn set_aaaa(&self, name: &str, ttl: u32, addresses: &[Ipv6Addr]) {
         let data = addresses.iter().map(|ip| RData::AAAA(AAAA(*ip))).collect();
         self.set(name, RecordType::AAAA, ttl, data);
+        self.zone.lock().names.entry(key(name)).or_default().silent_aaaa = false;
     }
 
     /// Makes `name` an alias of `target`, whose records come in the same answer.
