@@ -4,7 +4,7 @@
 //! - A target without an address is left out while others have some. One that has ever had addresses keeps the last
 //!   good ones like any name.
 //! - The first endpoints are told once each target has said something, good or bad, so that the first to resolve does
-//!   not take everything.
+//!   not take everything. When none has said anything for [`GRACE`], those that there are have to do.
 //! - A weight is that of the target: its addresses share it. Weight 0 beside others gets a hundredth of weight 1.
 //! - Two targets with the same address and port are one endpoint of both weights, in the lower priority.
 
@@ -13,7 +13,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     rc::{Rc, Weak},
+    time::Duration,
 };
+
+use tokio::task::AbortHandle;
 
 use super::{
     Endpoint,
@@ -27,6 +30,10 @@ use super::{
 /// What a weight of 1 counts: divisible among up to ten addresses, and by 100 for weight 0.
 const UNIT: u32 = 25_200;
 
+/// For the next target to say something, while there are endpoints that could be used. More than lookups that start
+/// together take, and less than a client would notice.
+const GRACE: Duration = Duration::from_millis(200);
+
 /// Follows the SRV records of a name, and what they lead to, until dropped.
 pub(super) struct SrvService {
     inner: Rc<Inner>,
@@ -38,6 +45,8 @@ struct Inner {
     names: Rc<Names>,
     on_update: RefCell<Box<dyn FnMut(Update)>>,
     state: RefCell<State>,
+    /// Runs while the first endpoints wait for further targets.
+    grace: RefCell<Option<AbortHandle>>,
 }
 
 #[derive(Default)]
@@ -53,6 +62,8 @@ struct State {
     /// Hosts that were said to be left out.
     left_out: BTreeSet<String>,
     urgent: bool,
+    /// The first endpoints wait no longer.
+    impatient: bool,
 }
 
 /// A target's host.
@@ -72,6 +83,7 @@ impl SrvService {
             names: names.clone(),
             on_update: RefCell::new(Box::new(on_update)),
             state: RefCell::default(),
+            grace: RefCell::default(),
         });
         let listener = Rc::downgrade(&inner);
         let records = names.listen(host, Kind::Targets, move |heard, news| {
@@ -116,6 +128,7 @@ impl Inner {
         drop(gone);
         new.into_iter().for_each(|host| self.follow(host));
         self.tell(Some(news));
+        self.wait_a_little();
     }
 
     /// Listening may tell at once, so nothing is borrowed meanwhile.
@@ -135,7 +148,7 @@ impl Inner {
         }
     }
 
-    fn target(&self, host: &str, heard: &Heard) {
+    fn target(self: &Rc<Self>, host: &str, heard: &Heard) {
         let listening = {
             let mut state = self.state.borrow_mut();
             let Some(target) = state.targets.get_mut(host) else { return };
@@ -145,7 +158,27 @@ impl Inner {
         // While a target is only being added, what is known of it waits for those that are added with it.
         if listening {
             self.tell(None);
+            self.wait_a_little();
         }
+    }
+
+    /// Gives targets that have said nothing yet [`GRACE`] from now, if that is all that the first endpoints wait for.
+    fn wait_a_little(self: &Rc<Self>) {
+        if let Some(task) = self.grace.take() {
+            task.abort();
+        }
+        if !self.state.borrow().holds_back() {
+            return;
+        }
+        let inner = Rc::downgrade(self);
+        let task = tokio::task::spawn_local(async move {
+            tokio::time::sleep(GRACE).await;
+            if let Some(inner) = inner.upgrade() {
+                inner.state.borrow_mut().impatient = true;
+                inner.tell(None);
+            }
+        });
+        *self.grace.borrow_mut() = Some(task.abort_handle());
     }
 
     /// Tells what there is to tell, after `news` of the records or of a target (none).
@@ -162,8 +195,7 @@ impl State {
         if self.shares.is_empty() {
             return self.without_records(news);
         }
-        let waiting = self.targets.values().any(|target| target.heard.is_none());
-        if waiting && self.told.is_none() {
+        if self.told.is_none() && !self.impatient && self.awaits_targets() {
             return Vec::new();
         }
         self.name_left_out(host);
@@ -188,8 +220,21 @@ impl State {
         updates
     }
 
+    /// Some target has said nothing yet.
+    fn awaits_targets(&self) -> bool {
+        self.targets.values().any(|target| target.heard.is_none())
+    }
+
+    /// Some other target has addresses that could be used meanwhile, and are not.
+    fn holds_back(&self) -> bool {
+        let has_some = |heard: &Heard| !heard.members.is_empty();
+        self.told.is_none()
+            && self.awaits_targets()
+            && self.targets.values().any(|target| target.heard.as_ref().is_some_and(has_some))
+    }
+
     fn without_records(&mut self, news: Option<News>) -> Vec<Update> {
-        self.told = None;
+        (self.told, self.impatient) = (None, false);
         let failure = self.failure.clone();
         let update = if news == Some(News::Expired) { Update::Expired } else { Update::Failed };
         failure.map(update).into_iter().collect()

@@ -69,6 +69,20 @@ async fn a_target_without_addresses_is_left_out_until_it_has_some() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn a_silent_target_holds_up_the_others_for_a_moment_only() {
+    let server = DnsServer::start();
+    server.set_srv(NAME, 60, &[(1, 1, 80, "a.test"), (1, 1, 80, "b.test"), (1, 1, 80, "silent.test")]);
+    server.set_a("a.test", 60, &[V4]);
+    server.set_a("b.test", 60, &[V4_OTHER]);
+    server.silent("silent.test");
+    let discovery = discovery(&config(&[server.address()]), Schedule::default());
+    let started = Instant::now();
+    let mut followed = Followed::by(&discovery, &Source::Srv(NAME.to_owned()));
+    assert_eq!(next(&mut followed).await, ["1 10.1.2.3:80 1", "1 10.1.2.4:80 1"]);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "local")]
 async fn a_target_that_fails_keeps_its_last_addresses() {
     let srv = Srv::new(0, &[(1, 1, 80, "a.test"), (1, 1, 80, "b.test")]);
     srv.server.set_a("a.test", 0, &[V4]);
