@@ -2,7 +2,8 @@
 //!
 //! # Edge cases
 //! - A target without an address is left out while others have some. One that has ever had addresses keeps the last
-//!   good ones like any name.
+//!   good ones like any name, and then the service fails as if its records did: endpoints are told again only when they
+//!   change, so that their age is that of the part that fails.
 //! - The first endpoints are told once each target has said something, good or bad, so that the first to resolve does
 //!   not take everything. When none has said anything for [`GRACE`], those that there are have to do.
 //! - A weight is that of the target: its addresses share it. Weight 0 beside others gets a hundredth of weight 1.
@@ -59,6 +60,8 @@ struct State {
     targets: BTreeMap<String, Followed>,
     /// What was told last.
     told: Option<Vec<Endpoint>>,
+    /// The failure that was told beside them.
+    told_failure: Option<Failure>,
     /// Hosts that were said to be left out.
     left_out: BTreeSet<String>,
     urgent: bool,
@@ -208,16 +211,41 @@ impl State {
                 Update::Failed(failure)
             }];
         }
+        self.told_now(endpoints, self.failing(host), news)
+    }
+
+    /// What to tell, when there are `endpoints` and perhaps a part that fails.
+    fn told_now(
+        &mut self,
+        endpoints: Vec<Endpoint>,
+        failure: Option<Failure>,
+        news: Option<News>,
+    ) -> Vec<Update> {
         let changed = self.told.as_ref() != Some(&endpoints);
+        let other_failure = self.told_failure != failure;
+        let confirmed = failure.is_none() && (other_failure || news == Some(News::Answered));
         let mut updates = Vec::new();
-        if changed || news == Some(News::Answered) {
+        if changed || confirmed {
             self.told = Some(endpoints.clone());
             updates.push(Update::Endpoints(endpoints));
         }
-        if changed || news.is_some() {
-            updates.extend(self.failure.clone().map(Update::Failed));
+        if changed || other_failure || news.is_some() {
+            updates.extend(failure.clone().map(Update::Failed));
         }
+        self.told_failure = failure;
         updates
+    }
+
+    /// Why the records could not be had the last time, or else the addresses of a target that is used.
+    fn failing(&self, host: &str) -> Option<Failure> {
+        let of_target = || {
+            let heard = self.targets.values().filter_map(|target| target.heard.as_ref());
+            let used = heard.filter(|heard| !heard.members.is_empty());
+            let failure = used.filter_map(|heard| heard.failure.as_ref()).next()?;
+            let message = format!("{host}: of its SRV target {}", failure.message);
+            Some(Failure { kind: failure.kind, message })
+        };
+        self.failure.clone().or_else(of_target)
     }
 
     /// Some target has said nothing yet.
@@ -234,7 +262,7 @@ impl State {
     }
 
     fn without_records(&mut self, news: Option<News>) -> Vec<Update> {
-        (self.told, self.impatient) = (None, false);
+        (self.told, self.told_failure, self.impatient) = (None, None, false);
         let failure = self.failure.clone();
         let update = if news == Some(News::Expired) { Update::Expired } else { Update::Failed };
         failure.map(update).into_iter().collect()

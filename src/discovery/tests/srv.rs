@@ -83,7 +83,7 @@ async fn a_silent_target_holds_up_the_others_for_a_moment_only() {
 }
 
 #[tokio::test(flavor = "local")]
-async fn a_target_that_fails_keeps_its_last_addresses() {
+async fn a_target_that_fails_keeps_its_last_addresses_and_makes_the_service_fail() {
     let srv = Srv::new(0, &[(1, 1, 80, "a.test"), (1, 1, 80, "b.test")]);
     srv.server.set_a("a.test", 0, &[V4]);
     srv.server.set_a("b.test", 0, &[V4_OTHER]);
@@ -91,9 +91,27 @@ async fn a_target_that_fails_keeps_its_last_addresses() {
     let both = ["1 10.1.2.3:80 1", "1 10.1.2.4:80 1"];
     assert_eq!(next(&mut followed).await, both);
     srv.server.servfail("b.test");
+    while matches!(followed.next().await, Update::Endpoints(found) if written(&found) == both) {}
+    // The records are answered all the while, which does not make the target's addresses any younger.
     for _ in 0..5 {
-        assert_eq!(next(&mut followed).await, both);
+        let (kind, message) = followed.failure().await;
+        let asked = srv.server.address();
+        let why = format!("{NAME}: of its SRV target b.test: the server failed (SERVFAIL, asked {asked})");
+        assert_eq!((kind, message), (FailureKind::ServFail, why));
     }
+    assert_eq!(next(&mut srv.follow()).await, both, "for a later service too");
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_target_that_recovers_is_told_before_the_records_are_asked_for_again() {
+    let srv = Srv::new(300, &[(1, 1, 80, "a.test")]);
+    srv.server.set_a("a.test", 0, &[V4]);
+    let mut followed = srv.follow();
+    assert_eq!(next(&mut followed).await, ["1 10.1.2.3:80 1"]);
+    srv.server.servfail("a.test");
+    assert_eq!(followed.failure().await.0, FailureKind::ServFail);
+    srv.server.set_a("a.test", 0, &[V4]);
+    assert_eq!(next(&mut followed).await, ["1 10.1.2.3:80 1"]);
 }
 
 #[tokio::test(flavor = "local")]
