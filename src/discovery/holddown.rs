@@ -9,6 +9,10 @@
 //! questions are spread over the time there is, at most [`PATIENCE`] apart. Should they fail or come late, it is gone
 //! [`GRACE`] after its TTL, counted from when it was last seen.
 //!
+//! When a member comes back within [`ROTATION`] after it went, the name hands out a part of its members at a time. Asking
+//! again soon tells nothing then, and with long TTLs would be most of the queries: the questions are spread over all of
+//! the time there is, until nobody has come back for as long.
+//!
 //! # Edge cases
 //! - An answer that was late itself (after an outage, say) does not remove at once: [`GRACE`] counts from it.
 //! - An answer that says nothing about some members (the other address family was not answered) neither misses nor
@@ -30,6 +34,12 @@ const PATIENCE: Duration = Duration::from_millis(750);
 /// through the node.
 const GRACE: Duration = Duration::from_millis(900);
 
+/// Who comes back within this was not really gone.
+const ROTATION: Duration = Duration::from_secs(600);
+
+/// Members that are remembered after they went.
+const MAX_GONE: usize = 4096;
+
 /// Ahead of a deadline, so that the last answer can still come.
 const MARGIN: Duration = Duration::from_millis(100);
 
@@ -38,6 +48,10 @@ const MARGIN: Duration = Duration::from_millis(100);
 pub(super) struct Members<K, V> {
     known: BTreeMap<K, Member<V>>,
     max_stale: Duration,
+    /// Who went within the last [`ROTATION`], and when.
+    gone: BTreeMap<K, Instant>,
+    /// A member came back the last time.
+    came_back: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,7 +76,7 @@ struct Missed {
 impl<K: Ord + Clone, V> Members<K, V> {
     /// None yet. What no answer speaks of stays for `max_stale`.
     pub(super) fn new(max_stale: Duration) -> Self {
-        Self { known: BTreeMap::new(), max_stale }
+        Self { known: BTreeMap::new(), max_stale, gone: BTreeMap::new(), came_back: None }
     }
 
     /// What no answer speaks of stays for this from now on.
@@ -87,7 +101,11 @@ impl<K: Ord + Clone, V> Members<K, V> {
             }
             covered || now < member.seen + max_stale.max(member.ttl)
         });
+        self.gone.retain(|_, went| now < *went + ROTATION);
         for (key, value) in found {
+            if self.gone.remove(&key).is_some() {
+                self.came_back = Some(now);
+            }
             self.known.insert(key, Member { value, seen: now, ttl, missed: None });
         }
         self.expire(now);
@@ -95,11 +113,17 @@ impl<K: Ord + Clone, V> Members<K, V> {
 
     /// Removes what has to go by now. Whether there was any.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
-        let before = self.known.len();
-        self.known.retain(|_, member| {
-            member.missed.is_none_or(|missed| missed.times < MISSES && now < missed.until)
-        });
-        self.known.len() < before
+        let over = |member: &mut Member<V>| {
+            member.missed.is_some_and(|missed| missed.times >= MISSES || missed.until <= now)
+        };
+        let mut any = false;
+        for (key, _) in self.known.extract_if(.., |_, member| over(member)) {
+            any = true;
+            if self.gone.len() < MAX_GONE {
+                self.gone.insert(key, now);
+            }
+        }
+        any
     }
 
     /// When [`Self::expire`] has something to remove, if no answer comes before.
@@ -109,7 +133,13 @@ impl<K: Ord + Clone, V> Members<K, V> {
 
     /// How soon to ask again because of missing members.
     pub(super) fn ask_again(&self, now: Instant) -> Option<Duration> {
-        self.known.values().filter_map(|member| member.missed).map(|missed| missed.ask_again(now)).min()
+        let patience = if self.rotates(now) { Duration::MAX } else { PATIENCE };
+        let missed = self.known.values().filter_map(|member| member.missed);
+        missed.map(|missed| missed.ask_again(now, patience)).min()
+    }
+
+    fn rotates(&self, now: Instant) -> bool {
+        self.came_back.is_some_and(|at| now < at + ROTATION)
     }
 
     /// Forgets all.
@@ -136,9 +166,9 @@ impl<V> Member<V> {
 }
 
 impl Missed {
-    fn ask_again(self, now: Instant) -> Duration {
+    fn ask_again(self, now: Instant, patience: Duration) -> Duration {
         let left = self.until.saturating_duration_since(now).saturating_sub(MARGIN);
-        (left / (MISSES - self.times).max(1)).min(PATIENCE)
+        (left / (MISSES - self.times).max(1)).min(patience)
     }
 }
 
@@ -215,6 +245,44 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_hands_out_few_of_many_is_soon_asked_hardly_more_often_than_others() {
+        let (ttl, regular) = (ms(60_000), ms(54_000));
+        let mut asked = Asked::new(ttl, &[0, 1, 2, 3, 4, 5, 6, 7]);
+        let mut random = fastrand::Rng::with_seed(1);
+        let start = asked.now;
+        let mut learning = 0;
+        let mut later = 0;
+        while asked.now < start + ms(600_000) {
+            asked.wait(regular);
+            asked.answer(&random.choose_multiple(0..100, 8));
+            *(if asked.now < start + ttl { &mut learning } else { &mut later }) += 1;
+        }
+        assert!(learning <= 20, "{learning} answers in the first minute");
+        assert!((20..=32).contains(&later), "{later} in nine minutes: three for each TTL");
+        assert!(asked.known().len() > 20, "{:?}", asked.known());
+    }
+
+    #[test]
+    fn a_name_counts_as_rotating_while_members_come_back() {
+        let mut asked = Asked::new(ms(60_000), &[1, 2]);
+        let lose = |asked: &mut Asked| {
+            for _ in 0..MISSES {
+                asked.answer(&[2]);
+            }
+            assert_eq!(asked.known(), [2]);
+        };
+        lose(&mut asked);
+        asked.answer(&[1, 2]);
+        asked.answer(&[2]);
+        assert_eq!(asked.members.ask_again(asked.now), Some(ms(30_400)), "half of the time there is");
+        lose(&mut asked);
+        asked.now += ROTATION;
+        asked.answer(&[1, 2]);
+        asked.answer(&[2]);
+        assert_eq!(asked.members.ask_again(asked.now), Some(PATIENCE), "that was too long ago");
+    }
+
+    #[test]
     fn without_further_answers_a_missing_member_goes_900_ms_after_its_ttl() {
         let mut asked = Asked::new(ms(1000), &[1, 2]);
         let seen = asked.now;
@@ -267,9 +335,11 @@ mod tests {
             ttl in 1000_u64..20_000,
             removed_after in 0_u64..30_000,
             fails in proptest::collection::vec(any::<bool>(), 200),
+            rotates in any::<bool>(),
         ) {
             let ttl = ms(ttl);
             let mut asked = Asked::new(ttl, &[1, 2]);
+            asked.members.came_back = rotates.then_some(asked.now);
             let regular = ttl.mul_f64(0.95).max(ms(1000));
             let change = asked.now + ms(removed_after);
             let mut fails = fails.into_iter();
