@@ -58,6 +58,17 @@ impl Cause {
         Self::new(FailureKind::Timeout, format!("no answer within {timeout:?}"), None)
     }
 
+    /// Nobody has answered for `waited`, and that is as long as a request waits. The lookup goes on.
+    pub(super) fn no_answer_yet(waited: Duration, asked: impl IntoIterator<Item = SocketAddr>) -> Self {
+        Self::new(FailureKind::Timeout, format!("no answer yet after {waited:?}"), None).asking(asked)
+    }
+
+    /// For `waited`, which is as long as a request waits, there was no place for the lookup.
+    pub(super) fn not_asked_yet(waited: Duration) -> Self {
+        let what = format!("not asked for yet after {waited:?}: too many other lookups are running");
+        Self::new(FailureKind::Timeout, what, None)
+    }
+
     /// `what` is none of the usual causes.
     pub(super) fn other(what: impl Into<String>) -> Self {
         Self::new(FailureKind::Other, what, None)

@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     Schedule,
     answer::Share,
+    cause::Cause,
     members::{Answer, Family, Kind, Member, Question, Unanswered},
     pace::Pace,
     reach::reachable,
@@ -27,6 +28,7 @@ use super::{
     standing::{News, Standing},
     update::Failure,
 };
+use crate::config::Dns;
 
 /// What a listener hears of a name.
 #[derive(Clone, Debug)]
@@ -44,7 +46,9 @@ pub(super) type Unreachable = fn(IpAddr) -> bool;
 pub(super) struct Names {
     resolver: RefCell<Resolver>,
     schedule: RefCell<Schedule>,
-    max_stale: RefCell<Duration>,
+    max_stale: Cell<Duration>,
+    /// How long requests wait for a first answer.
+    patience: Cell<Duration>,
     unreachable: Unreachable,
     pace: Pace,
     followed: RefCell<HashMap<Question, Weak<Name>>>,
@@ -67,6 +71,10 @@ struct Name {
     listeners: RefCell<Vec<Weak<Listener>>>,
     signals: Rc<Signals>,
     task: RefCell<Option<AbortHandle>>,
+    /// It has its turn, and servers are asked.
+    is_asked: Cell<bool>,
+    /// A request waits for the first answer.
+    is_awaited: Cell<bool>,
     /// When to ask again, unless something hurries it on.
     due: Cell<Instant>,
     /// The family that kept the last answer waiting.
@@ -98,10 +106,15 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    /// A request waits for the first answer.
-    pub(super) fn urgent(&self) {
-        if self.name.heard.borrow().is_none() {
-            self.name.signals.urgent.notify_one();
+    /// A request has been waiting for the first answer since then. When it has to give up, the name fails for now, so
+    /// that the request can say why.
+    pub(super) fn urgent(&self, since: Instant) {
+        if self.name.heard.borrow().is_some() {
+            return;
+        }
+        self.name.signals.urgent.notify_one();
+        if !self.name.is_awaited.replace(true) {
+            tokio::task::spawn_local(give_up(Rc::downgrade(&self.name), since));
         }
     }
 }
@@ -110,13 +123,14 @@ impl Names {
     pub(super) fn new(
         resolver: Resolver,
         schedule: Schedule,
-        max_stale: Duration,
+        dns: &Dns,
         unreachable: Unreachable,
     ) -> Rc<Self> {
         Rc::new(Self {
             resolver: RefCell::new(resolver),
             schedule: RefCell::new(schedule),
-            max_stale: RefCell::new(max_stale),
+            max_stale: Cell::new(dns.max_stale),
+            patience: Cell::new(patience(dns)),
             unreachable,
             pace: Pace::new(),
             followed: RefCell::default(),
@@ -145,7 +159,7 @@ impl Names {
 
     fn follow(self: &Rc<Self>, question: Question) -> Rc<Name> {
         let schedule = self.schedule.borrow_mut().fork();
-        let standing = Standing::new(question.host.trim_end_matches('.'), schedule, *self.max_stale.borrow());
+        let standing = Standing::new(question.host.trim_end_matches('.'), schedule, self.max_stale.get());
         let signals = Rc::<Signals>::default();
         let name = Rc::new(Name {
             question: question.clone(),
@@ -154,6 +168,8 @@ impl Names {
             listeners: RefCell::default(),
             signals: signals.clone(),
             task: RefCell::default(),
+            is_asked: Cell::default(),
+            is_awaited: Cell::default(),
             due: Cell::new(Instant::now()),
             silent: Cell::default(),
             late: RefCell::default(),
@@ -167,12 +183,13 @@ impl Names {
     }
 
     /// Asks `resolver` from now on.
-    pub(super) fn replace(&self, resolver: Resolver, max_stale: Duration, again: Again) {
+    pub(super) fn replace(&self, resolver: Resolver, dns: &Dns, again: Again) {
         let old = self.resolver.replace(resolver.clone());
-        self.max_stale.replace(max_stale);
+        self.max_stale.set(dns.max_stale);
+        self.patience.set(patience(dns));
         let names: Vec<Rc<Name>> = self.followed.borrow().values().filter_map(Weak::upgrade).collect();
         for name in names {
-            name.standing.borrow_mut().set_max_stale(max_stale);
+            name.standing.borrow_mut().set_max_stale(dns.max_stale);
             name.forget_late();
             let host = &name.question.host;
             let failing = || name.standing.borrow().failure().is_some();
@@ -202,6 +219,30 @@ impl Drop for Name {
     }
 }
 
+/// A little less than requests wait for a first answer: they are to hear why there is none.
+fn patience(dns: &Dns) -> Duration {
+    dns.first_answer_timeout.mul_f64(0.95)
+}
+
+/// Ends the waiting for a first answer when requests have waited for as long as they do.
+async fn give_up(name: Weak<Name>, since: Instant) -> Option<()> {
+    let waits = name.upgrade()?.names.upgrade()?.patience.get();
+    sleep_until(since + waits).await;
+    let name = name.upgrade()?;
+    if name.heard.borrow().is_none() {
+        let names = name.names.upgrade()?;
+        let cause = match name.is_asked.get() {
+            true => Cause::no_answer_yet(waits, names.resolver.borrow().servers()),
+            false => Cause::not_asked_yet(waits),
+        };
+        let failure = cause.into_failure(name.question.host.trim_end_matches('.'), &[]);
+        let unanswered = Unanswered { failure, negative_ttl: None };
+        let (news, _) = name.standing.borrow_mut().failed(unanswered, Instant::now());
+        name.tell(news, names.unreachable);
+    }
+    Some(())
+}
+
 /// Asks for a name until nobody listens.
 async fn ask(names: Rc<Names>, name: Weak<Name>, signals: Rc<Signals>, question: Question) -> Option<()> {
     let mut new = true;
@@ -215,10 +256,11 @@ async fn ask(names: Rc<Names>, name: Weak<Name>, signals: Rc<Signals>, question:
                 true => names.pace.paced_turn(trust, &signals.urgent).await,
                 false => names.pace.turn(trust).await,
             };
+            name.upgrade()?.is_asked.set(true);
             let resolver = names.resolver.borrow().clone();
-            resolver.lookup(&question, silent).await
+            Some(resolver.lookup(&question, silent).await)
         };
-        let result = while_time_passes(&name, lookup).await?;
+        let result = while_time_passes(&name, lookup).await??;
         name.upgrade()?.hear(result, names.unreachable);
         new = while_time_passes(&name, due(&name, &signals)).await??;
     }

@@ -71,8 +71,7 @@ struct Inner {
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let servers = self.0.servers.iter().map(|server| server.address);
-        f.debug_tuple("Resolver").field(&servers.collect::<Vec<_>>()).finish()
+        f.debug_tuple("Resolver").field(&self.servers().collect::<Vec<_>>()).finish()
     }
 }
 
@@ -110,6 +109,11 @@ impl Resolver {
             host.push('.');
         }
         Question { host, kind }
+    }
+
+    /// Who is asked.
+    pub(super) fn servers(&self) -> impl Iterator<Item = SocketAddr> {
+        self.0.servers.iter().map(|server| server.address)
     }
 
     /// What the hosts file says about `host`.

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, net::IpAddr, rc::Rc};
 
-use tokio::task::AbortHandle;
+use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
     Schedule,
@@ -81,7 +81,7 @@ impl Discovery {
 
     pub(super) fn scheduled(prepared: Prepared, schedule: Schedule, unreachable: Unreachable) -> Self {
         let Prepared { dns, resolver, files } = prepared;
-        let names = Names::new(resolver, schedule, dns.max_stale, unreachable);
+        let names = Names::new(resolver, schedule, &dns, unreachable);
         let dns = Rc::new(RefCell::new(dns));
         let watching = tokio::task::spawn_local(obey_files(names.clone(), dns.clone(), files));
         Self { names, dns, _files: Task(watching.abort_handle()) }
@@ -90,7 +90,7 @@ impl Discovery {
     /// Uses another `[dns]` from now on: every name is asked for again, and keeps what it has until there is an answer.
     pub fn reconfigure(&mut self, prepared: Prepared) {
         let Prepared { dns, resolver, .. } = prepared;
-        self.names.replace(resolver, dns.max_stale, Again::All);
+        self.names.replace(resolver, &dns, Again::All);
         self.dns.replace(dns);
     }
 
@@ -137,7 +137,7 @@ async fn obey_files(names: Rc<Names>, dns: Rc<RefCell<Dns>>, files: SystemFiles)
         // First of all for what has changed since they were read.
         let dns = dns.borrow().clone();
         match Resolver::new(&dns, &files) {
-            Ok(resolver) => names.replace(resolver, dns.max_stale, Again::Failing),
+            Ok(resolver) => names.replace(resolver, &dns, Again::Failing),
             Err(problem) => tracing::warn!("what it said before stays in force: {problem}"),
         }
         tokio::select! {
@@ -148,10 +148,11 @@ async fn obey_files(names: Rc<Names>, dns: Rc<RefCell<Dns>>, files: SystemFiles)
 }
 
 impl Following {
-    /// A request waits for the first answer: it comes before those that nobody waits for.
+    /// A request waits for the first answer from now on: it comes before those that nobody waits for, and before the
+    /// request has to give up it is told what was asked of whom.
     pub fn urgent(&self) {
         match &self.0 {
-            Followed::Name(listening) => listening.urgent(),
+            Followed::Name(listening) => listening.urgent(Instant::now()),
             Followed::Srv(service) => service.urgent(),
             Followed::Address | Followed::File { .. } => {}
         }

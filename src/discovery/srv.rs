@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::AbortHandle;
+use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
     Endpoint,
@@ -64,7 +64,8 @@ struct State {
     told_failure: Option<Failure>,
     /// Hosts that were said to be left out.
     left_out: BTreeSet<String>,
-    urgent: bool,
+    /// Since when a request waits, until anything was told.
+    urgent: Option<Instant>,
     /// The first endpoints wait no longer.
     impatient: bool,
 }
@@ -99,10 +100,11 @@ impl SrvService {
 
     /// A request waits for the first answer.
     pub(super) fn urgent(&self) {
-        self.records.urgent();
         let mut state = self.inner.state.borrow_mut();
-        state.urgent = true;
-        state.targets.values().filter_map(|target| target.listening.as_ref()).for_each(Listening::urgent);
+        let since = *state.urgent.get_or_insert_with(Instant::now);
+        self.records.urgent(since);
+        let targets = state.targets.values().filter_map(|target| target.listening.as_ref());
+        targets.for_each(|listening| listening.urgent(since));
     }
 }
 
@@ -143,8 +145,8 @@ impl Inner {
             }
         });
         let mut state = self.state.borrow_mut();
-        if state.urgent {
-            listening.urgent();
+        if let Some(since) = state.urgent {
+            listening.urgent(since);
         }
         if let Some(followed) = state.targets.get_mut(&host) {
             followed.listening = Some(listening);
@@ -186,7 +188,14 @@ impl Inner {
 
     /// Tells what there is to tell, after `news` of the records or of a target (none).
     fn tell(&self, news: Option<News>) {
-        let updates = self.state.borrow_mut().updates(&self.host, news);
+        let updates = {
+            let mut state = self.state.borrow_mut();
+            let updates = state.updates(&self.host, news);
+            if !updates.is_empty() {
+                state.urgent = None;
+            }
+            updates
+        };
         for update in updates {
             (self.on_update.borrow_mut())(update);
         }

@@ -170,3 +170,21 @@ async fn other_servers_are_asked_at_once_and_what_is_known_stays_until_they_answ
     followed.until(&["10.1.2.3:80", "10.1.2.4:80"]).await;
     followed.until(&["10.1.2.4:80"]).await;
 }
+
+#[tokio::test(flavor = "local")]
+async fn before_a_request_gives_up_it_hears_who_was_asked_and_the_answer_still_counts() {
+    let server = DnsServer::start();
+    server.silent("reviews.test");
+    let first_answer_timeout = Duration::from_millis(200);
+    let dns = Dns { first_answer_timeout, ..config(&[server.address()]) };
+    let mut followed = Followed::scheduled(&dns, "reviews.test", quick());
+    let started = Instant::now();
+    followed.following.urgent();
+    let (kind, message) = followed.failure().await;
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    let asked = server.address();
+    let why = format!("reviews.test: no answer yet after 190ms (asked {asked})");
+    assert_eq!((kind, message), (FailureKind::Timeout, why));
+    server.set_a("reviews.test", 60, &[V4]);
+    followed.until(&["10.1.2.3:80"]).await;
+}

@@ -184,3 +184,19 @@ async fn an_alias_of_srv_records_is_followed() {
     let mut followed = Followed::by(&srv.discovery, &Source::Srv("alias.test".to_owned()));
     assert_eq!(next(&mut followed).await, ["1 10.1.2.3:80 1"]);
 }
+
+#[tokio::test(flavor = "local")]
+async fn before_a_request_gives_up_it_hears_which_target_was_asked_for() {
+    let server = DnsServer::start();
+    server.set_srv(NAME, 60, &[(1, 1, 80, "silent.test")]);
+    server.silent("silent.test");
+    let first_answer_timeout = Duration::from_millis(200);
+    let dns = Dns { first_answer_timeout, ..config(&[server.address()]) };
+    let discovery = discovery(&dns, quick());
+    let mut followed = Followed::by(&discovery, &Source::Srv(NAME.to_owned()));
+    followed.following.urgent();
+    let (kind, message) = followed.failure().await;
+    assert_eq!(kind, FailureKind::Timeout);
+    let end = format!("silent.test: no answer yet after 190ms (asked {})", server.address());
+    assert!(message.ends_with(&end), "{message}");
+}
