@@ -118,6 +118,26 @@ async fn names_whose_server_is_silent_delay_no_other() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn names_whose_server_falls_silent_delay_others_for_a_moment_only() {
+    let server = DnsServer::start();
+    server.set_a("reviews.test", 1, &[V4, V4_OTHER]);
+    let names: Vec<_> = (0..120).map(|n| format!("s{n}.test")).collect();
+    names.iter().for_each(|name| server.set_a(name, 1, &[V4]));
+    let discovery = discovery(&config(&[server.address()]), Schedule::default());
+    let mut others: Vec<_> = names.iter().map(|name| Followed::by(&discovery, &named(name, 80))).collect();
+    for other in &mut others {
+        other.endpoints().await;
+    }
+    names.iter().for_each(|name| server.silent(name));
+    let mut followed = Followed::by(&discovery, &named("reviews.test", 80));
+    assert_eq!(followed.endpoints().await.len(), 2);
+    let heard = Instant::now();
+    followed.endpoints().await;
+    let took = heard.elapsed();
+    assert!(took < Duration::from_millis(3500), "1 s, and 0.5 s for each 40 names that are tried: {took:?}");
+}
+
+#[tokio::test(flavor = "local")]
 async fn the_last_answer_is_kept_for_max_stale_and_no_longer() {
     let server = DnsServer::start();
     server.set_a("reviews.test", 0, &[V4]);
