@@ -23,8 +23,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Endpoint,
+    inotify::{Inotify, Notice},
     lines::{self, MAX_BYTES},
-    notice::Notice,
     update::{Failure, FailureKind, Update},
     watch::Watch,
 };
@@ -39,10 +39,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Reads `path` now and after every change, for ever, and tells what it says whenever that is something else than
 /// before. Empty endpoints are the file's own statement. Dropping the future stops it.
-pub(super) async fn follow(path: PathBuf, mut on_update: impl FnMut(Update)) {
+pub(super) async fn follow(inotify: Inotify, path: PathBuf, mut on_update: impl FnMut(Update)) {
     let mut follower = Follower { path: path.into(), state: State::Unknown };
     let mut watch = loop {
-        match Watch::start(follower.path.to_path_buf()) {
+        match Watch::start(&inotify, follower.path.to_path_buf()) {
             Ok(watch) => break watch,
             Err(error) => follower.take_in(Err(unreadable(&follower.path, &error)), &mut on_update),
         }
@@ -210,7 +210,8 @@ mod tests {
                 write(&path, text).unwrap();
             }
             let (to, updates) = unbounded_channel();
-            let following = tokio::spawn(follow(path, move |update| to.send(update).unwrap()));
+            let following =
+                tokio::spawn(follow(Inotify::default(), path, move |update| to.send(update).unwrap()));
             Self { directory, updates, following }
         }
 
@@ -366,5 +367,49 @@ mod tests {
         }
         writing.await.unwrap();
         assert_eq!(last[0].address.to_string(), "10.199.0.0:8080");
+    }
+    /// How many of this process's inotify instances watch the directory.
+    fn instances_on(directory: &Path) -> usize {
+        let inode =
+            format!(" ino:{:x} ", std::os::unix::fs::MetadataExt::ino(&directory.metadata().unwrap()));
+        let descriptors = std::fs::read_dir("/proc/self/fdinfo").unwrap().flatten();
+        let told = descriptors.filter_map(|descriptor| std::fs::read_to_string(descriptor.path()).ok());
+        told.filter(|told| told.lines().any(|line| line.starts_with("inotify") && line.contains(&inode)))
+            .count()
+    }
+
+    /// More than the instances that a user may have (128).
+    #[tokio::test]
+    async fn three_hundred_files_need_one_inotify_instance_and_each_change_is_soon_in_force() {
+        let (directory, inotify) = (tempfile::tempdir().unwrap(), Inotify::default());
+        let path = |n: usize| directory.path().join(format!("{}/file-{n}", n % 3));
+        (0..3).for_each(|n| std::fs::create_dir(directory.path().join(n.to_string())).unwrap());
+        let (to, mut updates) = unbounded_channel();
+        let mut following = tokio::task::JoinSet::new();
+        for n in 0..300 {
+            write(path(n), "10.0.0.1:80\n").unwrap();
+            let to = to.clone();
+            following.spawn(follow(inotify.clone(), path(n), move |update| {
+                to.send((n, update, Instant::now())).unwrap();
+            }));
+        }
+        for _ in 0..300 {
+            assert!(matches!(updates.recv().await.unwrap().1, Update::Endpoints(_)));
+        }
+        assert_eq!(instances_on(directory.path()), 1);
+        let mut changed = Vec::new();
+        for n in 0..300 {
+            write(directory.path().join("new"), format!("10.0.1.1:{}\n", n + 1)).unwrap();
+            rename(directory.path().join("new"), path(n)).unwrap();
+            changed.push(Instant::now());
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..300 {
+            let (n, update, at) = timeout(SOON, updates.recv()).await.expect("an update comes soon").unwrap();
+            let Update::Endpoints(found) = update else { panic!("{update:?}") };
+            assert_eq!(usize::from(found[0].address.port()), n + 1);
+            let took = at.saturating_duration_since(changed[n]);
+            assert!(took < Duration::from_secs(1), "file {n}: {took:?}");
+        }
     }
 }

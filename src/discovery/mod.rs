@@ -8,6 +8,7 @@ mod cause;
 mod endpoint;
 mod file;
 mod holddown;
+mod inotify;
 mod lines;
 mod members;
 mod names;

@@ -1,6 +1,6 @@
 //! All of discovery: what the control thread holds, and through which services follow their sources.
 
-use std::{cell::RefCell, net::IpAddr, rc::Rc};
+use std::{cell::RefCell, net::IpAddr, path::PathBuf, rc::Rc};
 
 use tokio::{task::AbortHandle, time::Instant};
 
@@ -8,6 +8,7 @@ use super::{
     Schedule,
     endpoint::resolved,
     file,
+    inotify::Inotify,
     members::{Kind, Member},
     names::{Again, Heard, Listening, Names, Unreachable},
     reach::has_no_route,
@@ -24,6 +25,8 @@ use crate::config::{Dns, Source};
 pub struct Discovery {
     names: Rc<Names>,
     dns: Rc<RefCell<Dns>>,
+    /// Tells of changes of files.
+    inotify: Inotify,
     /// Reads this host's files again when they change.
     _files: Task,
 }
@@ -83,8 +86,10 @@ impl Discovery {
         let Prepared { dns, resolver, files } = prepared;
         let names = Names::new(resolver, schedule, &dns, unreachable);
         let dns = Rc::new(RefCell::new(dns));
-        let watching = tokio::task::spawn_local(obey_files(names.clone(), dns.clone(), files));
-        Self { names, dns, _files: Task(watching.abort_handle()) }
+        let inotify = Inotify::default();
+        let watching =
+            tokio::task::spawn_local(obey_files(names.clone(), dns.clone(), files, inotify.clone()));
+        Self { names, dns, inotify, _files: Task(watching.abort_handle()) }
     }
 
     /// Uses another `[dns]` from now on: every name is asked for again, and keeps what it has until there is an answer.
@@ -102,7 +107,8 @@ impl Discovery {
             Source::Dns { host, port } => self.name(host, *port, on_update),
             Source::Srv(host) => Followed::Srv(SrvService::start(&self.names, host, on_update)),
             Source::File(path) => {
-                let task = tokio::task::spawn_local(file::follow(path.clone(), on_update));
+                let task =
+                    tokio::task::spawn_local(file::follow(self.inotify.clone(), path.clone(), on_update));
                 Followed::File { _task: Task(task.abort_handle()) }
             }
         };
@@ -128,8 +134,9 @@ impl Discovery {
 }
 
 /// Reads this host's files whenever they change. What cannot be understood changes nothing.
-async fn obey_files(names: Rc<Names>, dns: Rc<RefCell<Dns>>, files: SystemFiles) {
-    let watches = (Watch::start(files.resolv_conf.clone()), Watch::start(files.hosts.clone()));
+async fn obey_files(names: Rc<Names>, dns: Rc<RefCell<Dns>>, files: SystemFiles, inotify: Inotify) {
+    let start = |path: &PathBuf| Watch::start(&inotify, path.clone());
+    let watches = (start(&files.resolv_conf), start(&files.hosts));
     let (Ok(mut resolv_conf), Ok(mut hosts)) = watches else {
         return tracing::warn!(?files, "changes of these files go unnoticed");
     };

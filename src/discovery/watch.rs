@@ -14,7 +14,10 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-use super::notice::{Notice, Notices};
+use super::{
+    inotify::{Inotify, Notice},
+    notice::Notices,
+};
 
 /// Changes that follow each other within this are one.
 const QUIET: Duration = Duration::from_millis(5);
@@ -64,9 +67,9 @@ impl Watch {
     ///
     /// # Errors
     /// `path` is empty, or it is relative and there is no current directory.
-    pub(super) fn start(path: PathBuf) -> io::Result<Self> {
+    pub(super) fn start(inotify: &Inotify, path: PathBuf) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
-        let notices = Notices::start(&path).map_err(|error| warn_blind(&path, &error)).ok();
+        let notices = Notices::start(inotify, &path).map_err(|error| warn_blind(&path, &error)).ok();
         let seen = Look::at(&path);
         let (next_look, state) = (Instant::now(), Notice::Changed);
         let mut watch = Self { path, notices, seen, next_look, state, stir: None };
@@ -241,7 +244,7 @@ mod tests {
         fn new(file: &str, prepare: impl FnOnce(&Path)) -> Self {
             let directory = tempfile::tempdir().unwrap();
             prepare(directory.path());
-            let mut watch = Watch::start(directory.path().join(file)).unwrap();
+            let mut watch = Watch::start(&Inotify::default(), directory.path().join(file)).unwrap();
             assert!(watch.notices.as_ref().is_some_and(Notices::sees_all), "this host has inotify");
             watch.next_look = Instant::now() + Duration::from_secs(3600);
             Self { directory, watch }
@@ -454,7 +457,7 @@ mod tests {
     async fn what_inotify_does_not_see_a_look_finds() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
-        let mut watch = Watch::start(path.clone()).unwrap();
+        let mut watch = Watch::start(&Inotify::default(), path.clone()).unwrap();
         watch.notices = None;
         for text in ["1", "2"] {
             write(&path, text).unwrap();
@@ -480,6 +483,6 @@ mod tests {
 
     #[test]
     fn an_empty_path_cannot_be_watched() {
-        assert!(Watch::start(PathBuf::new()).is_err());
+        assert!(Watch::start(&Inotify::default(), PathBuf::new()).is_err());
     }
 }

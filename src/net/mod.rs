@@ -11,7 +11,7 @@ mod writer;
 
 pub use address::Address;
 pub use listen::{Accepted, AsyncListener, Listener, ListenerError};
-pub use own::is_own;
+pub use own::{Own, OwnAddresses};
 pub use peer::{PeerState, peer_state};
 pub use read::{ReadSize, poll_read_some};
 pub use stream::{SharedStream, Stream};

@@ -69,11 +69,12 @@ impl Layout {
         let number = |zone: Option<&Name>| {
             names.iter().zip(1..).find(|(name, _)| Some(**name) == zone).map_or(0, |(_, number)| number)
         };
+        let own = neighbourhood.own();
         let member = |(endpoint, zone): (&discovery::Endpoint, &Option<Name>)| Member {
             address: endpoint.address,
             weight: endpoint.weight,
             priority: endpoint.priority,
-            place: neighbourhood.place(zone.as_ref(), endpoint.address.ip()),
+            place: neighbourhood.place(zone.as_ref(), endpoint.address.ip(), &own),
             zone: number(zone.as_ref()),
         };
         let members: Vec<Member> = found.iter().zip(&zones).map(member).collect();
@@ -122,4 +123,38 @@ fn tiers(found: &[discovery::Endpoint]) -> Box<[Tier]> {
         }
     };
     found.chunk_by(|a, b| a.priority == b.priority).map(tier).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, time::Instant};
+
+    use super::*;
+    use crate::config::{self, Environment};
+
+    const TOML: &str = r#"
+        [services.many]
+        endpoints = ["127.0.0.1:1"]
+        [[listeners]]
+        name = "outgoing"
+        kind = "outgoing"
+        listen = "127.0.0.1:0"
+    "#;
+
+    #[test]
+    fn a_thousand_layouts_list_the_hosts_addresses_at_most_once_a_second() {
+        let config = config::parse_in(TOML, Path::new("t.toml"), &Environment::of_process()).unwrap();
+        let neighbourhood = Neighbourhood::new(&config);
+        let found: Vec<_> =
+            (0..100).map(|n| discovery::Endpoint::plain(([198, 51, 100, n], 80).into())).collect();
+        let (start, mut lists) = (Instant::now(), vec![neighbourhood.own()]);
+        for _ in 0..1000 {
+            let layout = Layout::new(&found, &config.services["many"].policy, &neighbourhood);
+            assert!(layout.places.iter().all(|place| *place == Place::Elsewhere));
+            lists.push(neighbourhood.own());
+        }
+        lists.dedup_by(|a, b| a.is(b));
+        let most = 2 + start.elapsed().as_secs();
+        assert!(lists.len() as u64 <= most, "{} lists in {:?}", lists.len(), start.elapsed());
+    }
 }

@@ -2,12 +2,12 @@
 //!
 //! What is made of that is left to `balance`.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Instant};
 
 use crate::{
     balance::{Coordinate, Place},
     config::{self, Name},
-    net::{self, Subnet},
+    net::{Own, OwnAddresses, Subnet},
 };
 
 /// This node among others, as services see it.
@@ -15,6 +15,7 @@ pub struct Neighbourhood {
     zone: Option<Name>,
     /// Addresses of this node, besides the host's own.
     subnets: Vec<Subnet>,
+    own: OwnAddresses,
     zones: Vec<(Name, Vec<Subnet>)>,
     /// Where this node's apertures begin.
     pub(super) coordinate: Coordinate,
@@ -27,6 +28,7 @@ impl Neighbourhood {
         Self {
             zone: node.zone.clone(),
             subnets: node.subnets.clone(),
+            own: OwnAddresses::default(),
             zones: config.zones.clone(),
             coordinate: match node.position {
                 Some(position) => Coordinate::of_peer(position.index, position.count),
@@ -55,18 +57,23 @@ impl Neighbourhood {
         told.or_else(|| ranges().max_by_key(|(length, _)| *length).map(|(_, name)| name)).cloned()
     }
 
+    /// The host's own addresses. Costs little, but is to be asked once for many endpoints.
+    pub(super) fn own(&self) -> Own {
+        self.own.get(Instant::now())
+    }
+
     /// Where an endpoint of this zone and address is. What is in another zone is not on this node, whatever its address.
-    pub(super) fn place(&self, zone: Option<&Name>, address: IpAddr) -> Place {
+    pub(super) fn place(&self, zone: Option<&Name>, address: IpAddr, own: &Own) -> Place {
         match (zone, &self.zone) {
             (Some(zone), Some(own)) if zone != own => Place::Elsewhere,
-            _ if self.is_here(address) => Place::Node,
+            _ if self.is_here(address, own) => Place::Node,
             (Some(_), Some(_)) => Place::Zone,
             _ => Place::Elsewhere,
         }
     }
 
-    fn is_here(&self, address: IpAddr) -> bool {
-        self.subnets.iter().any(|subnet| subnet.contains(address)) || net::is_own(address)
+    fn is_here(&self, address: IpAddr, own: &Own) -> bool {
+        self.subnets.iter().any(|subnet| subnet.contains(address)) || own.contains(address)
     }
 }
 
@@ -98,7 +105,10 @@ mod tests {
         let neighbourhood = Neighbourhood::new(&config(TOML));
         let address = address.parse().unwrap();
         let zone = neighbourhood.zone(told.map(Name::from).as_ref(), address);
-        (zone.as_deref().map(str::to_owned), neighbourhood.place(zone.as_ref(), address))
+        (
+            zone.as_deref().map(str::to_owned),
+            neighbourhood.place(zone.as_ref(), address, &neighbourhood.own()),
+        )
     }
 
     #[test]
