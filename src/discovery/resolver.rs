@@ -14,6 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -21,7 +22,7 @@ use hickory_resolver::{
     config::ResolverOpts,
     proto::rr::{Name, RecordType},
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     answer::Share,
@@ -209,7 +210,8 @@ impl Inner {
     }
 
     /// Records of one type of one name: the servers in turn, from the preferred one, until one answers either way.
-    /// Each gets an equal share of the time that is left.
+    /// Each gets an equal share of the time that is left before the next is asked as well; what is asked may still
+    /// answer, so that a server which is merely slow has all the time there is.
     async fn records(
         &self,
         name: &Name,
@@ -218,22 +220,63 @@ impl Inner {
     ) -> Result<Answer, Cause> {
         let count = self.servers.len();
         let first = self.preferred.load(Ordering::Relaxed);
-        let mut failed: Option<Cause> = None;
+        let mut asked = Asked::default();
         for turn in 0..count {
             let index = (first + turn) % count;
+            let asking = self.servers[index].ask(name, record_type, deadline, self.timeout);
+            asked.running.push((index, Box::pin(asking)));
             let left = deadline.saturating_duration_since(Instant::now());
             let share = Instant::now() + left / u32::try_from(count - turn).unwrap_or(u32::MAX);
-            let result = self.servers[index].ask(name, record_type, share, self.timeout).await;
-            if result.as_ref().err().is_none_or(Cause::is_negative) {
+            if let Ok(Some((index, result))) = timeout_at(share, asked.next_told(1)).await {
                 self.preferred.store(index, Ordering::Relaxed);
                 return result;
             }
-            failed = match (failed, result.err()) {
-                (Some(earlier), Some(cause)) => Some(earlier.or(cause)),
-                (earlier, cause) => cause.or(earlier),
-            };
         }
-        Err(failed.unwrap_or_else(|| Cause::other("no DNS server is configured")))
+        match asked.next_told(usize::MAX).await {
+            Some((index, result)) => {
+                self.preferred.store(index, Ordering::Relaxed);
+                result
+            }
+            None => Err(asked.failed.unwrap_or_else(|| Cause::other("no DNS server is configured"))),
+        }
+    }
+}
+
+/// A server that is being asked, by its number.
+type Asking<'a> = (usize, Pin<Box<dyn Future<Output = Result<Answer, Cause>> + 'a>>);
+
+/// The servers that are being asked, and what those have met that could not answer.
+#[derive(Default)]
+struct Asked<'a> {
+    running: Vec<Asking<'a>>,
+    failed: Option<Cause>,
+}
+
+impl Asked<'_> {
+    /// The first to say something, be it that there is nothing. None: `most` of them have failed, or all.
+    async fn next_told(&mut self, most: usize) -> Option<(usize, Result<Answer, Cause>)> {
+        for _ in 0..most {
+            if self.running.is_empty() {
+                return None;
+            }
+            let (index, result) = std::future::poll_fn(|context| self.poll_ended(context)).await;
+            match result {
+                Err(cause) if !cause.is_negative() => {
+                    self.failed = Some(self.failed.take().map_or(cause.clone(), |earlier| earlier.or(cause)));
+                }
+                told => return Some((index, told)),
+            }
+        }
+        None
+    }
+
+    fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<(usize, Result<Answer, Cause>)> {
+        for at in 0..self.running.len() {
+            if let Poll::Ready(result) = self.running[at].1.as_mut().poll(context) {
+                return Poll::Ready((self.running.swap_remove(at).0, result));
+            }
+        }
+        Poll::Pending
     }
 }
 

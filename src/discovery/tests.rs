@@ -313,6 +313,37 @@ async fn the_next_server_is_asked_when_one_is_silent_or_fails() {
     assert!(started.elapsed() < IMPATIENT / 3, "the server that answered is asked first");
 }
 
+/// Passes questions on to `server`, and its answers back after `delay`.
+async fn relay(server: SocketAddr, delay: Duration) -> SocketAddr {
+    let socket = std::rc::Rc::new(tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let address = socket.local_addr().unwrap();
+    tokio::task::spawn_local(async move {
+        let mut question = [0; 512];
+        while let Ok((length, asker)) = socket.recv_from(&mut question).await {
+            let (socket, question) = (socket.clone(), question[..length].to_vec());
+            tokio::task::spawn_local(async move {
+                let onward = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+                onward.send_to(&question, server).await.unwrap();
+                let mut answer = [0; 2048];
+                let length = onward.recv(&mut answer).await.unwrap();
+                tokio::time::sleep(delay).await;
+                socket.send_to(&answer[..length], asker).await.unwrap();
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_server_that_is_slow_has_the_whole_timeout_although_the_next_is_asked_meanwhile() {
+    let (_socket, deaf) = deaf_server();
+    let good = DnsServer::start();
+    good.set_a("reviews.test", 0, &[V4]);
+    let slow = relay(good.address(), IMPATIENT * 2 / 3).await;
+    let resolver = resolver(&impatient(&[slow, deaf]));
+    assert_eq!(ips(&resolve(&resolver, "reviews.test").await.unwrap()), [V4]);
+}
+
 /// How long an answer takes.
 async fn ask_once(resolver: &Resolver) -> Duration {
     let started = Instant::now();
