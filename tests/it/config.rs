@@ -13,8 +13,8 @@ use std::{
 };
 
 use towpath::config::{
-    self, BackendTarget, Balancer, Config, Environment, HostPattern, LogPath, PathMatch, Protocol, Source,
-    ValueMatch,
+    self, BackendTarget, Balancer, Config, Environment, HashKey, HostPattern, LogPath, PathMatch, Protocol,
+    Source, ValueMatch,
 };
 use towpath::net::Address;
 
@@ -316,19 +316,30 @@ fn the_contract_without_later_features_loads() {
         [services.reviews-v1]
         dns      = "reviews-v1.prod.svc.cluster.local:8080"
         protocol = "auto"
-        balancer = "round-robin"
+        balancer = "peak-ewma"
+        ejection = { consecutive_failures = 5, backoff = ["5s", "5m"], max_percent = 50 }
+        [services.reviews-v2]
+        srv = "_http._tcp.reviews-v2.prod.svc.cluster.local"
+        balancer = { hash = "header:x-user" }
         [services.reviews-android]
-        endpoints = ["10.0.0.1:8080", { address = "10.0.0.2:8080", weight = 2 }]
+        endpoints = ["10.0.0.1:8080", { address = "10.0.0.2:8080", weight = 2, zone = "eu-1b" }]
+        [services.reviews-dr]
+        file = "endpoints/reviews-dr"
         [defaults.service]
         connect_timeout = "1s"
         [defaults.route]
     "#,
     )
     .unwrap();
-    assert_eq!((config.listeners.len(), config.routes.len(), config.services.len()), (2, 3, 2));
+    assert_eq!((config.listeners.len(), config.routes.len(), config.services.len()), (2, 3, 4));
     assert_eq!(config.routes[1].backends[0].weight, 90);
     let Source::Fixed(endpoints) = &config.services["reviews-android"].source else { panic!("fixed") };
-    assert_eq!(endpoints[1].weight, 2);
+    assert_eq!((endpoints[1].weight, endpoints[1].zone.as_deref()), (2, Some("eu-1b")));
+    let balancer = |name: &str| &config.services[name].policy.balancer;
+    assert_eq!(*balancer("reviews-v1"), Balancer::PeakEwma { decay: Duration::from_secs(10) });
+    assert_eq!(*balancer("reviews-v2"), Balancer::Hash(HashKey::Header("x-user".into())));
+    let Source::File(file) = &config.services["reviews-dr"].source else { panic!("file") };
+    assert!(file.is_absolute() && file.ends_with("endpoints/reviews-dr"), "{}", file.display());
 }
 
 #[test]
