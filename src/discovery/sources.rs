@@ -6,18 +6,18 @@ use tokio::{task::AbortHandle, time::Instant};
 
 use super::{
     Schedule,
+    dns::{
+        members::{Kind, Member},
+        names::{Again, Heard, Listening, Names, Unreachable},
+        reach::has_no_route,
+        resolver::Resolver,
+        srv::SrvService,
+        standing::News,
+        system::SystemFiles,
+    },
     endpoint::resolved,
-    file,
-    inotify::Inotify,
-    members::{Kind, Member},
-    names::{Again, Heard, Listening, Names, Unreachable},
-    reach::has_no_route,
-    resolver::Resolver,
-    srv::SrvService,
-    standing::News,
-    system::SystemFiles,
+    files::{file, inotify::Inotify, watch::Watch},
     update::Update,
-    watch::Watch,
 };
 use crate::config::{Dns, Source};
 

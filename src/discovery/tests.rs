@@ -13,9 +13,11 @@ use tokio::sync::mpsc;
 use self::dns::DnsServer;
 use super::{
     Discovery, FailureKind, Following, Prepared, Schedule, Update,
-    members::{Answer, Kind, Member, Question, Unanswered},
-    resolver::Resolver,
-    system::SystemFiles,
+    dns::{
+        members::{Answer, Kind, Member, Question, Unanswered},
+        resolver::Resolver,
+        system::SystemFiles,
+    },
 };
 use crate::config::{Dns, Source};
 

@@ -1,7 +1,7 @@
 //! What this host's files say: hosts, search list, servers.
 
 use super::*;
-use crate::discovery::system::SystemFiles;
+use crate::discovery::dns::system::SystemFiles;
 
 /// A resolv.conf and a hosts file of a test's own.
 struct Files {

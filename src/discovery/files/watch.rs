@@ -34,7 +34,7 @@ const LOOK_BLIND: Duration = Duration::from_millis(500);
 const FRESH: Duration = Duration::from_millis(1500);
 
 /// Watches one path for ever.
-pub(super) struct Watch {
+pub(in crate::discovery) struct Watch {
     path: PathBuf,
     /// None: the kernel grants no inotify.
     notices: Option<Notices>,
@@ -67,7 +67,7 @@ impl Watch {
     ///
     /// # Errors
     /// `path` is empty, or it is relative and there is no current directory.
-    pub(super) fn start(inotify: &Inotify, path: PathBuf) -> io::Result<Self> {
+    pub(in crate::discovery) fn start(inotify: &Inotify, path: PathBuf) -> io::Result<Self> {
         let path = std::path::absolute(path)?;
         let notices = Notices::start(inotify, &path).map_err(|error| warn_blind(&path, &error)).ok();
         let seen = Look::at(&path);
@@ -79,7 +79,7 @@ impl Watch {
 
     /// Returns once the file's content may have changed since this last returned, a few milliseconds after the last
     /// of a burst of changes. Dropping the future loses nothing.
-    pub(super) async fn changed(&mut self) {
+    pub(in crate::discovery) async fn changed(&mut self) {
         loop {
             self.stirs().await;
             let Some(stir) = self.stir else { continue };
@@ -98,7 +98,7 @@ impl Watch {
     }
 
     /// Returns as soon as there is something that [`Self::changed`] will tell of. Dropping the future loses nothing.
-    pub(super) async fn stirs(&mut self) {
+    pub(in crate::discovery) async fn stirs(&mut self) {
         while self.stir.is_none() {
             tokio::select! {
                 notice = next(&mut self.notices) => self.take_in(notice),
@@ -113,7 +113,7 @@ impl Watch {
     }
 
     /// Whether there is something that [`Self::changed`] will tell of. Does not wait.
-    pub(super) fn is_stirred(&mut self) -> bool {
+    pub(in crate::discovery) fn is_stirred(&mut self) -> bool {
         match self.notices.as_mut().map(Notices::pending) {
             Some(Ok(Some(notice))) => self.take_in(Ok(notice)),
             Some(Err(error)) => self.take_in(Err(error)),
@@ -123,13 +123,13 @@ impl Watch {
     }
 
     /// Takes what has happened up to now as told.
-    pub(super) fn forget(&mut self) {
+    pub(in crate::discovery) fn forget(&mut self) {
         self.is_stirred();
         self.stir = None;
     }
 
     /// What is known of the last change. [`Notice::Writing`] ends when the writer closes the file or pauses.
-    pub(super) fn state(&self) -> Notice {
+    pub(in crate::discovery) fn state(&self) -> Notice {
         self.state
     }
 

@@ -18,7 +18,7 @@ use super::{
 
 /// What has just come to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(in crate::discovery) enum News {
     /// There was an answer.
     Answered,
     /// There was none.
@@ -30,7 +30,7 @@ pub(super) enum News {
 }
 
 /// One name.
-pub(super) struct Standing {
+pub(in crate::discovery) struct Standing {
     host: String,
     members: Members<Member, Share>,
     schedule: Schedule,
@@ -44,25 +44,25 @@ pub(super) struct Standing {
 
 impl Standing {
     /// Nothing is known yet.
-    pub(super) fn new(host: &str, schedule: Schedule, max_stale: Duration) -> Self {
+    pub(in crate::discovery) fn new(host: &str, schedule: Schedule, max_stale: Duration) -> Self {
         let host = host.to_owned();
         let members = Members::new(max_stale);
         Self { host, members, schedule, max_stale, good: None, failures: 0, failure: None }
     }
 
     /// Nothing is kept longer than this without an answer.
-    pub(super) fn set_max_stale(&mut self, max_stale: Duration) {
+    pub(in crate::discovery) fn set_max_stale(&mut self, max_stale: Duration) {
         self.max_stale = max_stale;
         self.members.set_max_stale(max_stale);
     }
 
     /// What it has, in order.
-    pub(super) fn members(&self) -> impl Iterator<Item = (&Member, &Share)> {
+    pub(in crate::discovery) fn members(&self) -> impl Iterator<Item = (&Member, &Share)> {
         self.members.iter()
     }
 
     /// Why there was no answer, if there was none the last time.
-    pub(super) fn failure(&self) -> Option<&Failure> {
+    pub(in crate::discovery) fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
     }
 
@@ -77,7 +77,7 @@ impl Standing {
     }
 
     /// Takes in an answer. Returns how long to wait before asking again.
-    pub(super) fn answered(&mut self, answer: Answer, now: Instant) -> Duration {
+    pub(in crate::discovery) fn answered(&mut self, answer: Answer, now: Instant) -> Duration {
         if self.failures > 0 {
             tracing::info!(host = self.host, failures = self.failures, "name resolves again");
         }
@@ -88,7 +88,7 @@ impl Standing {
 
     /// Takes in what came later than the rest of an answer: it does not end a failure that began since. Returns how long
     /// to wait before asking again, at most.
-    pub(super) fn take_in(&mut self, answer: Answer, now: Instant) -> Duration {
+    pub(in crate::discovery) fn take_in(&mut self, answer: Answer, now: Instant) -> Duration {
         let ttl = self.schedule.held(answer.ttl);
         let delay = self.schedule.after_answer(answer.ttl);
         let silent = Answer { found: Vec::new(), ..answer.clone() };
@@ -97,7 +97,7 @@ impl Standing {
     }
 
     /// Takes in that there is no answer. Returns how long to wait before asking again.
-    pub(super) fn failed(&mut self, unanswered: Unanswered, now: Instant) -> (News, Duration) {
+    pub(in crate::discovery) fn failed(&mut self, unanswered: Unanswered, now: Instant) -> (News, Duration) {
         self.failures = self.failures.saturating_add(1);
         let message = &unanswered.failure.message;
         match self.failures {
@@ -112,13 +112,13 @@ impl Standing {
     }
 
     /// When [`Self::time_passed`] has something to do.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(in crate::discovery) fn deadline(&self) -> Option<Instant> {
         let stale = self.stale_at();
         self.members.deadline().into_iter().chain(stale).min()
     }
 
     /// Lets go of what is too old by now.
-    pub(super) fn time_passed(&mut self, now: Instant) -> Option<News> {
+    pub(in crate::discovery) fn time_passed(&mut self, now: Instant) -> Option<News> {
         if self.expire(now) {
             return Some(News::Expired);
         }

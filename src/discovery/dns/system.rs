@@ -26,11 +26,11 @@ use super::{
 
 /// Where the files are, and on which port the servers named in them listen.
 #[derive(Clone, Debug)]
-pub(super) struct SystemFiles {
-    pub(super) resolv_conf: PathBuf,
-    pub(super) hosts: PathBuf,
+pub(in crate::discovery) struct SystemFiles {
+    pub(in crate::discovery) resolv_conf: PathBuf,
+    pub(in crate::discovery) hosts: PathBuf,
     /// resolv.conf(5) knows no other port than 53; tests do.
-    pub(super) port: u16,
+    pub(in crate::discovery) port: u16,
 }
 
 impl Default for SystemFiles {
@@ -40,12 +40,12 @@ impl Default for SystemFiles {
 }
 
 /// What `resolv.conf` says.
-pub(super) struct ResolvConf {
+pub(in crate::discovery) struct ResolvConf {
     /// Distinct, in order; at least one.
-    pub(super) servers: Vec<SocketAddr>,
+    pub(in crate::discovery) servers: Vec<SocketAddr>,
     pub(super) search: Search,
     /// Timeout and attempts among them are overruled by `[dns]`.
-    pub(super) options: ResolverOpts,
+    pub(in crate::discovery) options: ResolverOpts,
 }
 
 impl SystemFiles {
@@ -53,7 +53,7 @@ impl SystemFiles {
     ///
     /// # Errors
     /// The file cannot be read or understood; the text names it and the reason.
-    pub(super) fn resolv_conf(&self) -> Result<ResolvConf, String> {
+    pub(in crate::discovery) fn resolv_conf(&self) -> Result<ResolvConf, String> {
         let path = self.resolv_conf.display();
         let text = match fs::read(&self.resolv_conf) {
             Ok(text) => String::from_utf8_lossy(&text).into_owned(),
@@ -64,18 +64,18 @@ impl SystemFiles {
     }
 
     /// Empty when there is none, or none that can be read.
-    pub(super) fn hosts(&self) -> HostsFile {
+    pub(in crate::discovery) fn hosts(&self) -> HostsFile {
         HostsFile::parse(&fs::read(&self.hosts).unwrap_or_default())
     }
 }
 
 /// Names that need no DNS.
 #[derive(Debug, Default)]
-pub(super) struct HostsFile(Hosts);
+pub(in crate::discovery) struct HostsFile(Hosts);
 
 impl HostsFile {
     /// Lines that make no sense are passed over, as the system does.
-    pub(super) fn parse(text: &[u8]) -> Self {
+    pub(in crate::discovery) fn parse(text: &[u8]) -> Self {
         let mut hosts = Hosts::default();
         let text = String::from_utf8_lossy(text);
         if let Err(error) = hosts.read_hosts_conf(text.as_bytes()) {
@@ -85,7 +85,7 @@ impl HostsFile {
     }
 
     /// As with the system's resolver, a host that the file lists is not asked for in DNS at all.
-    pub(super) fn entry(&self, host: &str) -> Option<Answer> {
+    pub(in crate::discovery) fn entry(&self, host: &str) -> Option<Answer> {
         let name = Name::from_str_relaxed(host).ok()?;
         let mut found = Vec::new();
         for record_type in [RecordType::A, RecordType::AAAA] {

@@ -13,7 +13,7 @@ use std::{
 const SAMPLE: usize = 4;
 
 /// The addresses of `all` without a family that is `unreachable`, unless that is all there is.
-pub(super) fn reachable(all: Vec<IpAddr>, unreachable: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+pub(in crate::discovery) fn reachable(all: Vec<IpAddr>, unreachable: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
     let family = |v4: bool| all.iter().copied().filter(move |ip| ip.is_ipv4() == v4);
     if family(true).next().is_none() || family(false).next().is_none() {
         return all;
@@ -27,7 +27,7 @@ pub(super) fn reachable(all: Vec<IpAddr>, unreachable: impl Fn(IpAddr) -> bool) 
 }
 
 /// Whether the kernel knows no way to `ip`. In doubt there is one.
-pub(super) fn has_no_route(ip: IpAddr) -> bool {
+pub(in crate::discovery) fn has_no_route(ip: IpAddr) -> bool {
     let from: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     // Any port will do: nothing is sent.
     let connected = UdpSocket::bind((from, 0)).and_then(|socket| socket.connect((ip, 9)));

@@ -39,7 +39,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Reads `path` now and after every change, for ever, and tells what it says whenever that is something else than
 /// before. Empty endpoints are the file's own statement. Dropping the future stops it.
-pub(super) async fn follow(inotify: Inotify, path: PathBuf, mut on_update: impl FnMut(Update)) {
+pub(in crate::discovery) async fn follow(inotify: Inotify, path: PathBuf, mut on_update: impl FnMut(Update)) {
     let mut follower = Follower { path: path.into(), state: State::Unknown };
     let mut watch = loop {
         match Watch::start(&inotify, follower.path.to_path_buf()) {

@@ -36,24 +36,28 @@ impl Default for Schedule {
 
 impl Schedule {
     /// The delay after an answer that holds for `ttl`.
-    pub(super) fn after_answer(&mut self, ttl: Duration) -> Duration {
+    pub(in crate::discovery) fn after_answer(&mut self, ttl: Duration) -> Duration {
         let random = self.random.f64();
         self.refresh_delay(ttl, random)
     }
 
     /// The delay after the `failures`th failure in a row (from 1).
-    pub(super) fn after_failure(&mut self, failures: u32, negative_ttl: Option<Duration>) -> Duration {
+    pub(in crate::discovery) fn after_failure(
+        &mut self,
+        failures: u32,
+        negative_ttl: Option<Duration>,
+    ) -> Duration {
         let random = self.random.f64();
         self.retry_delay(failures, negative_ttl, random)
     }
 
     /// How long an answer with this TTL holds.
-    pub(super) fn held(&self, ttl: Duration) -> Duration {
+    pub(in crate::discovery) fn held(&self, ttl: Duration) -> Duration {
         ttl.min(self.ceiling).max(self.floor)
     }
 
     /// The same, with chances of its own.
-    pub(super) fn fork(&mut self) -> Self {
+    pub(in crate::discovery) fn fork(&mut self) -> Self {
         let random = self.random.fork();
         Self { random, ..self.clone() }
     }

@@ -20,31 +20,31 @@ use hickory_resolver::proto::{
 };
 
 /// Aliases that are followed for one name.
-pub(super) const MAX_ALIASES: usize = 8;
+pub(in crate::discovery) const MAX_ALIASES: usize = 8;
 
 /// Addresses or targets that are taken from one answer.
 const MAX_RECORDS: usize = 4096;
 
 /// Where an SRV record leads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Target {
+pub(in crate::discovery) struct Target {
     /// Lower case, with a dot at the end.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(in crate::discovery) host: String,
+    pub(in crate::discovery) port: u16,
 }
 
 /// How much of a service an SRV target takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Share {
+pub(in crate::discovery) struct Share {
     /// The lowest is used first.
-    pub(super) priority: u16,
+    pub(in crate::discovery) priority: u16,
     /// Relative to the others of its priority; 0: hardly anything.
-    pub(super) weight: u16,
+    pub(in crate::discovery) weight: u16,
 }
 
 /// What the records say.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Reading<T> {
+pub(in crate::discovery) enum Reading<T> {
     /// At least one, and how long they hold.
     Found(T, Duration),
     /// The name is an alias, and this name is to be asked for instead. The alias holds that long.
@@ -59,7 +59,7 @@ pub(super) enum Reading<T> {
 
 impl<T> Reading<T> {
     /// The same, with what was found turned into something else.
-    pub(super) fn map<U>(self, into: impl FnOnce(T) -> U) -> Reading<U> {
+    pub(in crate::discovery) fn map<U>(self, into: impl FnOnce(T) -> U) -> Reading<U> {
         match self {
             Self::Found(found, ttl) => Reading::Found(into(found), ttl),
             Self::Alias(name, ttl) => Reading::Alias(name, ttl),
@@ -71,7 +71,11 @@ impl<T> Reading<T> {
 }
 
 /// The addresses of `name` among `records`; `record_type` is A or AAAA.
-pub(super) fn addresses(name: &Name, record_type: RecordType, records: &[Record]) -> Reading<Vec<IpAddr>> {
+pub(in crate::discovery) fn addresses(
+    name: &Name,
+    record_type: RecordType,
+    records: &[Record],
+) -> Reading<Vec<IpAddr>> {
     let chain = match chain(name, record_type, records) {
         Ok(chain) => chain,
         Err(reading) => return reading,
@@ -88,7 +92,7 @@ pub(super) fn addresses(name: &Name, record_type: RecordType, records: &[Record]
 }
 
 /// The SRV targets of `name` among `records`.
-pub(super) fn targets(name: &Name, records: &[Record]) -> Reading<BTreeMap<Target, Share>> {
+pub(in crate::discovery) fn targets(name: &Name, records: &[Record]) -> Reading<BTreeMap<Target, Share>> {
     let chain = match chain(name, RecordType::SRV, records) {
         Ok(chain) => chain,
         Err(reading) => return reading,

@@ -40,15 +40,15 @@ use crate::config::Dns;
 const RESOLUTION_DELAY: Duration = Duration::from_millis(150);
 
 /// What a lookup found.
-pub(super) struct Found {
-    pub(super) answer: Answer,
+pub(in crate::discovery) struct Found {
+    pub(in crate::discovery) answer: Answer,
     /// The other family's part, still under way.
-    pub(super) late: Option<Late>,
+    pub(in crate::discovery) late: Option<Late>,
 }
 
 /// The part of an answer that is about one family.
-pub(super) struct Late {
-    pub(super) family: Family,
+pub(in crate::discovery) struct Late {
+    pub(in crate::discovery) family: Family,
     part: Part,
 }
 
@@ -56,7 +56,7 @@ type Part = Pin<Box<dyn Future<Output = Result<Answer, Cause>>>>;
 
 /// Asks the configured DNS servers. Cheap to clone; clones share what they learn about the servers.
 #[derive(Clone)]
-pub(super) struct Resolver(Arc<Inner>);
+pub(in crate::discovery) struct Resolver(Arc<Inner>);
 
 struct Inner {
     servers: Vec<Server>,
@@ -82,7 +82,7 @@ impl Resolver {
     ///
     /// # Errors
     /// `resolv.conf` is needed and cannot be understood; the text names the file and the reason.
-    pub(super) fn new(dns: &Dns, files: &SystemFiles) -> Result<Self, String> {
+    pub(in crate::discovery) fn new(dns: &Dns, files: &SystemFiles) -> Result<Self, String> {
         let hosts = files.hosts();
         let from = if dns.servers.is_empty() {
             files.resolv_conf()?
@@ -104,7 +104,7 @@ impl Resolver {
 
     /// What to ask for when a configuration or an SRV record names `host`. Names that can only mean the same are
     /// written alike.
-    pub(super) fn question(&self, host: &str, kind: Kind) -> Question {
+    pub(in crate::discovery) fn question(&self, host: &str, kind: Kind) -> Question {
         let mut host = host.to_ascii_lowercase();
         if !self.0.searches && !host.ends_with('.') {
             host.push('.');
@@ -113,18 +113,18 @@ impl Resolver {
     }
 
     /// Who is asked.
-    pub(super) fn servers(&self) -> impl Iterator<Item = SocketAddr> {
+    pub(in crate::discovery) fn servers(&self) -> impl Iterator<Item = SocketAddr> {
         self.0.servers.iter().map(|server| server.address)
     }
 
     /// What the hosts file says about `host`.
-    pub(super) fn hosts_file_entry(&self, host: &str) -> Option<Answer> {
+    pub(in crate::discovery) fn hosts_file_entry(&self, host: &str) -> Option<Answer> {
         self.0.hosts.entry(host)
     }
 
     /// All that is asked for, within the configured timeout. A family that was `silent` the last time is not waited
     /// for.
-    pub(super) async fn lookup(
+    pub(in crate::discovery) async fn lookup(
         &self,
         question: &Question,
         silent: Option<Family>,
@@ -314,7 +314,7 @@ impl Late {
     }
 
     /// What there is of this family, as an answer that says nothing about the other. None: it is silent.
-    pub(super) async fn answer(self) -> Option<Answer> {
+    pub(in crate::discovery) async fn answer(self) -> Option<Answer> {
         let nothing = |cause: Cause| {
             let ttl = cause.negative_ttl.unwrap_or(Duration::MAX);
             cause.is_negative().then(|| Answer::new(Vec::new(), ttl))

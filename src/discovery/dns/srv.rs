@@ -36,7 +36,7 @@ const UNIT: u32 = 25_200;
 const GRACE: Duration = Duration::from_millis(200);
 
 /// Follows the SRV records of a name, and what they lead to, until dropped.
-pub(super) struct SrvService {
+pub(in crate::discovery) struct SrvService {
     inner: Rc<Inner>,
     records: Listening,
 }
@@ -81,7 +81,11 @@ struct Followed {
 
 impl SrvService {
     /// Tells `on_update` what becomes of the SRV records of `host`.
-    pub(super) fn start(names: &Rc<Names>, host: &str, on_update: impl FnMut(Update) + 'static) -> Self {
+    pub(in crate::discovery) fn start(
+        names: &Rc<Names>,
+        host: &str,
+        on_update: impl FnMut(Update) + 'static,
+    ) -> Self {
         let inner = Rc::new(Inner {
             host: host.to_owned(),
             names: names.clone(),
@@ -99,7 +103,7 @@ impl SrvService {
     }
 
     /// A request waits for the first answer.
-    pub(super) fn urgent(&self) {
+    pub(in crate::discovery) fn urgent(&self) {
         let mut state = self.inner.state.borrow_mut();
         let since = *state.urgent.get_or_insert_with(Instant::now);
         self.records.urgent(since);

@@ -13,9 +13,9 @@ use super::Endpoint;
 use crate::config::Name;
 
 /// Bytes of a file at most: 65,536 lines of 256.
-pub(super) const MAX_BYTES: usize = 16 << 20;
+pub(in crate::discovery) const MAX_BYTES: usize = 16 << 20;
 /// Endpoints of a file at most.
-pub(super) const MAX_ENDPOINTS: usize = 65_536;
+pub(in crate::discovery) const MAX_ENDPOINTS: usize = 65_536;
 /// Problems of a file that are told; the others are counted.
 const MAX_TOLD: usize = 10;
 
@@ -26,7 +26,7 @@ const ALLOWED_ZONE: &str = "must be 1 to 128 letters, digits, \"-\", \"_\" or \"
 
 /// What is wrong with a file's text.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Problems {
+pub(in crate::discovery) struct Problems {
     /// In the file's order; [`MAX_TOLD`] at most.
     told: Vec<Problem>,
     /// How many more there are.
@@ -44,7 +44,7 @@ struct Problem {
 
 impl Problems {
     /// `FILE:LINE:COLUMN: what is wrong; what is allowed`, a line each.
-    pub(super) fn of(&self, file: &Path) -> String {
+    pub(in crate::discovery) fn of(&self, file: &Path) -> String {
         let file = file.display();
         let told =
             self.told.iter().map(|Problem { line, column, text }| format!("{file}:{line}:{column}: {text}"));
@@ -72,7 +72,7 @@ impl Problems {
 ///
 /// # Errors
 /// Every problem; then no line of it is to be believed.
-pub(super) fn parse(text: &[u8]) -> Result<Vec<Endpoint>, Problems> {
+pub(in crate::discovery) fn parse(text: &[u8]) -> Result<Vec<Endpoint>, Problems> {
     let mut list = List::default();
     if text.len() > MAX_BYTES {
         list.problems.add(1, 1, format!("the file has more than {} MiB", MAX_BYTES >> 20));
@@ -98,7 +98,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Endpoint>, Problems> {
 }
 
 /// Whether the text may be a part of what somebody is about to write: nothing yet, or a line without its end.
-pub(super) fn may_be_unfinished(text: &[u8]) -> bool {
+pub(in crate::discovery) fn may_be_unfinished(text: &[u8]) -> bool {
     !text.ends_with(b"\n")
 }
 

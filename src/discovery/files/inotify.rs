@@ -44,7 +44,7 @@ const FILE: WatchFlags = WatchFlags::MODIFY
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Notice {
+pub(in crate::discovery) enum Notice {
     /// Somebody writes the file and has not closed it.
     Writing,
     /// Something was renamed to be on the way: what is there now was made elsewhere, and is whole.
@@ -55,17 +55,17 @@ pub(super) enum Notice {
 
 /// What a listener was told since it last asked, taken together.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
-    pub(super) last: Option<Notice>,
+pub(in crate::discovery) struct Heard {
+    pub(in crate::discovery) last: Option<Notice>,
     /// Another file may be at the end of the way.
-    pub(super) way_changed: bool,
+    pub(in crate::discovery) way_changed: bool,
     /// There will be no further notices.
     failed: Option<Errno>,
 }
 
 /// Where listeners come from. The instance is made for the first one, and again for one that comes after a failure.
 #[derive(Clone, Default)]
-pub(super) struct Inotify(Arc<Mutex<Option<Arc<Instance>>>>);
+pub(in crate::discovery) struct Inotify(Arc<Mutex<Option<Arc<Instance>>>>);
 
 /// An instance that is read while somebody holds this.
 struct Instance {
@@ -97,7 +97,7 @@ struct Mailbox {
 }
 
 /// One who is told of what it watches, until it is dropped.
-pub(super) struct Listener {
+pub(in crate::discovery) struct Listener {
     instance: Arc<Instance>,
     mailbox: Arc<Mailbox>,
     watched: HashSet<Spot>,
@@ -111,7 +111,7 @@ impl Inotify {
     ///
     /// # Errors
     /// A limit of the kernel's is reached, or it has no inotify.
-    pub(super) fn listen(&self) -> io::Result<Listener> {
+    pub(in crate::discovery) fn listen(&self) -> io::Result<Listener> {
         let instance = self.usable()?;
         // What is there already happened before this one listens.
         instance.queue.hand_out();
@@ -256,7 +256,7 @@ impl Listener {
     ///
     /// # Errors
     /// A limit of the kernel's is reached.
-    pub(super) fn watch_only<'a>(
+    pub(in crate::discovery) fn watch_only<'a>(
         &mut self,
         spots: impl Iterator<Item = (&'a Path, Option<&'a OsString>)>,
     ) -> io::Result<bool> {
@@ -283,7 +283,7 @@ impl Listener {
     ///
     /// # Errors
     /// There will be no further notices.
-    pub(super) async fn next(&mut self) -> io::Result<Heard> {
+    pub(in crate::discovery) async fn next(&mut self) -> io::Result<Heard> {
         loop {
             let heard = self.take()?;
             if heard.last.is_some() {
@@ -297,7 +297,7 @@ impl Listener {
     ///
     /// # Errors
     /// As [`Self::next`].
-    pub(super) fn pending(&mut self) -> io::Result<Heard> {
+    pub(in crate::discovery) fn pending(&mut self) -> io::Result<Heard> {
         self.instance.queue.hand_out();
         self.take()
     }

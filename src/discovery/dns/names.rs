@@ -36,18 +36,18 @@ const QUICK: Duration = Duration::from_millis(500);
 
 /// What a listener hears of a name.
 #[derive(Clone, Debug)]
-pub(super) struct Heard {
+pub(in crate::discovery) struct Heard {
     /// In order. Empty: there has been no good answer yet, or it is too old.
-    pub(super) members: Rc<[(Member, Share)]>,
+    pub(in crate::discovery) members: Rc<[(Member, Share)]>,
     /// Why the last question was not answered.
-    pub(super) failure: Option<Failure>,
+    pub(in crate::discovery) failure: Option<Failure>,
 }
 
 /// Whether the addresses of a family have no route.
-pub(super) type Unreachable = fn(IpAddr) -> bool;
+pub(in crate::discovery) type Unreachable = fn(IpAddr) -> bool;
 
 /// All names.
-pub(super) struct Names {
+pub(in crate::discovery) struct Names {
     resolver: RefCell<Resolver>,
     schedule: RefCell<Schedule>,
     max_stale: Cell<Duration>,
@@ -60,7 +60,7 @@ pub(super) struct Names {
 
 /// Which names are asked again at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Again {
+pub(in crate::discovery) enum Again {
     All,
     /// Those that fail, and those whose entry in the hosts file is another now.
     Failing,
@@ -104,7 +104,7 @@ struct Listener(Box<Hear>);
 type Hear = dyn Fn(&Heard, News);
 
 /// Somebody listens to a name until this is dropped.
-pub(super) struct Listening {
+pub(in crate::discovery) struct Listening {
     name: Rc<Name>,
     _listener: Rc<Listener>,
 }
@@ -112,7 +112,7 @@ pub(super) struct Listening {
 impl Listening {
     /// A request has been waiting for the first answer since then. When it has to give up, the name fails for now, so
     /// that the request can say why.
-    pub(super) fn urgent(&self, since: Instant) {
+    pub(in crate::discovery) fn urgent(&self, since: Instant) {
         if self.name.heard.borrow().is_some() {
             return;
         }
@@ -124,7 +124,7 @@ impl Listening {
 }
 
 impl Names {
-    pub(super) fn new(
+    pub(in crate::discovery) fn new(
         resolver: Resolver,
         schedule: Schedule,
         dns: &Dns,
@@ -143,7 +143,7 @@ impl Names {
 
     /// Lets `listener` hear what becomes of `host`; what is known already, before this returns. To be called on
     /// a thread with local tasks.
-    pub(super) fn listen(
+    pub(in crate::discovery) fn listen(
         self: &Rc<Self>,
         host: &str,
         kind: Kind,
@@ -209,7 +209,7 @@ impl Names {
     }
 
     /// Asks `resolver` from now on.
-    pub(super) fn replace(&self, resolver: Resolver, dns: &Dns, again: Again) {
+    pub(in crate::discovery) fn replace(&self, resolver: Resolver, dns: &Dns, again: Again) {
         let old = self.resolver.replace(resolver.clone());
         self.max_stale.set(dns.max_stale);
         self.patience.set(patience(dns));
@@ -228,7 +228,7 @@ impl Names {
 
     /// How many names are followed.
     #[cfg(test)]
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::discovery) fn count(&self) -> usize {
         self.followed.borrow().len()
     }
 }
