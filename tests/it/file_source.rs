@@ -24,9 +24,8 @@ use crate::support::{
     Backend, Client, Daemon, Process, Speaks, client, eventually, get, wait::HEAVY, within,
 };
 
-/// After this, no request goes to an endpoint that was removed.
-const PROMISE: Duration = Duration::from_secs(1);
-/// What is asserted: the promise, and what a machine may take that runs other tests beside.
+/// After this, no request goes to an endpoint that was removed: the second that is promised, and what a machine may take that
+/// runs other tests beside.
 const BOUND: Duration = Duration::from_millis(1500);
 
 /// A directory, and the configuration of one service whose file is `endpoints` in it.
