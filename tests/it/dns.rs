@@ -68,8 +68,7 @@ async fn a_changed_answer_moves_the_traffic_once_its_ttl_is_over_and_no_request_
             _ => to_two = to_two.or(Some(asked)),
         }
     }
-    // 1.9 s by the rule, and what a machine may take that runs other tests beside.
-    assert!(to_one < Duration::from_millis(2400), "TTL + 1 s, and still a request at {to_one:?}");
+    assert!(to_one < Duration::from_secs(2), "TTL + 1 s, and still a request at {to_one:?}");
     assert!(to_two.unwrap() < to_one, "what is new counts at once, what is gone after the hold-down");
     daemon.metric_becomes("upstream_connections", &[("service", "reviews")], 1.0).await;
     let changed =

@@ -239,7 +239,7 @@ mod tests {
         assert!(standing.answered(answer(&[2]), now) <= Duration::from_millis(750));
         assert!(standing.failed(unanswered(), now).1 <= Duration::from_millis(750));
         let deadline = standing.deadline().unwrap();
-        assert!(deadline <= now + Duration::from_millis(900));
+        assert!(deadline <= now + Duration::from_millis(700));
         assert_eq!(standing.time_passed(deadline), Some(News::Changed));
         assert_eq!(standing.members().count(), 1);
         assert!(standing.failure().is_some(), "the name still fails");
