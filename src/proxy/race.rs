@@ -7,16 +7,18 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::time::timeout;
 
-use super::{attempt::Call, report::Report};
+use super::{Worker, attempt::Call, report::Report};
 use crate::{
     service::Picked,
+    snapshot::BackendView,
     telemetry::AttemptOutcome,
-    upstream::{ConnectError, Lease, Want},
+    upstream::{ConnectError, Lease, Target, Want},
 };
 
 /// The Connection Attempt Delay that RFC 8305 section 5 recommends.
@@ -31,15 +33,7 @@ impl Call {
         if report.picked().has_other_family() {
             return Box::pin(self.race(report, want)).await;
         }
-        let policy = &self.backend.view.service.policy;
-        match self.worker.pools.checkout(&report.picked().target, policy, want).await {
-            // Not the endpoint has gone but its service, and this request is one of its last.
-            Err(ConnectError::Removed) if self.backend.view.has(report.picked()) => {
-                let want = Want { even_retired: true, ..want };
-                self.worker.pools.checkout(&report.picked().target, policy, want).await
-            }
-            done => done,
-        }
+        checkout(&self.worker, &self.backend, &report.picked().target, want).await
     }
 
     async fn race(&self, report: &mut Report<'_>, want: Want) -> Result<Lease, ConnectError> {
@@ -84,9 +78,23 @@ impl Call {
 
     fn connecting(&self, picked: &Picked, want: Want) -> Connecting {
         let (worker, backend, target) = (self.worker.clone(), self.backend.clone(), picked.target.clone());
-        let checkout =
-            async move { worker.pools.checkout(&target, &backend.view.service.policy, want).await };
-        Box::pin(checkout)
+        Box::pin(async move { checkout(&worker, &backend, &target, want).await })
+    }
+}
+
+async fn checkout(
+    worker: &Worker,
+    backend: &BackendView,
+    target: &Arc<Target>,
+    want: Want,
+) -> Result<Lease, ConnectError> {
+    let policy = &backend.view.service.policy;
+    match worker.pools.checkout(target, policy, want).await {
+        // Not the endpoint has gone but its service, and this request is one of its last.
+        Err(ConnectError::Removed) if backend.view.has(target.id) => {
+            worker.pools.checkout(target, policy, Want { even_retired: true, ..want }).await
+        }
+        done => done,
     }
 }
 

@@ -162,9 +162,9 @@ impl ServiceView {
         }
     }
 
-    /// Whether the service has the endpoint now.
-    pub fn has(&self, picked: &Picked) -> bool {
-        self.endpoints.get().endpoints.iter().any(|endpoint| endpoint.target.id == picked.target.id)
+    /// Whether the service has the endpoint of this target now.
+    pub fn has(&self, target: u64) -> bool {
+        self.endpoints.get().endpoints.iter().any(|endpoint| endpoint.target.id == target)
     }
 
     /// Chooses an endpoint of the same priority and of the address family that `picked` is not of.

@@ -15,7 +15,7 @@ use crate::support::{
     Backend, Client, Daemon, Speaks, client,
     daemon::{complete, one_service, service},
     dns::DnsServer,
-    get,
+    eventually, get,
 };
 
 const BOTH: [Speaks; 2] = [Speaks::Http1, Speaks::Http2];
@@ -281,4 +281,38 @@ async fn a_reload_every_10_ms_for_10_s_under_load_fails_no_request_and_mixes_no_
         daemon.metric_becomes("requests_total", &labels, backend.requests() as f64).await;
     }
     daemon.metric_becomes("errors_total", &[], 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_request_that_waits_for_a_connection_is_served_although_a_reload_removes_its_service() {
+    let four = Backend::start("four").await;
+    let six = Backend::again("six", "[::1]:0".parse().unwrap()).await;
+    for endpoints in [&[four.address][..], &[four.address, six.address]] {
+        let one_worker = "[node]\nname = \"test\"\nworkers = 1\n";
+        let before =
+            format!("{one_worker}{}pool = {{ max_connections = 1 }}\n", one_service("http1", endpoints));
+        let daemon = Daemon::start(&before);
+        let address = daemon.address();
+        let busy: Vec<_> = endpoints
+            .iter()
+            .map(|_| tokio::spawn(client::ask(address, Speaks::Http1, get("svc", "/slow?ms=2500"))))
+            .collect();
+        let running = endpoints.len() as f64;
+        let in_flight = [("service", "echo")];
+        eventually("all connections are taken", async || {
+            f64::from(four.running() as i32 + six.running() as i32) >= running
+        })
+        .await;
+        let waiting = tokio::spawn(client::ask(address, Speaks::Http1, get("svc", "/")));
+        eventually("one more waits", async || {
+            daemon.metric("requests_in_flight", &in_flight).await > running + 0.5
+        })
+        .await;
+        daemon.reload(Some(&complete(one_worker))).unwrap();
+        let answer = waiting.await.unwrap();
+        assert_eq!(answer.status, 200, "{} endpoints: {answer:?}", endpoints.len());
+        for busy in busy {
+            assert_eq!(busy.await.unwrap().status, 200);
+        }
+    }
 }
