@@ -12,6 +12,7 @@ use super::{
     environment::Environment,
     keys,
     problems::Report,
+    resilience_meaning,
     section::Section,
     service_meaning, suggest,
     tree::{Data, Node},
@@ -106,7 +107,8 @@ impl<'a> Known<'a> {
     /// The services that a route names exist.
     pub(super) fn services(&self, route: Section<'_>, report: &mut Report) {
         let service = |node| Section::new(&keys::BACKEND, node).written("service");
-        for node in route.list("backends").iter().filter_map(service) {
+        let backends = route.list("backends").iter().filter_map(service);
+        for node in backends.chain(route.list("failover")) {
             let there = |name: &str| self.services.contains(name);
             exists(node, "service", there, self.services.iter().copied(), report);
         }
@@ -185,17 +187,36 @@ pub(super) fn position(position: Section<'_>, report: &mut Report) {
     }
 }
 
-/// `backoff` is two durations, the shorter one first.
+/// `backoff` of an `ejection`.
 pub(super) fn ejection(ejection: Section<'_>, report: &mut Report) {
-    let Some(written) = ejection.written("backoff") else { return };
+    backoff(ejection, ["the first and the longest ejection", "[\"5s\", \"5m\"]"], report);
+}
+
+/// What a route's policies can get wrong together.
+pub(super) fn route_policy(route: Section<'_>, report: &mut Report) {
+    let [retry, fault] = ["retry", "fault"].map(|table| route.table(table));
+    backoff(retry, ["the shortest and the longest wait", "[\"25ms\", \"250ms\"]"], report);
+    let Some(longest) = fault.written("delay_max") else { return };
+    match fault.duration("delay") {
+        None => report.add(longest.at, &longest.path, "delay is missing: the shortest delay"),
+        Some(shortest) if fault.duration("delay_max").is_some_and(|longest| longest < shortest) => {
+            let text = format!("must not be shorter than delay, which is {shortest:?}");
+            report.add(longest.at, &longest.path, text);
+        }
+        Some(_) => {}
+    }
+}
+
+/// `backoff` is two durations, the shorter one first.
+fn backoff(table: Section<'_>, [of, such]: [&str; 2], report: &mut Report) {
+    let Some(written) = table.written("backoff") else { return };
     // What is wrong with one of them is told already, and the rest may not be two for that reason.
     if report.has_below(&written.path) {
         return;
     }
-    match service_meaning::backoff(ejection) {
+    match resilience_meaning::two_durations(table.list("backoff")) {
         None => {
-            let text =
-                "must have two durations, of the first and the longest ejection, such as [\"5s\", \"5m\"]";
+            let text = format!("must have two durations, of {of}, such as {such}");
             report.add(written.at, &written.path, text);
         }
         Some([first, longest]) if first > longest => {

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration,
 };
 
+pub use super::resilience::*;
 use crate::net::{Address, Subnet};
 
 /// A name that metrics, logs and the admin API carry around.
@@ -23,6 +24,8 @@ pub struct Config {
     pub drain: Drain,
     /// What a caller may send.
     pub limits: Limits,
+    /// How much the node carries at a time.
+    pub overload: Concurrency,
     /// How names are resolved.
     pub dns: Dns,
     /// Zones, as ranges of addresses, sorted by name; the longest range that holds an address counts.
@@ -92,6 +95,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Concurrent HTTP/2 streams of one connection. Default 256.
     pub max_streams: u32,
+    /// Bytes of resident memory above which new work is refused. Default: nine tenths of what the cgroup allows.
+    pub memory: Option<u64>,
 }
 
 /// How names are resolved.
@@ -181,6 +186,18 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// One attempt, up to the response's head.
     pub attempt_timeout: Option<Duration>,
+    /// Who goes first.
+    pub priority: Priority,
+    /// Who stands in for a backend that cannot take a request.
+    pub failover: Failover,
+    /// Which failed requests are sent again.
+    pub retry: Option<Retry>,
+    /// When a second attempt is made beside the first, of requests with the methods of `hedged`.
+    pub hedge: Option<Hedge>,
+    /// Upper case, sorted; what `retry` lists, else the idempotent ones.
+    pub hedged: Vec<String>,
+    /// What is done to requests on purpose.
+    pub fault: Option<Fault>,
 }
 
 /// A host that a route serves. Names are lower case, without port or trailing dot.
@@ -351,8 +368,18 @@ pub struct ServicePolicy {
     pub ejection: Ejection,
     /// TCP handshake. Default 1 s.
     pub connect_timeout: Duration,
+    /// From sending a request to the head of its response.
+    pub head_timeout: Option<Duration>,
+    /// A request may stand still for so long. Default 1 h.
+    pub stream_idle_timeout: Duration,
     /// Connections kept for reuse.
     pub pool: Pool,
+    /// How much of this node it may have.
+    pub breaker: Breaker,
+    /// How many repetitions its requests may cause.
+    pub retry_budget: RetryBudget,
+    /// How it is found out which endpoints are well.
+    pub health_check: Option<HealthCheck>,
 }
 
 /// What is spoken to endpoints.
@@ -418,8 +445,16 @@ pub enum Prefer {
 /// When failing endpoints get no requests, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ejection {
-    /// Failed attempts in a row that eject an endpoint; 0: none is ejected. Default 5.
+    /// Failed attempts in a row that eject an endpoint; 0: none do. Default 5.
     pub consecutive_failures: u32,
+    /// Less than this share (0-100) of successes within the window ejects an endpoint; 0, the default: none does.
+    pub success_percent: u8,
+    /// Over which the share of successes is taken. Default 10 s.
+    pub window: Duration,
+    /// Attempts within the window before the share counts. Default 20.
+    pub min_requests: u32,
+    /// An answer whose head takes longer counts as a failure.
+    pub max_latency: Option<Duration>,
     /// Of a first ejection. Default 5 s.
     pub first: Duration,
     /// Of an ejection that follows many others; never less than the first. Default 5 min.
@@ -430,12 +465,20 @@ pub struct Ejection {
 
 impl Ejection {
     /// Of nothing at all.
-    pub const NEVER: Self =
-        Self { consecutive_failures: 0, first: Duration::ZERO, longest: Duration::ZERO, max_percent: 0 };
+    pub const NEVER: Self = Self {
+        consecutive_failures: 0,
+        success_percent: 0,
+        window: Duration::ZERO,
+        min_requests: 0,
+        max_latency: None,
+        first: Duration::ZERO,
+        longest: Duration::ZERO,
+        max_percent: 0,
+    };
 
     /// The share of the endpoints that may be ejected at a time.
     pub fn share(&self) -> u8 {
-        if self.consecutive_failures == 0 { 0 } else { self.max_percent }
+        if self.consecutive_failures == 0 && self.success_percent == 0 { 0 } else { self.max_percent }
     }
 }
 

@@ -62,6 +62,10 @@ pub enum Kind {
         /// The greatest.
         max: u64,
     },
+    /// A number from 0 to 100, also with a fraction.
+    Percent,
+    /// A whole number within bounds, or a string.
+    NumberOr(&'static Kind, Text),
     /// `true` or `false`.
     Flag,
     /// `true` only: a form that says something by being there.
@@ -151,6 +155,16 @@ pub enum Text {
     Subnet,
     /// What of a request is hashed.
     HashKey,
+    /// What makes a request one that is sent again.
+    RetryOn,
+    /// How requests are aborted.
+    Abort,
+    /// A path with a query, if there is one.
+    RequestPath,
+    /// The name of a gRPC service, or nothing.
+    GrpcService,
+    /// A host, with a port or without.
+    Authority,
 }
 
 /// One word of a choice.

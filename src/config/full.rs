@@ -30,11 +30,22 @@ fn table(out: &mut String, def: &'static TableDef, path: &str) {
     for key in tables {
         let Some((header, path, below)) = header(key, path) else { continue };
         out.push_str(&format!("\n# {}\n", key.doc));
+        let mut text = String::new();
         if below.built().any(|key| self::header(key, &path).is_none()) {
-            out.push_str(&format!("{header}\n"));
+            text.push_str(&format!("{header}\n"));
         }
-        table(out, below, &path);
+        table(&mut text, below, &path);
+        let silent = matches!((&key.kind, key.need), (Kind::Table(_), Need::Optional(_)));
+        out.push_str(&if silent { commented(&text) } else { text });
     }
+}
+
+/// A table that means something by being there.
+fn commented(text: &str) -> String {
+    let line = |line: &str| {
+        if line.is_empty() || line.starts_with('#') { format!("{line}\n") } else { format!("# {line}\n") }
+    };
+    text.lines().map(line).collect()
 }
 
 /// The header, path and definition of what gets a table of its own.

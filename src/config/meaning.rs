@@ -14,7 +14,7 @@ use super::{
     environment::Environment,
     keys,
     problems::Report,
-    route_meaning,
+    resilience_meaning, route_meaning,
     section::Section,
     service_meaning,
     tree::{self, Data},
@@ -46,11 +46,13 @@ pub(super) fn config(
     check::environment(root.table("node"), environment, report);
     check::position(root.table("node").table("position"), report);
     check::ejection(service_meaning::defaults(root).table("ejection"), report);
+    check::route_policy(root.table("defaults").table("route"), report);
     Config {
         node: node(root.table("node"), environment),
         admin: admin(root.table("admin")),
         drain: Drain { timeout: root.table("drain").duration("timeout").unwrap_or_default() },
         limits: limits(root.table("limits")),
+        overload: resilience_meaning::concurrency(root.table("overload")),
         dns: dns(root.table("dns")),
         zones: zones(root),
         access_log: access_log(root.table("access_log"), directory),
@@ -111,6 +113,7 @@ fn limits(limits: Section<'_>) -> Limits {
         head_timeout: duration("head_timeout"),
         idle_timeout: duration("idle_timeout"),
         max_streams: limits.count("max_streams"),
+        memory: limits.number("memory"),
     }
 }
 

@@ -21,6 +21,8 @@ mod outline;
 mod piecewise;
 mod problems;
 mod reference;
+mod resilience;
+mod resilience_meaning;
 
 mod route_meaning;
 

@@ -158,7 +158,11 @@ fn services_are_there(memory: &Memory, config: &Config) -> bool {
         BackendTarget::Service(name) => there(name),
         BackendTarget::PerHost(_) => true,
     };
-    config.routes.iter().flat_map(|route| &route.backends).all(|backend| target(&backend.target))
+    let sound = |route: &Arc<Route>| {
+        route.backends.iter().all(|backend| target(&backend.target))
+            && route.failover.services.iter().all(there)
+    };
+    config.routes.iter().all(sound)
 }
 
 fn names_differ(routes: &[Arc<Route>]) -> bool {

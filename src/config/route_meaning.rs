@@ -10,6 +10,7 @@ use super::{
     },
     keys, meaning,
     problems::Report,
+    resilience_meaning,
     section::Section,
     service_meaning,
     tree::{Data, Node},
@@ -44,6 +45,7 @@ impl<'a> Routes<'a> {
         self.known.services(route, report);
         self.known.listeners(route, report);
         check::weights(route, report);
+        check::route_policy(Section::new(&keys::ROUTE, node), report);
         let listeners = listeners_of(self.root, route, self.listeners, report);
         self::route(route, listeners, &self.per_host)
     }
@@ -58,6 +60,12 @@ fn route(route: Section<'_>, listeners: Vec<usize>, per_host: &Arc<ServicePolicy
         backends: route.list("backends").iter().filter_map(|node| backend(node, per_host)).collect(),
         timeout: route.duration("timeout"),
         attempt_timeout: route.duration("attempt_timeout"),
+        priority: resilience_meaning::priority(route),
+        failover: resilience_meaning::failover(route),
+        retry: resilience_meaning::retry(route),
+        hedge: resilience_meaning::hedge(route),
+        hedged: resilience_meaning::retry_methods(route.table("retry")),
+        fault: resilience_meaning::fault(route),
     }
 }
 
@@ -78,7 +86,7 @@ fn listeners_of(
 }
 
 /// The strings among some nodes.
-fn texts(nodes: &[Node]) -> impl Iterator<Item = &str> {
+pub(super) fn texts(nodes: &[Node]) -> impl Iterator<Item = &str> {
     nodes.iter().filter_map(|node| match &node.data {
         Data::Text(text) => Some(text.as_str()),
         _ => None,
@@ -97,7 +105,8 @@ fn hosts(route: Section<'_>) -> Vec<HostPattern> {
     if hosts.is_empty() { vec![HostPattern::Any] } else { hosts }
 }
 
-fn matches(route: Section<'_>) -> Vec<Match> {
+/// The entries of `match`.
+pub(super) fn matches(route: Section<'_>) -> Vec<Match> {
     match route.list("match") {
         [] => vec![Match::default()],
         nodes => nodes.iter().map(|node| entry(Section::new(&keys::MATCH, node))).collect(),

@@ -72,6 +72,8 @@ fn kind(kind: &Kind) -> Map<String, Value> {
         Kind::Text(syntax) => return text(*syntax),
         Kind::Table(def) => return table(def),
         Kind::Number { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Percent => json!({ "type": "number", "minimum": 0, "maximum": 100 }),
+        Kind::NumberOr(number, syntax) => json!({ "anyOf": [self::kind(number), text(*syntax)] }),
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::True => json!({ "const": true }),
         Kind::List { item, empty } => {
@@ -135,7 +137,8 @@ mod tests {
         let schema: Value = serde_json::from_str(&schema()).unwrap();
         let route = &schema["properties"]["routes"]["items"]["properties"];
         assert_eq!(route["hosts"]["default"], json!(["*"]));
-        assert!(route["retry"].is_null());
+        assert!(route["jwt"].is_null());
+        assert_eq!(route["retry"]["properties"]["attempts"]["default"], json!(3));
         let service = &schema["properties"]["services"]["additionalProperties"];
         let protocol = &service["properties"]["protocol"]["enum"];
         assert_eq!(*protocol, json!(["auto", "http1", "http2"]));

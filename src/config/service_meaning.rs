@@ -16,6 +16,7 @@ use super::{
     },
     keys,
     problems::Report,
+    resilience_meaning,
     section::Section,
     tree::{Data, Node},
 };
@@ -107,7 +108,12 @@ pub(super) fn policy(section: Section<'_>) -> ServicePolicy {
         panic_percent: section.count("panic_percent"),
         ejection: ejection(section.table("ejection")),
         connect_timeout: section.duration("connect_timeout").unwrap_or_default(),
+        head_timeout: section.duration("head_timeout"),
+        stream_idle_timeout: section.duration("stream_idle_timeout").unwrap_or_default(),
         pool: pool(section.table("pool")),
+        breaker: resilience_meaning::breaker(section.table("breaker")),
+        retry_budget: resilience_meaning::retry_budget(section.table("retry_budget")),
+        health_check: resilience_meaning::health_check(section),
     }
 }
 
@@ -139,22 +145,16 @@ fn locality(locality: Section<'_>) -> Locality {
 }
 
 fn ejection(ejection: Section<'_>) -> Ejection {
-    let [first, longest] = backoff(ejection).unwrap_or(BACKOFF);
+    let [first, longest] = resilience_meaning::two_durations(ejection.list("backoff")).unwrap_or(BACKOFF);
     Ejection {
         consecutive_failures: ejection.count("consecutive_failures"),
+        success_percent: ejection.count("success_percent"),
+        window: ejection.duration("window").unwrap_or_default(),
+        min_requests: ejection.count("min_requests"),
+        max_latency: ejection.duration("max_latency"),
         first,
         longest,
         max_percent: ejection.count("max_percent"),
-    }
-}
-
-/// What is written of `backoff`, if that is two durations.
-pub(super) fn backoff(ejection: Section<'_>) -> Option<[Duration; 2]> {
-    match ejection.list("backoff") {
-        [Node { data: Data::Duration(first), .. }, Node { data: Data::Duration(longest), .. }] => {
-            Some([*first, *longest])
-        }
-        _ => None,
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 pub(super) enum Data {
     Text(String),
-    /// Also sizes, in bytes.
+    /// Also sizes, in bytes, and shares, in parts of a million.
     Number(u64),
     Flag(bool),
     Duration(Duration),
@@ -189,6 +189,14 @@ impl Reader<'_> {
             (Kind::Number { min, max }, DeValue::Integer(number)) => {
                 self.number(number, *min..=*max, &span, path)
             }
+            (Kind::NumberOr(kind, _), DeValue::Integer(_)) => {
+                return self.value(kind, value, path);
+            }
+            (Kind::NumberOr(_, syntax), DeValue::String(text)) => {
+                self.text((*syntax, kind), text, &span, path)
+            }
+            (Kind::Percent, DeValue::Integer(number)) => self.share(number.as_str(), &span, path),
+            (Kind::Percent, DeValue::Float(number)) => self.share(number.as_str(), &span, path),
             (Kind::Flag | Kind::True, DeValue::Boolean(true)) => Some(Data::Flag(true)),
             (Kind::Flag, DeValue::Boolean(false)) => Some(Data::Flag(false)),
             (Kind::List { item, empty }, DeValue::Array(items)) => {
@@ -257,6 +265,16 @@ impl Reader<'_> {
             self.report.add(span.start, path, format!("{written} is out of range; {allowed}"));
         }
         sound.map(Data::Number)
+    }
+
+    /// A percentage, in parts of a million.
+    fn share(&mut self, written: &str, span: &Range<usize>, path: &str) -> Option<Data> {
+        let percent = written.parse::<f64>().ok().filter(|percent| (0.0..=100.0).contains(percent));
+        if percent.is_none() {
+            let allowed = wording::kind(&Kind::Percent);
+            self.report.add(span.start, path, format!("{written} is out of range; must be {allowed}"));
+        }
+        percent.map(|percent| Data::Number((percent * 10_000.0).round() as u64))
     }
 
     fn list(&mut self, item: &'static Kind, items: &[Spanned<DeValue<'_>>], path: &str) -> Vec<Node> {

@@ -13,6 +13,7 @@ use super::{
     hosts,
     tree::Data,
 };
+use crate::http::{authority, grpc};
 
 /// The value that `text` stands for.
 pub(super) fn read(syntax: Text, text: &str) -> Result<Data, String> {
@@ -47,6 +48,14 @@ pub(super) fn read(syntax: Text, text: &str) -> Result<Data, String> {
         Text::DnsSuffix => hosts::name(text.trim_start_matches('.')).map(Data::Text),
         Text::Subnet => addresses::subnet(text).map(Data::Subnet),
         Text::HashKey => hash_key(text).map(Data::HashKey),
+        Text::RetryOn => retry_on(text).map(|()| kept()),
+        Text::Abort => abort(text).map(|()| kept()),
+        Text::RequestPath => request_path(text).map(|()| kept()),
+        Text::GrpcService => grpc_service(text).map(|()| kept()),
+        Text::Authority => match authority::split(text) {
+            Some(_) => Ok(kept()),
+            None => Err(format!("\"{text}\" is not a host")),
+        },
     }
 }
 
@@ -177,6 +186,37 @@ fn hash_key(text: &str) -> Result<HashKey, String> {
         None if text == "source" => Ok(HashKey::Source),
         None if text == "path" => Ok(HashKey::Path),
         _ => Err(format!("\"{text}\" is not known")),
+    }
+}
+
+/// A class, a status, or a gRPC code.
+fn retry_on(text: &str) -> Result<(), String> {
+    let class = matches!(text, "connect-failure" | "reset" | "timeout" | "5xx" | "gateway-error");
+    let status = text.len() == 3 && text.parse::<u16>().is_ok_and(|status| (200..600).contains(&status));
+    // A call that ended well is not repeated.
+    let code = grpc::code(text).is_some_and(|code| code > 0);
+    if class || status || code { Ok(()) } else { Err(format!("\"{text}\" is not known")) }
+}
+
+fn abort(text: &str) -> Result<(), String> {
+    let code = text.strip_prefix("grpc:").and_then(grpc::code);
+    if text == "reset" || code.is_some() { Ok(()) } else { Err(format!("\"{text}\" is not known")) }
+}
+
+fn request_path(text: &str) -> Result<(), String> {
+    path(text.split_once('?').map_or(text, |(path, _)| path))?;
+    match text.chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
+        Some(wrong) => Err(format!("{wrong:?} cannot stand in a path")),
+        None => Ok(()),
+    }
+}
+
+fn grpc_service(text: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-');
+    if text.chars().all(plain) {
+        Ok(())
+    } else {
+        Err(format!("\"{text}\" is not the name of a gRPC service"))
     }
 }
 

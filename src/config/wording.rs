@@ -11,6 +11,8 @@ pub(super) fn kind(kind: &Kind) -> String {
     match kind {
         Kind::Text(text) => syntax(*text),
         Kind::Number { min, max } => format!("a whole number from {min} to {max}"),
+        Kind::Percent => "a number from 0 to 100".to_owned(),
+        Kind::NumberOr(number, text) => format!("{}, or {}", self::kind(number), syntax(*text)),
         Kind::Flag => "true or false".to_owned(),
         Kind::True => "true".to_owned(),
         Kind::List { item, .. } => format!("an array, each entry {}", self::kind(item)),
@@ -94,6 +96,13 @@ pub(super) fn syntax(syntax: Text) -> String {
         Text::SrvName => hosts::ALLOWED_SRV,
         Text::DnsSuffix => "a domain such as \"internal\" or \"svc.cluster.local\"",
         Text::Subnet => addresses::ALLOWED_SUBNET,
+        Text::RetryOn => {
+            "\"connect-failure\", \"reset\", \"timeout\", \"5xx\", \"gateway-error\", a status such as \"429\", or a gRPC code such as \"unavailable\""
+        }
+        Text::Abort => "\"grpc:CODE\" such as \"grpc:unavailable\", or \"reset\"",
+        Text::RequestPath => "a path such as \"/healthz\"",
+        Text::GrpcService => "the name of a gRPC service such as \"shop.Orders\", or \"\"",
+        Text::Authority => "a host, with a port or without, such as \"orders.internal\"",
         Text::HashKey => "\"header:NAME\", \"cookie:NAME\", \"source\" or \"path\"",
     };
     fixed.to_owned()

@@ -18,7 +18,7 @@ const SECOND: u64 = 1000;
 /// Five failures; 5 s to 40 s.
 fn policy(max_percent: u8) -> Ejection {
     let (first, longest) = (Duration::from_secs(5), Duration::from_secs(40));
-    Ejection { consecutive_failures: 5, first, longest, max_percent }
+    Ejection { consecutive_failures: 5, first, longest, max_percent, ..Ejection::NEVER }
 }
 
 /// A service whose random numbers are all 0: its ejections are as long as is written.

@@ -29,6 +29,33 @@ pub enum Status {
     Unauthenticated = 16,
 }
 
+/// Codes by their names in lower case, from 0: <https://grpc.github.io/grpc/core/md_doc_statuscodes.html>.
+const CODES: [&str; 17] = [
+    "ok",
+    "cancelled",
+    "unknown",
+    "invalid-argument",
+    "deadline-exceeded",
+    "not-found",
+    "already-exists",
+    "permission-denied",
+    "resource-exhausted",
+    "failed-precondition",
+    "aborted",
+    "out-of-range",
+    "unimplemented",
+    "internal",
+    "unavailable",
+    "data-loss",
+    "unauthenticated",
+];
+
+/// The code of this name, in lower or upper case, with `-` or `_`.
+pub fn code(name: &str) -> Option<u8> {
+    let name = name.to_ascii_lowercase().replace('_', "-");
+    CODES.iter().position(|known| **known == *name).and_then(|code| u8::try_from(code).ok())
+}
+
 /// Whether a request is gRPC (and not gRPC-Web, which is ordinary HTTP to a proxy).
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     let Some(content_type) = headers.get(CONTENT_TYPE) else { return false };

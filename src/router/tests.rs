@@ -16,6 +16,12 @@ pub(super) fn rule(hosts: Vec<HostPattern>, matches: Vec<Match>) -> Route {
         backends: vec![backend],
         timeout: None,
         attempt_timeout: None,
+        priority: Default::default(),
+        failover: Default::default(),
+        retry: None,
+        hedge: None,
+        hedged: Vec::new(),
+        fault: None,
     }
 }
 

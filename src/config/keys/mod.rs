@@ -4,11 +4,13 @@
 //! refused feature, replace its `Key::refused` by a real key and read it in `meaning.rs` or its neighbours.
 
 mod node;
+mod resilience;
 mod root;
 mod route;
 mod service;
 
 pub use node::*;
+pub use resilience::*;
 pub use root::*;
 pub use route::*;
 pub use service::*;

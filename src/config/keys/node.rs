@@ -108,7 +108,13 @@ pub static LIMITS: TableDef = TableDef {
             "256",
             "Concurrent HTTP/2 streams of one connection.",
         ),
-        Key::refused("memory", "a memory limit is not built yet"),
+        Key::optional(
+            "memory",
+            Kind::Text(Text::Size { min: 16 << 20, max: 1 << 40 }),
+            "nine tenths of what the cgroup allows, if it sets a limit",
+            r#""512MiB""#,
+            "Resident memory of the daemon above which new requests and connections are refused.",
+        ),
     ]],
     choose: None,
 };

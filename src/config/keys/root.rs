@@ -2,8 +2,8 @@
 
 use super::super::definition::{Key, Kind, TableDef, Text};
 use super::{
-    ACCESS_LOG, ADMIN, DNS, DRAIN, HOST_SERVICES, LIMITS, LISTENER, NODE, ROUTE, ROUTE_DEFAULTS, SERVICE,
-    SERVICE_DEFAULTS, node::SUBNETS,
+    ACCESS_LOG, ADMIN, DNS, DRAIN, HOST_SERVICES, LIMITS, LISTENER, NODE, OVERLOAD, ROUTE, ROUTE_DEFAULTS,
+    SERVICE, SERVICE_DEFAULTS, node::SUBNETS,
 };
 
 /// The whole file.
@@ -14,6 +14,7 @@ pub static ROOT: TableDef = TableDef {
         Key::table("admin", &ADMIN),
         Key::table("drain", &DRAIN),
         Key::table("limits", &LIMITS),
+        Key::table("overload", &OVERLOAD),
         Key::table("dns", &DNS),
         Key::optional(
             "zones",

@@ -1,6 +1,10 @@
 //! Keys of `[[routes]]` and `[defaults.route]`.
 
-use super::super::definition::{Choose, Key, Kind, TableDef, Text};
+use super::{
+    super::definition::{Choose, Key, Kind, TableDef, Text},
+    FAULT, HEDGE, RETRY,
+    resilience::PRIORITY,
+};
 
 const POSITIVE: Kind = Kind::Text(Text::Duration { zero: false });
 const MILLION: u64 = 1_000_000;
@@ -59,10 +63,34 @@ const ROUTE_POLICY: &[Key] = &[
         r#""500ms""#,
         "Duration of one attempt, up to the response's head.",
     ),
-    Key::refused("failover", "failover is not built yet"),
-    Key::refused("retry", "retries are not built yet"),
-    Key::refused("fault", "fault injection is not built yet"),
-    Key::refused("hedge", "hedging is not built yet"),
+    Key::default(
+        "priority",
+        PRIORITY,
+        r#""normal""#,
+        "Who goes first when this node or a service is at its limit.",
+    ),
+    Key::optional(
+        "failover",
+        Kind::List { item: &Kind::Text(Text::ServiceName), empty: true },
+        "none",
+        r#"["reviews-dr"]"#,
+        "Services that are tried in order when the backend cannot take a request.",
+    ),
+    Key::default(
+        "failover_back_after",
+        Kind::Text(Text::Duration { zero: true }),
+        r#""10s""#,
+        "Duration for which a backend has to be able to take requests before they come back to it.",
+    ),
+    Key::optional(
+        "retry",
+        Kind::Table(&RETRY),
+        "a request is sent again only when nothing can have come of it",
+        "{}",
+        RETRY.doc,
+    ),
+    Key::optional("hedge", Kind::Table(&HEDGE), "none", r#"{ after = "50ms" }"#, HEDGE.doc),
+    Key::optional("fault", Kind::Table(&FAULT), "none", r#"{ abort = 503, abort_percent = 1 }"#, FAULT.doc),
     Key::refused("jwt", "JWT validation is not built yet"),
 ];
 

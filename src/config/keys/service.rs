@@ -1,6 +1,9 @@
 //! Keys of `[services.NAME]` and `[defaults.service]`.
 
-use super::super::definition::{Choice, Choose, Key, Kind, TableDef, Text};
+use super::{
+    super::definition::{Choice, Choose, Key, Kind, TableDef, Text},
+    BREAKER, HEALTH_CHECK, RETRY_BUDGET,
+};
 
 const POSITIVE: Kind = Kind::Text(Text::Duration { zero: false });
 const MILLION: u64 = 1_000_000;
@@ -91,10 +94,30 @@ const SERVICE_POLICY: &[Key] = &[
         "When less than this share of the endpoints is usable, all are used. 0: never; with none usable, requests fail as all_unhealthy.",
     ),
     Key::default("connect_timeout", POSITIVE, r#""1s""#, "Duration of the TCP handshake."),
+    Key::optional(
+        "head_timeout",
+        POSITIVE,
+        "no limit",
+        r#""5s""#,
+        "Duration from sending a request to the head of its response.",
+    ),
+    Key::default(
+        "stream_idle_timeout",
+        POSITIVE,
+        r#""1h""#,
+        "Duration for which a request may stand still, with nothing sent either way.",
+    ),
     Key::table("pool", &POOL),
     Key::table("ejection", &EJECTION),
-    Key::refused("breaker", "circuit breakers are not built yet"),
-    Key::refused("health_check", "health checks are not built yet"),
+    Key::table("breaker", &BREAKER),
+    Key::table("retry_budget", &RETRY_BUDGET),
+    Key::optional(
+        "health_check",
+        Kind::Table(&HEALTH_CHECK),
+        "none",
+        r#"{ http = "/healthz" }"#,
+        HEALTH_CHECK.doc,
+    ),
     Key::refused("tls", "TLS to endpoints is not built yet"),
     Key::refused("peer", "peer nodes are not built yet"),
 ];
@@ -185,7 +208,27 @@ pub static EJECTION: TableDef = TableDef {
             "consecutive_failures",
             Kind::Number { min: 0, max: MILLION },
             "5",
-            "Failed attempts in a row (no connection, reset, timeout, 5xx) that eject an endpoint; 0 ejects none.",
+            "Failed attempts in a row (no connection, reset, timeout, 5xx) that eject an endpoint; 0: none do.",
+        ),
+        Key::default(
+            "success_percent",
+            Kind::Number { min: 0, max: 100 },
+            "0",
+            "An endpoint of whose attempts within the window less than this share succeeds is ejected; 0: none is.",
+        ),
+        Key::default("window", POSITIVE, r#""10s""#, "Duration over which the share of successes is taken."),
+        Key::default(
+            "min_requests",
+            Kind::Number { min: 1, max: MILLION },
+            "20",
+            "Attempts within the window before the share of successes counts.",
+        ),
+        Key::optional(
+            "max_latency",
+            POSITIVE,
+            "no limit",
+            r#""2s""#,
+            "Duration: an answer whose head takes longer counts as a failure.",
         ),
         Key::default(
             "backoff",
