@@ -12,7 +12,7 @@ use http::{Response, request::Parts};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Failure, Reason, Worker,
+    Cause, Failure, Reason, Worker,
     exchange::Exchange,
     headers::address_request,
     report::{Report, classify},
@@ -77,11 +77,11 @@ enum Limit {
 }
 
 impl Limit {
-    fn name(self) -> &'static str {
+    fn cause(self) -> Cause {
         match self {
-            Self::Attempt => "attempt_timeout",
-            Self::Route => "timeout",
-            Self::Caller => "the caller's grpc-timeout",
+            Self::Attempt => Cause::AttemptTimeout,
+            Self::Route => Cause::RouteTimeout,
+            Self::Caller => Cause::CallerDeadline,
         }
     }
 }
@@ -170,7 +170,12 @@ impl Call {
                         return Err(Failure::new(
                             Reason::Timeout,
                             "the deadline passed before discovery answered",
-                        ));
+                        )
+                        .because(if self.deadline_is_callers {
+                            Cause::CallerDeadline
+                        } else {
+                            Cause::RouteTimeout
+                        }));
                     }
                     waited = true;
                 }
@@ -318,13 +323,18 @@ impl AttemptError {
             ),
             Self::Timeout(limit) => Failure::new(
                 Reason::Timeout,
-                format!("endpoint {endpoint} of {service} has not answered in time ({})", limit.name()),
-            ),
+                format!(
+                    "endpoint {endpoint} of {service} has not answered in time ({})",
+                    limit.cause().name()
+                ),
+            )
+            .because(limit.cause()),
             Self::Send(SendError { caller: Some(CallerFault::Malformed(what)), .. }) => {
                 Failure::new(Reason::BadRequest, format!("malformed body: {what}"))
             }
             Self::Send(SendError { caller: Some(CallerFault::Timeout), .. }) => {
                 Failure::new(Reason::Timeout, "the request's body did not arrive in time")
+                    .because(Cause::RequestBodyTimeout)
             }
             Self::Send(SendError { caller: Some(CallerFault::Gone), .. }) => Failure::caller_gone(),
             Self::Send(error) => Failure::new(

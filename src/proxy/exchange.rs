@@ -14,10 +14,11 @@ use http::{HeaderValue, Request, Response, Version};
 use tokio::time::Instant;
 
 use super::{
-    Failure, Reason, ResponseBody, Worker, attempt::Answer, failure::About, headers,
+    Cause, Failure, Reason, ResponseBody, Worker, attempt::Answer, failure::About, headers,
     request_body::RequestBody, target::Target,
 };
 use crate::{
+    config,
     http::{Body, grpc},
     net::Address,
     service::Picked,
@@ -81,6 +82,9 @@ pub(super) struct Exchange {
     pub(super) body: Option<RequestBody>,
     status: u16,
     reason: Option<Reason>,
+    cause: Option<Cause>,
+    /// What was done to it on purpose.
+    pub(super) fault: Option<&'static str>,
     bytes_out: u64,
     /// The response has reached its end.
     complete: bool,
@@ -119,6 +123,8 @@ impl Exchange {
             body: None,
             status: 0,
             reason: None,
+            cause: None,
+            fault: None,
             bytes_out: 0,
             complete: false,
             line,
@@ -174,9 +180,18 @@ impl Exchange {
     }
 
     /// Notes that the response broke off after it had begun.
-    pub(super) fn broke_off(&mut self, reason: Reason) {
-        self.worker.metrics.error(reason.name());
-        self.reason = Some(reason);
+    pub(super) fn broke_off(&mut self, reason: Reason, cause: Option<Cause>) {
+        self.fail(reason, cause);
+    }
+
+    fn fail(&mut self, reason: Reason, cause: Option<Cause>) {
+        self.worker.metrics.error(reason.name(), cause.map(Cause::name));
+        (self.reason, self.cause) = (Some(reason), cause);
+    }
+
+    /// The rule that matched.
+    pub(super) fn rule(&self) -> Option<&config::Route> {
+        self.route.map(|route| &*self.view.snapshot.routes[route].rule)
     }
 
     /// Notes the status that a gRPC call ended with.
@@ -200,11 +215,15 @@ impl Exchange {
 
     /// Towpath's own response to a request that failed.
     pub(super) fn refuse(mut self, failure: &Failure) -> Response<ResponseBody> {
-        self.worker.metrics.error(failure.reason.name());
-        tracing::debug!(reason = failure.reason.name(), message = &*failure.message, "a request failed");
+        self.fail(failure.reason, failure.cause);
+        tracing::debug!(
+            reason = failure.reason.name(),
+            cause = failure.cause.map(Cause::name),
+            message = &*failure.message,
+            "a request failed"
+        );
         let response = failure.response(&self.about());
         self.grpc_status(response.headers());
-        self.reason = Some(failure.reason);
         self.status = if failure.caller_gone { CALLER_GONE } else { response.status().as_u16() };
         response.map(|body| ResponseBody::own(body, self))
     }
@@ -245,6 +264,8 @@ impl Exchange {
             endpoint: line.endpoint.as_ref(),
             status,
             reason: self.reason.map(Reason::name),
+            cause: self.cause.map(Cause::name),
+            fault: self.fault,
             attempts: self.attempts,
             duration,
             bytes_in: self.body.as_ref().map_or(0, RequestBody::bytes),
@@ -293,7 +314,7 @@ fn no_host_service(refused: Refused) -> Failure {
     match refused {
         Refused::Full { max } => {
             let message = format!("{max} hosts have a service of their own already (host_services.max)");
-            Failure::new(Reason::Overloaded, message)
+            Failure::new(Reason::Overloaded, message).because(Cause::HostServices)
         }
         Refused::Outside { name } => {
             let message = format!("{name} is in none of the domains of host_services.suffixes");

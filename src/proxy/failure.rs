@@ -1,13 +1,14 @@
 //! Failures: the one table of what each reason means to a caller, and the only place that turns one into a response.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
 };
 
+use super::Cause;
 use crate::http::{Body, grpc};
 
 /// Why towpath itself answered a request.
@@ -37,6 +38,8 @@ pub enum Reason {
     Timeout,
     /// The request has come through this node too often.
     LoopDetected,
+    /// The route says that it is to fail; with the status that is configured.
+    FaultInjected,
 }
 
 /// What a reason means.
@@ -86,6 +89,9 @@ impl Reason {
             Self::LoopDetected => {
                 row("loop_detected", StatusCode::LOOP_DETECTED, grpc::Status::Internal, false)
             }
+            Self::FaultInjected => {
+                row("fault_injected", StatusCode::SERVICE_UNAVAILABLE, grpc::Status::Unavailable, false)
+            }
         }
     }
 
@@ -115,6 +121,14 @@ impl Reason {
 pub struct Failure {
     /// Which row of the table.
     pub reason: Reason,
+    /// Which limit, timeout or policy it was, where there are several.
+    pub cause: Option<Cause>,
+    /// In place of what the table says.
+    pub status: Option<StatusCode>,
+    /// In place of what the table says, for a gRPC caller.
+    pub grpc: Option<u8>,
+    /// After which the caller may try again.
+    pub retry_after: Option<Duration>,
     /// Who, where and the likely cause, for people.
     pub message: Cow<'static, str>,
     /// The caller went away: nobody will read the answer.
@@ -124,7 +138,20 @@ pub struct Failure {
 impl Failure {
     /// A failure for `reason`.
     pub fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, message: message.into(), caller_gone: false }
+        Self {
+            reason,
+            cause: None,
+            status: None,
+            grpc: None,
+            retry_after: None,
+            message: message.into(),
+            caller_gone: false,
+        }
+    }
+
+    /// The same, by this limit, timeout or policy.
+    pub fn because(self, cause: Cause) -> Self {
+        Self { cause: Some(cause), ..self }
     }
 
     /// The caller went away in the middle of its request.
@@ -137,6 +164,11 @@ impl Failure {
     pub fn response(&self, about: &About<'_>) -> Response<Body> {
         let mut response = if about.is_grpc { self.grpc_response() } else { self.json_response(about) };
         response.headers_mut().insert("towpath-error", HeaderValue::from_static(self.reason.name()));
+        if let Some(after) = self.retry_after {
+            // Whole seconds, as RFC 9110 10.2.3 has it; never none.
+            let seconds = after.as_millis().div_ceil(1000).max(1) as u64;
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
         response
     }
 
@@ -144,7 +176,8 @@ impl Failure {
         let mut response = Response::new(Body::Empty);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from(self.reason.grpc() as u16));
+        headers
+            .insert("grpc-status", HeaderValue::from(self.grpc.map_or(self.reason.grpc() as u16, u16::from)));
         headers.insert("grpc-message", grpc::message(&format!("towpath: {}", self.message)));
         response
     }
@@ -152,6 +185,7 @@ impl Failure {
     fn json_response(&self, about: &About<'_>) -> Response<Body> {
         let error = serde_json::json!({ "error": {
             "reason": self.reason.name(),
+            "cause": self.cause.map(Cause::name),
             "message": &*self.message,
             "route": about.route,
             "service": about.service,
@@ -159,7 +193,7 @@ impl Failure {
         }});
         let text = Bytes::from(error.to_string());
         let mut response = Response::new(Body::Empty);
-        *response.status_mut() = self.reason.status();
+        *response.status_mut() = self.status.unwrap_or(self.reason.status());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
@@ -205,7 +239,7 @@ mod tests {
         let Body::Full(text) = response.into_body() else { panic!("a body") };
         let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let expected = serde_json::json!({ "error": {
-            "reason": "connect_failed", "message": "refused", "route": "r", "service": "s", "request_id": "id" }});
+            "reason": "connect_failed", "cause": null, "message": "refused", "route": "r", "service": "s", "request_id": "id" }});
         assert_eq!(value, expected);
     }
 }

@@ -7,9 +7,9 @@ use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::{
-    Failure, Reason, ResponseBody, Worker,
+    Cause, Failure, Reason, ResponseBody, Worker,
     affinity::affinity,
-    attempt::Call,
+    attempt::{Answer, Call},
     exchange::{Caller, Exchange},
     failure::About,
     headers,
@@ -36,7 +36,7 @@ pub fn handle(
     async move {
         match &mut call {
             Err(failure) => exchange.refuse(failure),
-            Ok(call) => match call.run(&mut exchange).await {
+            Ok(call) => match carry(call, &mut exchange).await {
                 Ok(answer) => exchange.forward(answer, call.deadline),
                 Err(failure) => exchange.refuse(&failure),
             },
@@ -44,7 +44,12 @@ pub fn handle(
     }
 }
 
-/// The phases up to the first attempt, in order.
+/// The phases that may wait, in order.
+async fn carry(call: &mut Call, exchange: &mut Exchange) -> Result<Answer, Failure> {
+    call.run(exchange).await
+}
+
+/// The phases up to the first that may wait, in order.
 fn prepare(
     exchange: &mut Exchange,
     caller: &Caller,
@@ -152,6 +157,8 @@ fn unread<'a>(caller: &'a Caller, failure: &Failure, status: u16, request_id: &'
         endpoint: None,
         status,
         reason: Some(failure.reason.name()),
+        cause: failure.cause.map(Cause::name),
+        fault: None,
         attempts: 0,
         duration: std::time::Duration::ZERO,
         bytes_in: 0,
@@ -163,7 +170,7 @@ fn unread<'a>(caller: &'a Caller, failure: &Failure, status: u16, request_id: &'
 
 /// The response to what never became a request: a head that cannot be read.
 pub fn refuse(worker: &Worker, caller: &Caller, failure: &Failure) -> Response<ResponseBody> {
-    worker.metrics.error(failure.reason.name());
+    worker.metrics.error(failure.reason.name(), failure.cause.map(Cause::name));
     let view = worker.view();
     let listener = view.snapshot.listener(&caller.door.name).unwrap_or(usize::MAX);
     let id = telemetry::ensure_request_id(&mut http::HeaderMap::new(), [worker.random(), worker.random()]);

@@ -2,6 +2,7 @@
 
 mod affinity;
 mod attempt;
+mod cause;
 mod exchange;
 mod failure;
 mod handle;
@@ -13,6 +14,7 @@ mod response_body;
 mod target;
 mod worker;
 
+pub use cause::Cause;
 pub use exchange::Caller;
 pub use failure::{Failure, Reason};
 pub use handle::{handle, refuse};

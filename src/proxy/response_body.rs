@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use super::{Reason, exchange::Exchange};
+use super::{Cause, Reason, exchange::Exchange};
 use crate::{
     http::{Body, BodyError, grpc},
     service::Picked,
@@ -67,7 +67,7 @@ impl ResponseBody {
     /// Notes that the caller has not taken the response in time.
     pub fn not_taken(&mut self) {
         if let Some(mut state) = self.state.take() {
-            state.exchange.broke_off(Reason::Timeout);
+            state.exchange.broke_off(Reason::Timeout, Some(Cause::ResponseNotTaken));
         }
     }
 
@@ -88,9 +88,13 @@ impl ResponseBody {
     }
 
     /// What a caller gets in place of the rest: a gRPC caller a status, others a broken body.
-    fn break_off(&mut self, reason: Reason, error: BodyError) -> Option<Result<Frame<Bytes>, BodyError>> {
+    fn break_off(
+        &mut self,
+        (reason, cause): (Reason, Option<Cause>),
+        error: BodyError,
+    ) -> Option<Result<Frame<Bytes>, BodyError>> {
         let Some(mut state) = self.state.take() else { return Some(Err(error)) };
-        state.exchange.broke_off(reason);
+        state.exchange.broke_off(reason, cause);
         self.body = Body::Empty;
         if !state.exchange.is_grpc {
             return Some(Err(error));
@@ -134,13 +138,15 @@ impl HttpBody for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.pass_on(frame)))),
-            Poll::Ready(Some(Err(error))) => Poll::Ready(self.break_off(Reason::UpstreamReset, error)),
+            Poll::Ready(Some(Err(error))) => {
+                Poll::Ready(self.break_off((Reason::UpstreamReset, None), error))
+            }
             Poll::Ready(None) => {
                 self.finish();
                 Poll::Ready(None)
             }
             Poll::Pending if self.deadline_passed(cx) => {
-                Poll::Ready(self.break_off(Reason::Timeout, BodyError::Timeout))
+                Poll::Ready(self.break_off((Reason::Timeout, Some(Cause::RouteTimeout)), BodyError::Timeout))
             }
             Poll::Pending => Poll::Pending,
         }

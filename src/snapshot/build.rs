@@ -87,13 +87,14 @@ fn services(
     config.services.iter().map(service).collect()
 }
 
-fn route(rule: &config::Route, services: &HashMap<&Name, usize>) -> Route {
+fn route(rule: &Arc<config::Route>, services: &HashMap<&Name, usize>) -> Route {
     let weights: Vec<u32> = rule.backends.iter().map(|backend| backend.weight).collect();
     let backend = |backend: &config::Backend| match &backend.target {
         BackendTarget::Service(name) => Backend::Service(services[name]),
         BackendTarget::PerHost(template) => Backend::PerHost(Box::new(template.clone())),
     };
     Route {
+        rule: rule.clone(),
         name: rule.name.clone(),
         split: Split::new(&weights),
         backends: rule.backends.iter().map(backend).collect(),

@@ -6,7 +6,7 @@ use http::HeaderValue;
 
 use super::HostServices;
 use crate::{
-    config::{Config, HostTemplate, Name},
+    config::{self, Config, HostTemplate, Name},
     router::{Router, Split},
     service::{Neighbourhood, Service},
     telemetry::{AccessLog, Metrics},
@@ -58,6 +58,8 @@ pub struct ListenerRoutes {
 
 /// A rule's consequences.
 pub struct Route {
+    /// What is configured.
+    pub rule: Arc<config::Route>,
     /// In metrics and logs.
     pub name: Name,
     /// Over `backends`.

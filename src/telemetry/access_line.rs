@@ -30,6 +30,12 @@ pub(super) fn format(record: &Record<'_>) -> Vec<u8> {
     }
     line.raw("status", itoa::Buffer::new().format(record.status));
     line.optional("reason", record.reason);
+    if record.cause.is_some() {
+        line.optional("cause", record.cause);
+    }
+    if record.fault.is_some() {
+        line.optional("fault", record.fault);
+    }
     line.raw("attempts", itoa::Buffer::new().format(record.attempts));
     line.raw("duration_ms", format_args!("{:.3}", record.duration.as_secs_f64() * 1e3));
     line.raw("bytes_in", itoa::Buffer::new().format(record.bytes_in));
@@ -161,6 +167,8 @@ mod tests {
             endpoint: None,
             status: 404,
             reason: Some("no_route"),
+            cause: None,
+            fault: None,
             attempts: 0,
             duration: Duration::from_micros(1_250),
             bytes_in: 3,

@@ -48,6 +48,10 @@ pub struct Record<'a> {
     pub status: u16,
     /// `towpath-error`, when towpath itself answered.
     pub reason: Option<&'a str>,
+    /// Which limit, timeout or policy that was, where there are several.
+    pub cause: Option<&'a str>,
+    /// What was done to it on purpose.
+    pub fault: Option<&'a str>,
     /// How many there were.
     pub attempts: u32,
     /// From the head to the end of the response.
@@ -207,6 +211,8 @@ mod tests {
             endpoint: None,
             status: 200,
             reason: None,
+            cause: None,
+            fault: None,
             attempts,
             duration: Duration::from_millis(1),
             bytes_in: 0,

@@ -39,6 +39,7 @@ pub(super) enum Id {
     Ejections,
     EndpointAvailable,
     EndpointRequests,
+    ErrorCauses,
     Errors,
     MetricsOverflow,
     RequestDuration,
@@ -65,7 +66,7 @@ const fn declare(
 
 /// In the order of [`Id`].
 #[rustfmt::skip] // A table reads as one.
-pub(super) const TABLE: [Declared; 26] = [
+pub(super) const TABLE: [Declared; 27] = [
     declare(Id::AcceptErrors, "towpath_accept_errors_total", Kind::Counter, &[], "Connections that could not be accepted, such as for want of file descriptors."),
     declare(Id::AccessLogDropped, "towpath_access_log_dropped_total", Kind::Counter, &[], "Access log records lost because the log could not be written, or not fast enough."),
     declare(Id::Attempts, "towpath_attempts_total", Kind::Counter, &["service", "outcome"], "Attempts to have a request answered by an endpoint. Outcomes: success, server_error, connect_failed, reset, timeout, cancelled."),
@@ -80,6 +81,7 @@ pub(super) const TABLE: [Declared; 26] = [
     declare(Id::Ejections, "towpath_ejections_total", Kind::Counter, &["service"], "Endpoints that were ejected because their requests failed."),
     declare(Id::EndpointAvailable, "towpath_endpoint_available", Kind::Level, &["service", "endpoint"], "1 when the endpoint may be chosen, else 0."),
     declare(Id::EndpointRequests, "towpath_endpoint_requests_total", Kind::Counter, &["service", "endpoint", "outcome"], "Attempts sent to the endpoint, by outcome."),
+    declare(Id::ErrorCauses, "towpath_error_causes_total", Kind::Counter, &["reason", "cause"], "Of the answers that towpath itself made, those of whose reason there are several kinds: by the timeout, limit or policy behind them."),
     declare(Id::Errors, "towpath_errors_total", Kind::Counter, &["reason"], "Answers that towpath itself made, by the reason in their towpath-error header."),
     declare(Id::MetricsOverflow, "towpath_metrics_overflow_total", Kind::Counter, &["metric"], "Series that did not fit the metric's bound and were counted as `other`."),
     declare(Id::RequestDuration, "towpath_request_duration_seconds", Kind::Histogram, &["route", "service"], "From a request's head to the end of its response, retries included."),

@@ -27,6 +27,7 @@ pub struct Metrics {
     /// Whether the last reload was applied or changed nothing.
     pub config_last_reload_success: Level,
     errors: ByLabel<32>,
+    causes: ByLabel<32>,
     families: Families,
     arena: Arc<Arena>,
     /// Keeps the version's series.
@@ -56,6 +57,7 @@ impl Metrics {
             config_generation: families.get(Id::ConfigGeneration).level(&[]),
             config_last_reload_success: families.get(Id::ConfigLastReloadSuccess).level(&[]),
             errors: ByLabel::new(),
+            causes: ByLabel::new(),
             families,
             arena,
             _build_info: build_info,
@@ -102,9 +104,12 @@ impl Metrics {
         self.families.get(Id::WorkerConnections).gauge(&[itoa::Buffer::new().format(worker)])
     }
 
-    /// One more answer that towpath itself made.
-    pub fn error(&self, reason: &'static str) {
+    /// One more answer that towpath itself made, for `reason`. A cause belongs to one reason.
+    pub fn error(&self, reason: &'static str, cause: Option<&'static str>) {
         self.errors.inc(reason, || self.families.get(Id::Errors).counter(&[reason]));
+        if let Some(cause) = cause {
+            self.causes.inc(cause, || self.families.get(Id::ErrorCauses).counter(&[reason, cause]));
+        }
     }
 
     /// One more reload. Takes a lock: for the control thread.
@@ -162,7 +167,7 @@ mod tests {
                         requests.record(299, Duration::from_millis(1));
                         service.attempt(AttemptOutcome::Success);
                         service.retry("reset");
-                        metrics.error("timeout");
+                        metrics.error("timeout", Some("head_timeout"));
                         service.in_flight.dec();
                     }
                 });
@@ -175,6 +180,7 @@ mod tests {
             (r#"towpath_attempts_total{service="s",outcome="success"}"#, 4000.0),
             (r#"towpath_retries_total{service="s",reason="reset"}"#, 4000.0),
             (r#"towpath_errors_total{reason="timeout"}"#, 4000.0),
+            (r#"towpath_error_causes_total{reason="timeout",cause="head_timeout"}"#, 4000.0),
             (r#"towpath_requests_in_flight{service="s"}"#, 0.0),
         ] {
             assert_eq!(value(&metrics, series), Some(expected), "{series}");

@@ -123,7 +123,7 @@ mod tests {
         service.in_flight.inc();
         service.attempt(AttemptOutcome::Reset);
         service.discovery_age.set(1.5);
-        metrics.error("no_route");
+        metrics.error("no_route", None);
         metrics
     }
 
