@@ -279,6 +279,22 @@ fn the_same_file_means_the_same_configuration() {
     assert_ne!(with("").unwrap(), with("[drain]\ntimeout = \"1s\"").unwrap());
 }
 
+fn assert_policies(config: &Config) {
+    let reviews = &config.routes[1];
+    assert_eq!(reviews.failover.services, ["reviews-dr".into()]);
+    let retry = reviews.retry.as_ref().unwrap();
+    assert_eq!((retry.attempts, retry.methods.len()), (3, 4));
+    assert!(retry.on.connect_failure && retry.on.reset && retry.on.server_error && !retry.on.gateway_error);
+    let fault = reviews.fault.as_ref().unwrap();
+    assert_eq!((fault.delay_share.ppm, fault.abort_share.ppm), (100_000, 10_000));
+    assert_eq!(fault.delay, Some((Duration::from_millis(100), Duration::from_millis(100))));
+    let policy = &config.services["reviews-v1"].policy;
+    assert_eq!((policy.breaker.max_connections, policy.breaker.requests.max_requests), (1024, 4096));
+    let check = policy.health_check.as_ref().unwrap();
+    assert_eq!((check.interval, check.healthy, check.unhealthy), (Duration::from_secs(5), 2, 3));
+    assert_eq!(config.services["reviews-v2"].policy.health_check, None);
+}
+
 #[test]
 fn the_contract_without_later_features_loads() {
     let config = read(
@@ -306,9 +322,12 @@ fn the_contract_without_later_features_loads() {
         [[routes]]
         name     = "reviews"
         hosts    = ["reviews"]
-        backends = [{ service = "reviews-v1", weight = 90 }, { service = "reviews-android", weight = 10 }]
+        backends = [{ service = "reviews-v2", weight = 10 }, { service = "reviews-v1", weight = 90 }]
+        failover = ["reviews-dr"]
         timeout  = "2s"
         attempt_timeout = "500ms"
+        retry    = { on = ["connect-failure", "reset", "5xx"], attempts = 3, methods = ["GET", "HEAD", "PUT", "DELETE"] }
+        fault    = { delay = "100ms", delay_percent = 10, abort = 503, abort_percent = 1 }
         [[routes]]
         name     = "everything-else"
         hosts    = ["*"]
@@ -317,7 +336,9 @@ fn the_contract_without_later_features_loads() {
         dns      = "reviews-v1.prod.svc.cluster.local:8080"
         protocol = "auto"
         balancer = "peak-ewma"
+        breaker  = { max_connections = 1024, max_requests = 4096, max_pending = 1024 }
         ejection = { consecutive_failures = 5, backoff = ["5s", "5m"], max_percent = 50 }
+        health_check = { http = "/healthz", interval = "5s", timeout = "1s", healthy = 2, unhealthy = 3 }
         [services.reviews-v2]
         srv = "_http._tcp.reviews-v2.prod.svc.cluster.local"
         balancer = { hash = "header:x-user" }
@@ -332,7 +353,8 @@ fn the_contract_without_later_features_loads() {
     )
     .unwrap();
     assert_eq!((config.listeners.len(), config.routes.len(), config.services.len()), (2, 3, 4));
-    assert_eq!(config.routes[1].backends[0].weight, 90);
+    assert_eq!(config.routes[1].backends[1].weight, 90);
+    assert_policies(&config);
     let Source::Fixed(endpoints) = &config.services["reviews-android"].source else { panic!("fixed") };
     assert_eq!((endpoints[1].weight, endpoints[1].zone.as_deref()), (2, Some("eu-1b")));
     let balancer = |name: &str| &config.services[name].policy.balancer;

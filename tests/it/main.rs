@@ -14,6 +14,7 @@ mod balancing;
 mod bodies;
 mod cli;
 mod config;
+mod config_resilience;
 mod connections;
 mod distance;
 mod dns;
