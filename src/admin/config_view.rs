@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde_json::{Map, Value, json};
 
-use super::{routes, server::Shared, words};
+use super::{resilience_view, routes, server::Shared, words};
 use crate::{
     config::{
         Balancer, Config, Ejection, FixedEndpoint, Limits, Listener, Locality, LogPath, Pool, Service,
@@ -34,6 +34,7 @@ fn whole(config: &Config) -> Value {
         "admin": { "listen": config.admin.listen.to_string() },
         "drain": { "timeout": words::duration(config.drain.timeout) },
         "limits": limits(&config.limits),
+        "overload": resilience_view::concurrency(config.overload),
         "dns": {
             "servers": servers,
             "timeout": words::duration(config.dns.timeout),
@@ -65,6 +66,7 @@ fn limits(limits: &Limits) -> Value {
         "head_timeout": words::duration(limits.head_timeout),
         "idle_timeout": words::duration(limits.idle_timeout),
         "max_streams": limits.max_streams,
+        "memory": limits.memory.map(|bytes| words::size(bytes as usize)),
     })
 }
 
@@ -112,6 +114,7 @@ fn policy(policy: &ServicePolicy) -> Map<String, Value> {
     written.insert("aperture".to_owned(), json!(policy.aperture));
     written.insert("panic_percent".to_owned(), json!(policy.panic_percent));
     written.insert("ejection".to_owned(), ejection(policy.ejection));
+    written.append(&mut resilience_view::service(policy));
     written
 }
 
@@ -130,6 +133,10 @@ fn locality(locality: Locality) -> Value {
 fn ejection(ejection: Ejection) -> Value {
     json!({
         "consecutive_failures": ejection.consecutive_failures,
+        "success_percent": ejection.success_percent,
+        "window": words::duration(ejection.window),
+        "min_requests": ejection.min_requests,
+        "max_latency": ejection.max_latency.map(words::duration),
         "backoff": [words::duration(ejection.first), words::duration(ejection.longest)],
         "max_percent": ejection.max_percent,
     })
@@ -159,6 +166,10 @@ mod tests {
             servers = ["127.0.0.1:5353"]
             [limits]
             header_bytes = "1025B"
+            memory = "512MiB"
+            [overload]
+            max_requests = 77
+            adaptive = true
             [[listeners]]
             name = "outgoing"
             kind = "outgoing"
@@ -179,6 +190,12 @@ mod tests {
             backends = [{ service = "b", weight = 10 }, { service = "a", weight = 90 }]
             timeout = "2s"
             attempt_timeout = "1500ms"
+            priority = "high"
+            failover = ["c", "d"]
+            failover_back_after = "3s"
+            retry = { on = ["5xx", "timeout", "429", "unavailable"], attempts = 4, methods = ["GET", "POST"], body_limit = "1KiB" }
+            hedge = { percentile = 95 }
+            fault = { delay = "1s", delay_max = "2s", delay_percent = 0.25, abort = "grpc:data-loss", match = [{ headers = { x = "y" } }] }
             [[routes]]
             name = "rest"
             backends = [{ dns = "{host}.local:8080" }]
@@ -189,6 +206,11 @@ mod tests {
             endpoints = ["10.0.0.1:80", { address = "10.0.0.2:80", weight = 3, zone = "z" }]
             balancer = "round-robin"
             pool = { max_idle = 3 }
+            head_timeout = "3s"
+            stream_idle_timeout = "2m"
+            breaker = { max_connections = 5, max_requests = 6, max_pending = 0, pending_timeout = "7ms" }
+            retry_budget = { percent = 0, min_per_second = 3 }
+            health_check = { http = "/up", expect = [204], host = "b.local", port = 81, initially = "unhealthy" }
             [services.c]
             srv = "_http._tcp.c.local"
             balancer = { hash = "cookie:Session" }
@@ -199,7 +221,8 @@ mod tests {
             balancer = { peak_ewma = "5s" }
             slow_start = "30s"
             panic_percent = 40
-            ejection = { consecutive_failures = 7, backoff = ["100ms", "1m"], max_percent = 30 }
+            ejection = { consecutive_failures = 7, backoff = ["100ms", "1m"], max_percent = 30, success_percent = 80, max_latency = "2s" }
+            health_check = { grpc = "" }
             [services.e]
             srv = "e.local"
             balancer = "peak-ewma"

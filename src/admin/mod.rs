@@ -1,7 +1,7 @@
 //! The admin API: what operators, dashboards and the command line read and press.
 //!
 //! Runs on the control thread, never on a worker. `server.rs` says which path is answered by what, `guard.rs` who may
-//! ask; `status.rs`, `services.rs`, `routes.rs` and `config_view.rs` hold the answers, `actions.rs` what changes the
+//! ask; `status.rs`, `services.rs`, `routes.rs`, `config_view.rs` and `resilience_view.rs` hold the answers, `actions.rs` what changes the
 //! node, `explain.rs` the reasons of a routing decision (the command line asks it too), `page.rs` the page for people.
 
 mod actions;
@@ -9,6 +9,7 @@ mod config_view;
 pub mod explain;
 mod guard;
 mod page;
+mod resilience_view;
 mod routes;
 mod server;
 mod services;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde_json::{Map, Value, json};
 
-use super::{server::Shared, words};
+use super::{resilience_view, server::Shared, words};
 use crate::config::{Backend, BackendTarget, Config, Match, PathMatch, Route, ValueMatch};
 
 pub(super) async fn routes(State(shared): State<Arc<Shared>>) -> Json<Value> {
@@ -20,7 +20,7 @@ pub(super) fn all(config: &Config) -> Vec<Value> {
 
 fn route(config: &Config, rule: &Route) -> Value {
     let listeners: Vec<&str> = rule.listeners.iter().map(|&index| &*config.listeners[index].name).collect();
-    json!({
+    let mut written = json!({
         "name": &*rule.name,
         "listeners": listeners,
         "hosts": rule.hosts.iter().map(words::host).collect::<Vec<_>>(),
@@ -28,7 +28,11 @@ fn route(config: &Config, rule: &Route) -> Value {
         "backends": rule.backends.iter().map(backend).collect::<Vec<_>>(),
         "timeout": rule.timeout.map(words::duration),
         "attempt_timeout": rule.attempt_timeout.map(words::duration),
-    })
+    });
+    if let Value::Object(written) = &mut written {
+        written.append(&mut resilience_view::route(rule));
+    }
+    written
 }
 
 fn backend(backend: &Backend) -> Value {
@@ -41,7 +45,7 @@ fn backend(backend: &Backend) -> Value {
 }
 
 /// One entry of `match`, with only the keys that set a condition.
-fn conditions(entry: &Match) -> Value {
+pub(super) fn conditions(entry: &Match) -> Value {
     let mut written = Map::new();
     match &entry.path {
         None => {}

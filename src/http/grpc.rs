@@ -50,6 +50,11 @@ const CODES: [&str; 17] = [
     "unauthenticated",
 ];
 
+/// The name of a code, as the configuration file writes it.
+pub fn name(code: u8) -> Option<&'static str> {
+    CODES.get(usize::from(code)).copied()
+}
+
 /// The code of this name, in lower or upper case, with `-` or `_`.
 pub fn code(name: &str) -> Option<u8> {
     let name = name.to_ascii_lowercase().replace('_', "-");
