@@ -22,6 +22,8 @@ pub struct ResponseBody {
     body: Body,
     /// None once the request is over.
     state: Option<Box<State>>,
+    /// There is to be no response.
+    reset: bool,
 }
 
 struct State {
@@ -33,9 +35,9 @@ struct State {
 }
 
 impl ResponseBody {
-    /// Towpath's own body.
-    pub(super) fn own(body: Body, exchange: Exchange) -> Self {
-        Self { body, state: Some(Box::new(State { exchange, upstream: None, deadline: None })) }
+    /// Towpath's own body; with `reset`, of a response that the caller is not to get.
+    pub(super) fn own(body: Body, exchange: Exchange, reset: bool) -> Self {
+        Self { body, state: Some(Box::new(State { exchange, upstream: None, deadline: None })), reset }
     }
 
     /// An endpoint's body.
@@ -48,14 +50,19 @@ impl ResponseBody {
     ) -> Self {
         let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
         let state = State { exchange, upstream: Some((lease, picked)), deadline };
-        let mut this = Self { body, state: Some(Box::new(state)) };
+        let mut this = Self { body, state: Some(Box::new(state)), reset: false };
         this.finish_if_ended();
         this
     }
 
     /// A body of a response that belongs to no recorded request.
     pub(super) fn unrecorded(body: Body) -> Self {
-        Self { body, state: None }
+        Self { body, state: None, reset: false }
+    }
+
+    /// Whether the caller gets no response: its connection (HTTP/1.1) or stream is to be reset instead.
+    pub fn is_reset(&self) -> bool {
+        self.reset
     }
 
     /// When the whole request has to be over, the writing of its response included.
