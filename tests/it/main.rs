@@ -23,6 +23,7 @@ mod early_answers;
 mod ejection;
 mod explain;
 mod failures;
+mod faulty;
 mod file_source;
 mod framing;
 mod fuzz;
