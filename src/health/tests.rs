@@ -8,7 +8,7 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{Admission, Change, Gate, Ward};
+use super::{Admission, Change, Gate, Sign, Ward, Why};
 use crate::{config::Ejection, telemetry::AttemptOutcome};
 
 const FAILURE: AttemptOutcome = AttemptOutcome::ServerError;
@@ -37,7 +37,11 @@ impl Clinic {
     }
 
     fn report(&self, gate: usize, outcome: AttemptOutcome, admission: Admission, now: u64) -> Option<Change> {
-        self.gates[gate].report((&self.ward, &self.policy), (outcome, admission), now, || 0)
+        self.sign(gate, Sign::of(outcome, Duration::ZERO, &self.policy), admission, now)
+    }
+
+    fn sign(&self, gate: usize, sign: Sign, admission: Admission, now: u64) -> Option<Change> {
+        self.gates[gate].report((&self.ward, &self.policy), (sign, admission), now, || 0)
     }
 
     fn fail(&self, gate: usize, now: u64) -> Option<Change> {
@@ -51,10 +55,19 @@ impl Clinic {
     fn unusable(&self) -> usize {
         self.gates.iter().filter(|gate| !gate.is_usable()).count()
     }
+
+    fn ejected(&self) -> usize {
+        self.gates.iter().filter(|gate| gate.ejected().is_some()).count()
+    }
+
+    /// As the ward counts them.
+    fn counts(&self) -> (usize, usize) {
+        (self.ward.ejected(), self.ward.unusable())
+    }
 }
 
 fn ejected(seconds: u64) -> Option<Change> {
-    Some(Change::Ejected(Duration::from_secs(seconds)))
+    Some(Change::Ejected(Duration::from_secs(seconds), Why::ConsecutiveFailures))
 }
 
 fn prolonged(seconds: u64) -> Option<Change> {
@@ -121,11 +134,12 @@ fn chance_makes_a_backoff_up_to_a_quarter_longer() {
     for (random, millis) in [(0, 5000), (1250, 6250), (1251, 5000), (u64::MAX, 5000 + u64::MAX % 1251)] {
         let clinic = Clinic::new(2, policy(50));
         let fail = |_| {
-            let report = (FAILURE, Admission::Usable);
+            let report = (Sign::Bad, Admission::Usable);
             clinic.gates[0].report((&clinic.ward, &clinic.policy), report, 1, || random)
         };
         let change = (0..5).filter_map(fail).last();
-        assert_eq!(change, Some(Change::Ejected(Duration::from_millis(millis))));
+        let why = Why::ConsecutiveFailures;
+        assert_eq!(change, Some(Change::Ejected(Duration::from_millis(millis), why)));
     }
 }
 
@@ -244,6 +258,111 @@ fn several_endpoints_are_probed_one_request_each() {
     assert!(clinic.probe(6 * SECOND).is_none());
 }
 
+/// Half of the attempts of the last 8 s, if there were ten.
+fn by_share() -> Ejection {
+    let window = Duration::from_secs(8);
+    Ejection { consecutive_failures: 0, success_percent: 50, window, min_requests: 10, ..policy(50) }
+}
+
+/// Of two attempts a second, every third succeeds.
+fn mostly_failing(clinic: &Clinic, times: std::ops::Range<u64>) -> Option<(u64, Change)> {
+    times.map(|number| number * SECOND / 2).find_map(|now| {
+        let outcome = if now / (SECOND / 2) % 3 == 0 { SUCCESS } else { FAILURE };
+        Some((now, clinic.report(0, outcome, Admission::Usable, now)?))
+    })
+}
+
+#[test]
+fn a_small_share_of_successes_ejects_once_there_are_enough_attempts() {
+    let clinic = Clinic::new(2, by_share());
+    let (at, change) = mostly_failing(&clinic, 1..100).unwrap();
+    assert_eq!((at, change), (5 * SECOND, Change::Ejected(Duration::from_secs(5), Why::SuccessRate)));
+    let ejected = clinic.gates[0].ejected().unwrap();
+    assert_eq!((ejected.since, ejected.until, ejected.times), (5 * SECOND, 10 * SECOND, 1));
+}
+
+#[test]
+fn after_a_return_the_window_begins_anew() {
+    let clinic = Clinic::new(2, by_share());
+    mostly_failing(&clinic, 1..100).unwrap();
+    let (_, probe) = clinic.probe(10 * SECOND).unwrap();
+    assert_eq!(clinic.report(0, SUCCESS, probe, 10 * SECOND), Some(Change::Returned));
+    let (at, _) = mostly_failing(&clinic, 21..100).unwrap();
+    assert_eq!(at, 31 * SECOND / 2, "ten attempts later, and not at the first failure");
+}
+
+#[test]
+fn an_endpoint_that_fails_no_more_than_is_allowed_stays() {
+    let clinic = Clinic::new(2, by_share());
+    for now in 1..1000 {
+        let outcome = if now % 5 < 3 { SUCCESS } else { FAILURE };
+        assert_eq!(clinic.report(0, outcome, Admission::Usable, now * 100), None);
+    }
+}
+
+#[test]
+fn an_answer_that_takes_too_long_counts_as_a_failure_and_is_named() {
+    let policy = Ejection { max_latency: Some(Duration::from_secs(1)), ..policy(50) };
+    let sign = |millis| Sign::of(SUCCESS, Duration::from_millis(millis), &policy);
+    assert_eq!((sign(1000), sign(1001)), (Sign::Good, Sign::Slow));
+    assert_eq!(Sign::of(FAILURE, Duration::from_secs(9), &policy), Sign::Bad);
+    let clinic = Clinic::new(2, policy);
+    for sign in [Sign::Bad, Sign::Bad, Sign::Slow, Sign::Slow] {
+        assert_eq!(clinic.sign(0, sign, Admission::Usable, 1), None);
+    }
+    let change = clinic.sign(0, Sign::Slow, Admission::Usable, 1);
+    assert_eq!(change, Some(Change::Ejected(Duration::from_secs(5), Why::Latency)));
+    let (_, probe) = clinic.probe(6 * SECOND).unwrap();
+    assert_eq!(clinic.sign(0, Sign::Slow, probe, 6 * SECOND), prolonged(10), "a slow probe has failed");
+    let ejected = clinic.gates[0].ejected().unwrap();
+    assert_eq!((ejected.since, ejected.times), (1, 2), "it is the same stay");
+}
+
+#[test]
+fn an_unwell_endpoint_takes_no_place_and_is_not_ejected() {
+    let clinic = Clinic::new(4, policy(50));
+    clinic.gates.iter().for_each(|gate| assert!(gate.mark_unwell(&clinic.ward)));
+    assert!(!clinic.gates[0].mark_unwell(&clinic.ward), "that is known");
+    assert_eq!((clinic.counts(), clinic.fail(0, 1)), ((0, 4), None));
+    assert!(clinic.gates[0].mark_well(&clinic.ward) && !clinic.gates[0].mark_well(&clinic.ward));
+    assert_eq!((clinic.counts(), clinic.gates[0].is_usable()), ((0, 3), true));
+}
+
+#[test]
+fn an_ejected_endpoint_that_is_unwell_is_not_probed_before_it_is_well_and_then_must_still_succeed() {
+    let clinic = Clinic::new(2, policy(50));
+    clinic.fail(0, 1);
+    clinic.gates[0].mark_unwell(&clinic.ward);
+    assert_eq!(clinic.counts(), (1, 1));
+    assert!(clinic.probe(6 * SECOND).is_none() && !clinic.gates[0].is_due(6 * SECOND));
+    clinic.gates[0].mark_well(&clinic.ward);
+    assert!(!clinic.gates[0].is_usable(), "a check that passes does not end an ejection");
+    let (_, probe) = clinic.probe(7 * SECOND).expect("its time has come long ago");
+    assert_eq!(clinic.report(0, SUCCESS, probe, 7 * SECOND), Some(Change::Returned));
+    assert_eq!(clinic.counts(), (0, 0));
+}
+
+#[test]
+fn a_probe_that_succeeds_while_its_endpoint_becomes_unwell_ends_the_ejection_only() {
+    let clinic = Clinic::new(2, policy(50));
+    clinic.fail(0, 1);
+    let (_, probe) = clinic.probe(6 * SECOND).unwrap();
+    clinic.gates[0].mark_unwell(&clinic.ward);
+    assert_eq!(clinic.report(0, SUCCESS, probe, 7 * SECOND), None);
+    assert_eq!((clinic.counts(), clinic.gates[0].is_usable()), ((0, 1), false));
+}
+
+#[test]
+fn an_endpoint_that_leaves_is_neither_ejected_nor_unwell() {
+    let clinic = Clinic::new(2, policy(50));
+    clinic.fail(0, 1);
+    clinic.gates[0].mark_unwell(&clinic.ward);
+    clinic.gates[0].leave(&clinic.ward);
+    assert_eq!((clinic.counts(), clinic.gates[0].mark_unwell(&clinic.ward)), ((0, 0), false));
+    assert!(!clinic.gates[0].is_unwell() && clinic.gates[0].ejected().is_none());
+    assert!(clinic.gates[0].rejoin() && !clinic.gates[0].rejoin());
+}
+
 #[test]
 fn the_log_gets_ten_lines_a_second() {
     let ward = Ward::default();
@@ -272,6 +391,11 @@ fn workers_that_race_never_eject_more_than_the_maximum_nor_probe_twice() {
                 let outcome = if random.u8(..) < 40 { SUCCESS } else { FAILURE };
                 let (gate, admission) = clinic.probe(now).unwrap_or((random.usize(..10), Admission::Usable));
                 clinic.report(gate, outcome, admission, now);
+                match random.u8(..16) {
+                    0 => _ = clinic.gates[gate].mark_unwell(&clinic.ward),
+                    1 | 2 => _ = clinic.gates[gate].mark_well(&clinic.ward),
+                    _ => {}
+                }
             }
         };
         let workers: Vec<_> = (0..4).map(|seed| scope.spawn(move || work(seed))).collect();
@@ -279,7 +403,10 @@ fn workers_that_race_never_eject_more_than_the_maximum_nor_probe_twice() {
         stop.store(true, SeqCst);
         assert!(watcher.join().unwrap() <= 3);
     });
-    assert_eq!(clinic.ward.ejected(), clinic.unusable());
+    assert_eq!(clinic.counts(), (clinic.ejected(), clinic.unusable()));
+    clinic.gates.iter().for_each(|gate| {
+        gate.mark_well(&clinic.ward);
+    });
     // Each comes back, whatever happened before.
     let mut now = u64::from(u32::MAX);
     while let Some((gate, admission)) = clinic.probe(now) {
@@ -303,6 +430,8 @@ enum Event {
     Rejoin(usize),
     /// A reload changes the maximum.
     Percent(u8),
+    /// Health checks say that this endpoint is well, or not.
+    Check(usize, bool),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -313,6 +442,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..8usize).prop_map(Event::Leave),
         1 => (0..8usize).prop_map(Event::Rejoin),
         1 => (0..=100u8).prop_map(Event::Percent),
+        2 => (0..8usize, any::<bool>()).prop_map(|(gate, well)| Event::Check(gate, well)),
     ]
 }
 
@@ -323,19 +453,19 @@ proptest! {
         endpoints in 1..9usize,
         random in any::<u64>(),
     ) {
-        let mut clinic = Clinic::new(endpoints, policy(50));
+        let share = Ejection { success_percent: 40, min_requests: 4, window: by_share().window, ..policy(50) };
+        let mut clinic = Clinic::new(endpoints, share);
         let (mut now, mut left) = (1, vec![false; endpoints]);
         for event in events {
             match event {
                 Event::Wait(time) => now += time,
                 Event::Request(gate, success) if gate < endpoints => {
-                    let outcome = if success { SUCCESS } else { FAILURE };
-                    let report = (outcome, Admission::Usable);
+                    let report = (if success { Sign::Good } else { Sign::Bad }, Admission::Usable);
                     clinic.gates[gate].report((&clinic.ward, &clinic.policy), report, now, || random);
                 }
                 Event::Probe(outcome) => {
                     if let Some((gate, admission)) = clinic.probe(now) {
-                        prop_assert!(!clinic.gates[gate].is_usable());
+                        prop_assert!(!clinic.gates[gate].is_usable() && !clinic.gates[gate].is_unwell());
                         clinic.report(gate, outcome, admission, now);
                     }
                 }
@@ -348,16 +478,21 @@ proptest! {
                     left[gate] = false;
                 }
                 Event::Percent(percent) => clinic.policy.max_percent = percent,
-                Event::Request(..) | Event::Leave(_) | Event::Rejoin(_) => {}
+                Event::Check(gate, true) if gate < endpoints => _ = clinic.gates[gate].mark_well(&clinic.ward),
+                Event::Check(gate, false) if gate < endpoints => _ = clinic.gates[gate].mark_unwell(&clinic.ward),
+                Event::Request(..) | Event::Leave(_) | Event::Rejoin(_) | Event::Check(..) => {}
             }
             let present = (0..endpoints).filter(|gate| !left[*gate]).map(|gate| &clinic.gates[gate]);
             let present: Vec<_> = present.collect();
             clinic.ward.settle(clinic.policy.share(), present.iter().copied());
             let most = if present.len() < 2 { 0 } else { present.len() * usize::from(clinic.policy.max_percent) / 100 };
-            prop_assert_eq!(clinic.ward.ejected(), clinic.unusable());
-            prop_assert!(clinic.unusable() <= most);
+            prop_assert_eq!(clinic.counts(), (clinic.ejected(), clinic.unusable()));
+            prop_assert!(clinic.ejected() <= most);
             prop_assert!(clinic.policy.max_percent == 100 || present.is_empty() || most < present.len());
         }
+        clinic.gates.iter().for_each(|gate| {
+        gate.mark_well(&clinic.ward);
+    });
         for _ in 0..endpoints {
             now += 60 * SECOND;
             while let Some((gate, admission)) = clinic.probe(now) {

@@ -1,9 +1,11 @@
 //! A service: the endpoints of one name, and how one of them is chosen.
 //!
 //! `shared.rs` is what all workers share, `endpoints.rs` the set that discovery publishes, `layout.rs` how requests are
-//! shared out among it, `neighbourhood.rs` how near its members are, `view.rs` one worker's way to it, `ejected.rs` that way while not all of it is usable, `follow.rs` the wire to
-//! discovery.
+//! shared out among it, `neighbourhood.rs` how near its members are, `view.rs` one worker's way to it, `ejected.rs` that way while not all of it is usable, `why.rs` what is said when none is, `follow.rs` the wire to
+//! discovery, `checks.rs` the health checks, `checked.rs` what they know of an endpoint.
 
+mod checked;
+mod checks;
 mod clock;
 mod ejected;
 mod endpoints;
@@ -14,9 +16,12 @@ mod shared;
 #[cfg(test)]
 mod tests;
 mod view;
+mod why;
 
-pub use endpoints::{Endpoint, EndpointSet, Health, Known};
+pub use checked::CheckState;
+pub use checks::check;
+pub use endpoints::{Ejection, Endpoint, EndpointSet, Health, Known};
 pub use follow::follow;
 pub use neighbourhood::Neighbourhood;
 pub use shared::Service;
-pub use view::{Choice, Picked, ServiceView, Wish};
+pub use view::{Ailment, Choice, Picked, ServiceView, Wish};

@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod dns;
 pub mod frames;
 pub mod grpc;
+pub mod health;
 pub mod load;
 pub mod ports;
 pub mod process;
