@@ -344,8 +344,8 @@ async fn an_ejection_and_its_end_are_logged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_caller_that_does_not_wait_ejects_nobody() {
     let (one, two) = (Backend::start("one").await, Backend::start("two").await);
-    one.answer_after(Duration::from_millis(150));
-    two.answer_after(Duration::from_millis(150));
+    one.answer_after(Duration::from_millis(60));
+    two.answer_after(Duration::from_millis(60));
     let daemon = Daemon::start(&one_service("http2", &[one.address, two.address]));
     let mut client = Client::connect(daemon.address(), Speaks::Http2).await;
     for _ in 0..20 {
