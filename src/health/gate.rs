@@ -190,7 +190,9 @@ impl Gate {
                 }
                 None
             }
-            (Sign::Good, _) => self.readmit(ward, admission, now),
+            // It has too much to do, and is alive: a probe asks no more.
+            (Sign::Busy, Admission::Usable) => None,
+            (Sign::Good | Sign::Busy, _) => self.readmit(ward, admission, now),
             (Sign::None, _) => {
                 self.release(ward, admission, now);
                 None

@@ -13,6 +13,8 @@ pub enum Sign {
     Slow,
     /// It does not work.
     Bad,
+    /// It works, and has too much to do: that is load, not failure.
+    Busy,
     /// Nothing.
     None,
 }
@@ -24,6 +26,7 @@ impl Sign {
         match outcome {
             AttemptOutcome::Success if policy.max_latency.is_some_and(|most| elapsed > most) => Self::Slow,
             AttemptOutcome::Success => Self::Good,
+            AttemptOutcome::Overloaded => Self::Busy,
             AttemptOutcome::Cancelled => Self::None,
             AttemptOutcome::ServerError
             | AttemptOutcome::ConnectFailed

@@ -3,10 +3,13 @@
 mod affinity;
 mod attempt;
 mod cause;
+mod deadline;
 mod exchange;
 mod failure;
 mod handle;
+mod head;
 mod headers;
+mod idle;
 mod race;
 mod report;
 mod request_body;

@@ -160,12 +160,7 @@ impl Endpoint {
         let ended = Instant::now();
         let (millis, elapsed) = (clock::millis_at(ended), ended.saturating_duration_since(begun));
         let (now, decay) = (millis as u32, of.layout.decay);
-        let policy = (&*of.ward, &of.layout.ejection);
-        let sign = Sign::of(outcome, elapsed, policy.1);
-        let change = self.gate.report(policy, (sign, admission), millis, || fastrand::u64(..));
-        if let Some(change) = change {
-            self.tell(change, outcome, &of.ward);
-        }
+        self.judge(of, outcome, (Sign::of(outcome, elapsed, &of.layout.ejection), admission), millis);
         match outcome {
             AttemptOutcome::Success => self.latency.observe(now, elapsed, decay),
             // Says nothing but that an answer would have taken longer.
@@ -181,6 +176,51 @@ impl Endpoint {
     /// Whether it may be chosen, in the metric. Others may set it as well, in the wrong order: a sweep sets that right.
     pub(super) fn show_available(&self) {
         self.series.available.set(self.gate.is_usable());
+    }
+
+    /// Counts that an attempt which was made on it since `begun`, by right of `admission`, is being answered: how long that took, and
+    /// that it answers at all, on which a probe need not wait until a long answer ends. That it took too long is counted now as well.
+    pub(super) fn answered(&self, of: &EndpointSet, admission: Admission, begun: Instant) -> Instant {
+        let heard = Instant::now();
+        let (now, elapsed) = (clock::millis_at(heard), heard.saturating_duration_since(begun));
+        self.latency.observe(now as u32, elapsed, of.layout.decay);
+        let sign = Sign::of(AttemptOutcome::Success, elapsed, &of.layout.ejection);
+        if admission != Admission::Usable || sign == Sign::Slow {
+            self.judge(of, AttemptOutcome::Success, (sign, admission), now);
+        }
+        heard
+    }
+
+    /// Counts how such an answer ended, unless it was too slow already.
+    pub(super) fn ended(&self, of: &EndpointSet, outcome: AttemptOutcome, times: (Instant, Instant)) {
+        self.series.request(outcome);
+        let (begun, heard) = times;
+        let elapsed = heard.saturating_duration_since(begun);
+        let sign = match Sign::of(AttemptOutcome::Success, elapsed, &of.layout.ejection) {
+            Sign::Slow => Sign::None,
+            _ => Sign::of(outcome, Duration::ZERO, &of.layout.ejection),
+        };
+        match outcome {
+            // Usually at once: that is worth no second look at the clock.
+            AttemptOutcome::Success => {
+                self.judge(of, outcome, (sign, Admission::Usable), clock::millis_at(heard));
+            }
+            // It may be the caller who did not take it.
+            AttemptOutcome::Timeout | AttemptOutcome::Cancelled => {}
+            _ => {
+                let now = clock::millis();
+                self.judge(of, outcome, (sign, Admission::Usable), now);
+                self.latency.fail(now as u32, Duration::ZERO, of.layout.decay);
+            }
+        }
+    }
+
+    /// Has the gate count it, at this moment.
+    fn judge(&self, of: &EndpointSet, outcome: AttemptOutcome, by: (Sign, Admission), now: u64) {
+        let policy = (&*of.ward, &of.layout.ejection);
+        if let Some(change) = self.gate.report(policy, by, now, || fastrand::u64(..)) {
+            self.tell(change, outcome, &of.ward);
+        }
     }
 
     /// In metrics and in the log.
