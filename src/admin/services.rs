@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{server::Shared, words};
 use crate::{
     config, discovery,
-    service::{Endpoint, EndpointSet, Health, Known, Service},
+    service::{Endpoint, EndpointSet, Health, Known, Service, Spend},
 };
 
 /// All services.
@@ -43,6 +43,10 @@ pub struct ServiceState {
     pub usable: usize,
     /// Whether all endpoints are used because too few are usable (`panic_percent`).
     pub panic: bool,
+    /// Further attempts that the retry budget allows now.
+    pub retry_budget_available: u64,
+    /// Further attempts of what nobody can have processed that their budget allows now.
+    pub requeue_budget_available: u64,
     /// In the order of their priorities and addresses.
     pub endpoints: Vec<EndpointState>,
 }
@@ -102,6 +106,8 @@ impl ServiceState {
             in_flight: service.series.in_flight.get(),
             usable: set.usable(),
             panic: set.is_panicking(&service.policy),
+            retry_budget_available: service.available(Spend::Retry),
+            requeue_budget_available: service.available(Spend::Requeue),
             endpoints: endpoints(&set, words::kind_of_source(&service.source)),
         }
     }

@@ -13,7 +13,7 @@ use super::{
     exchange::{Caller, Exchange},
     failure::About,
     headers,
-    request_body::RequestBody,
+    request_body::{KEPT, RequestBody},
     target::Target,
 };
 use crate::{
@@ -67,7 +67,10 @@ fn prepare(
     let backend = exchange.enter(listener, route, &target)?;
     let (deadline, deadline_is_callers) = deadline(exchange, &parts, route);
     let expects_continue = expects_continue(&mut parts, &body);
-    exchange.body = (!body.is_end_stream()).then(|| RequestBody::new(body, expects_continue));
+    exchange.body = (!body.is_end_stream()).then(|| {
+        let retry = exchange.persistent_rule().and_then(|rule| rule.retry.as_ref());
+        RequestBody::new(body, expects_continue, retry.map_or(KEPT, |retry| retry.body_limit))
+    });
     let affinity = affinity(&backend.view.service.policy.balancer, &parts, &target, &caller.peer);
     Ok(Call {
         affinity,

@@ -7,10 +7,13 @@ mod exchange;
 mod failure;
 mod handle;
 mod headers;
+mod hedge;
 mod race;
 mod report;
 mod request_body;
+mod requeue;
 mod response_body;
+mod retry;
 mod target;
 mod worker;
 

@@ -2,8 +2,9 @@
 //!
 //! `shared.rs` is what all workers share, `endpoints.rs` the set that discovery publishes, `layout.rs` how requests are
 //! shared out among it, `neighbourhood.rs` how near its members are, `view.rs` one worker's way to it, `ejected.rs` that way while not all of it is usable, `follow.rs` the wire to
-//! discovery.
+//! discovery, `budgets.rs` what its requests may cost in further attempts.
 
+mod budgets;
 mod clock;
 mod ejected;
 mod endpoints;
@@ -15,6 +16,7 @@ mod shared;
 mod tests;
 mod view;
 
+pub use budgets::Spend;
 pub use endpoints::{Endpoint, EndpointSet, Health, Known};
 pub use follow::follow;
 pub use neighbourhood::Neighbourhood;

@@ -11,6 +11,7 @@ use std::{
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
+    budgets::Budgets,
     endpoints::{EndpointSet, Known, Of},
     neighbourhood::Neighbourhood,
 };
@@ -34,6 +35,7 @@ pub struct Service {
     pub policy: ServicePolicy,
     /// Its metrics.
     pub series: ServiceSeries,
+    pub(super) budgets: Arc<Budgets>,
     pub(super) endpoints: Published<EndpointSet>,
     metrics: Arc<Metrics>,
     neighbourhood: Arc<Neighbourhood>,
@@ -72,6 +74,7 @@ impl Service {
             source,
             policy,
             series,
+            budgets: Budgets::of(previous),
             metrics: metrics.clone(),
             neighbourhood: neighbourhood.clone(),
             changed: watch::Sender::new(()),
@@ -175,6 +178,7 @@ impl Service {
     /// Housekeeping; to be called about once a second.
     pub fn sweep(&self) {
         self.predecessors();
+        self.sweep_budgets();
         self.series.discovery_age.set(self.discovery_age().unwrap_or(Duration::ZERO).as_secs_f64());
         let set = self.endpoints.get();
         if set.ward.has_news() {

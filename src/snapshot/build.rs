@@ -100,6 +100,7 @@ fn route(rule: &Arc<config::Route>, services: &HashMap<&Name, usize>) -> Route {
         backends: rule.backends.iter().map(backend).collect(),
         timeout: rule.timeout,
         attempt_timeout: rule.attempt_timeout,
+        persists: rule.retry.is_some() || rule.hedge.is_some(),
     }
 }
 
