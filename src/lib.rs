@@ -23,6 +23,8 @@ pub mod health;
 pub mod http;
 /// 10: signals, drain, readiness.
 pub mod lifecycle;
+/// 3: pure counting: places and queues, adaptive limits, the memory ceiling.
+pub mod limit;
 /// 0: sockets: addresses, listening, streams, the kernel's view of a peer.
 pub mod net;
 /// 8: one request: phases in order, attempts, deadline, failure table, headers.
