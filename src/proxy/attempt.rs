@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Cause, Failure, Reason, Worker,
+    admission::overloaded,
     exchange::Exchange,
     headers::address_request,
     report::{Report, classify},
@@ -274,6 +275,8 @@ impl Call {
             return None;
         }
         match error {
+            // It has waited as long as it may.
+            AttemptError::Connect(ConnectError::Full { .. }) => None,
             AttemptError::Connect(error) => {
                 history.avoid.push(picked.target.id);
                 let (reason, unreachable) = match error {
@@ -306,7 +309,8 @@ impl Call {
 impl AttemptError {
     fn outcome(&self) -> AttemptOutcome {
         match self {
-            Self::Connect(ConnectError::Removed) | Self::Timeout(Limit::Caller) => AttemptOutcome::Cancelled,
+            Self::Connect(error) if !error.is_of_endpoint() => AttemptOutcome::Cancelled,
+            Self::Timeout(Limit::Caller) => AttemptOutcome::Cancelled,
             Self::Connect(_) => AttemptOutcome::ConnectFailed,
             Self::Send(SendError { caller: Some(_), .. }) => AttemptOutcome::Cancelled,
             Self::Send(_) => AttemptOutcome::Reset,
@@ -317,6 +321,10 @@ impl AttemptError {
     fn failure(self, service: &str, picked: &Picked) -> Failure {
         let endpoint = &picked.address;
         match self {
+            Self::Connect(error @ ConnectError::Full { .. }) => {
+                let message = format!("endpoint {endpoint} of {service}: {error}");
+                overloaded(Cause::ServiceConnections, message)
+            }
             Self::Connect(error) => Failure::new(
                 Reason::ConnectFailed,
                 format!("cannot connect to endpoint {endpoint} of {service}: {error}"),

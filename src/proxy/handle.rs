@@ -7,7 +7,7 @@ use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::{
-    Cause, Failure, Reason, ResponseBody, Worker,
+    Cause, Failure, Reason, ResponseBody, Worker, admission,
     affinity::affinity,
     attempt::{Answer, Call},
     exchange::{Caller, Exchange},
@@ -46,7 +46,11 @@ pub fn handle(
 
 /// The phases that may wait, in order.
 async fn carry(call: &mut Call, exchange: &mut Exchange) -> Result<Answer, Failure> {
-    call.run(exchange).await
+    admission::enter_node(call, exchange).await?;
+    admission::enter_service(call, exchange).await?;
+    let answer = call.run(exchange).await;
+    admission::observe(exchange, &answer);
+    answer
 }
 
 /// The phases up to the first that may wait, in order.

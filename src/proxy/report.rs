@@ -59,6 +59,7 @@ impl<'a> Report<'a> {
 
     fn count(&self) {
         self.backend.view.service.series.attempt(self.outcome);
+        self.backend.view.observe(self.outcome, self.begun);
         if let Some(picked) = &self.picked {
             picked.report(self.outcome, self.begun);
         }

@@ -5,8 +5,9 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
+    limit::Gate,
     published::{Published, Reader},
-    snapshot::{ListenerRoutes, Snapshot, View},
+    snapshot::{ListenerRoutes, NodeLimits, Snapshot, View},
     telemetry::Metrics,
     upstream::Pools,
 };
@@ -22,6 +23,10 @@ pub struct Worker {
     pub metrics: Arc<Metrics>,
     /// Connections to endpoints.
     pub pools: Pools,
+    /// How much this node carries.
+    pub limits: Arc<NodeLimits>,
+    /// This worker's way to the places of its requests.
+    pub(super) gate: Rc<Gate>,
     snapshot: Reader<Snapshot>,
     view: RefCell<Rc<View>>,
     /// Earlier views with listeners that the present one lacks, until connections have had the time to leave.
@@ -40,6 +45,8 @@ impl Worker {
             index,
             metrics,
             pools: Pools::default(),
+            gate: Gate::new(view.snapshot.limits.requests.clone(), index),
+            limits: view.snapshot.limits.clone(),
             snapshot,
             view: RefCell::new(view),
             leaving: RefCell::default(),

@@ -1,9 +1,10 @@
 //! A service: the endpoints of one name, and how one of them is chosen.
 //!
-//! `shared.rs` is what all workers share, `endpoints.rs` the set that discovery publishes, `layout.rs` how requests are
+//! `shared.rs` is what all workers share, `breaker.rs` how much the service may have, `endpoints.rs` the set that discovery publishes, `layout.rs` how requests are
 //! shared out among it, `neighbourhood.rs` how near its members are, `view.rs` one worker's way to it, `ejected.rs` that way while not all of it is usable, `follow.rs` the wire to
 //! discovery.
 
+mod breaker;
 mod clock;
 mod ejected;
 mod endpoints;
@@ -15,6 +16,8 @@ mod shared;
 mod tests;
 mod view;
 
+pub use breaker::Breaker;
+pub use clock::{millis, unix_millis};
 pub use endpoints::{Endpoint, EndpointSet, Health, Known};
 pub use follow::follow;
 pub use neighbourhood::Neighbourhood;

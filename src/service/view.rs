@@ -23,8 +23,9 @@ use crate::{
     balance::{self, Group, RoundRobin, Shares, least_request, peak_ewma},
     config::Balancer,
     health::Admission,
+    limit::Gate,
     published::{Current, Reader},
-    telemetry::AttemptOutcome,
+    telemetry::{self, AttemptOutcome},
 };
 
 /// A service as one worker reads it.
@@ -32,6 +33,8 @@ pub struct ServiceView {
     /// What all workers share.
     pub service: Arc<Service>,
     pub(super) endpoints: Reader<EndpointSet>,
+    /// This worker's way to the places of its requests.
+    pub gate: Rc<Gate>,
     /// What this worker remembers between requests.
     memory: RefCell<Option<Rc<Memory>>>,
 }
@@ -144,7 +147,8 @@ impl Drop for Picked {
 impl ServiceView {
     /// A view for the calling worker.
     pub fn new(service: Arc<Service>) -> Self {
-        Self { endpoints: service.endpoints.reader(), service, memory: RefCell::new(None) }
+        let gate = Gate::new(service.breaker.requests.clone(), telemetry::present_worker());
+        Self { endpoints: service.endpoints.reader(), service, gate, memory: RefCell::new(None) }
     }
 
     /// Chooses an endpoint.

@@ -116,7 +116,8 @@ impl Connection {
         let body = self.inbound.body(&head);
         let request = Request::from_parts(head.parts, body);
         let response = self.answer(request, asked.version).await?;
-        let keep = wants_keep && !self.membership.is_draining() && !self.inbound.is_spoilt();
+        let short = self.worker.limits.memory.is_short();
+        let keep = wants_keep && !short && !self.membership.is_draining() && !self.inbound.is_spoilt();
         self.respond(response, &asked, keep).await?;
         if !keep { Err(Over::Linger) } else { self.finish_request().await }
     }
