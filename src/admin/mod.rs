@@ -20,5 +20,5 @@ mod words;
 pub use actions::ReloadAnswer;
 pub use limits::{BreakerState, MemoryState, RequestLimit};
 pub use server::{Admin, serve};
-pub use services::{EndpointState, ServiceState, Services};
+pub use services::{EndpointState, PassedOver, ServiceState, Services};
 pub use status::{LastReload, ListenerState, Status};

@@ -36,6 +36,8 @@ pub struct Status {
     pub memory: MemoryState,
     /// Those that are open.
     pub listeners: Vec<ListenerState>,
+    /// Routes that do something to requests on purpose (`fault`).
+    pub routes_with_faults: usize,
     /// The last configuration that was read.
     pub last_reload: LastReload,
 }
@@ -104,6 +106,7 @@ impl Status {
             overload: RequestLimit::of_node(&snapshot.limits),
             memory: MemoryState::of(&snapshot.limits.memory),
             listeners: doors.iter().map(|door| ListenerState::of(door)).collect(),
+            routes_with_faults: snapshot.routes.iter().filter(|route| route.fault.is_some()).count(),
             last_reload: LastReload::of(&shared.admin.seen.last.get()),
         }
     }

@@ -47,6 +47,8 @@ pub(super) async fn enter_node(call: &Call, exchange: &mut Exchange) -> Result<(
 
 /// A place at its service, before an endpoint is chosen.
 pub(super) async fn enter_service(call: &Call, exchange: &mut Exchange) -> Result<(), Failure> {
+    // One that it had at another service is not to be held while it waits here.
+    exchange.service_place = None;
     let view = &call.backend.view;
     let permit = match view.gate.enter(priority(exchange), service::unix_millis) {
         Entry::Place(permit) => Ok(permit),
@@ -95,10 +97,9 @@ async fn wait_for_place(
             format!("{} is busy, and a request of a higher priority waits in this one's place", whose.name()),
         )),
         Err(_) if until < longest => {
-            let cause = if call.deadline_is_callers { Cause::CallerDeadline } else { Cause::RouteTimeout };
             let message =
                 format!("the deadline passed while the request waited for a place: {} is busy", whose.name());
-            Err(Failure::new(Reason::Timeout, message).because(cause))
+            Err(Failure::new(Reason::Timeout, message).because(call.whose_deadline()))
         }
         Err(_) => Err(whose.not_in_time(patience)),
     }

@@ -4,6 +4,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+use super::idle::Waiting;
 use crate::{
     limit::Gate,
     published::{Published, Reader},
@@ -27,6 +28,8 @@ pub struct Worker {
     pub limits: Arc<NodeLimits>,
     /// This worker's way to the places of its requests.
     pub(super) gate: Rc<Gate>,
+    /// Requests that wait for something to move.
+    pub(super) waiting: Waiting,
     snapshot: Reader<Snapshot>,
     view: RefCell<Rc<View>>,
     /// Earlier views with listeners that the present one lacks, until connections have had the time to leave.
@@ -47,6 +50,7 @@ impl Worker {
             pools: Pools::default(),
             gate: Gate::new(view.snapshot.limits.requests.clone(), index),
             limits: view.snapshot.limits.clone(),
+            waiting: Waiting::default(),
             snapshot,
             view: RefCell::new(view),
             leaving: RefCell::default(),
@@ -92,6 +96,7 @@ impl Worker {
     pub fn sweep(&self) {
         let now = Instant::now();
         self.pools.sweep(now);
+        self.waiting.sweep(now);
         self.leaving.borrow_mut().retain(|(since, _)| now - *since < LEAVING);
         // Also lets go of a snapshot that no request has asked about since it was replaced.
         self.view().sweep();

@@ -71,7 +71,9 @@ impl ServiceView {
             AttemptOutcome::Success => {
                 self.gate.sample(Some(now.saturating_duration_since(begun)), clock::millis_at(now));
             }
-            AttemptOutcome::Timeout => self.gate.sample(None, clock::millis_at(now)),
+            AttemptOutcome::Timeout | AttemptOutcome::Overloaded => {
+                self.gate.sample(None, clock::millis_at(now))
+            }
             // Says nothing of how long answers take.
             _ => {}
         }

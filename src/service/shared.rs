@@ -14,6 +14,7 @@ use super::{
     breaker::Breaker,
     endpoints::{EndpointSet, Known, Of},
     neighbourhood::Neighbourhood,
+    standing::Standing,
 };
 use crate::{
     config::{Name, ServicePolicy, Source},
@@ -38,6 +39,8 @@ pub struct Service {
     /// Its metrics.
     pub series: ServiceSeries,
     pub(super) endpoints: Published<EndpointSet>,
+    /// For those who have another service to go to.
+    pub(super) standing: Arc<Standing>,
     metrics: Arc<Metrics>,
     neighbourhood: Arc<Neighbourhood>,
     changed: watch::Sender<()>,
@@ -79,6 +82,7 @@ impl Service {
             policy,
             breaker,
             series,
+            standing: previous.map(|previous| previous.standing.clone()).unwrap_or_default(),
             metrics: metrics.clone(),
             neighbourhood: neighbourhood.clone(),
             changed: watch::Sender::new(()),

@@ -15,6 +15,7 @@ mod metrics;
 mod process;
 mod render;
 mod request_series;
+mod route_series;
 mod series;
 mod trace;
 
@@ -26,5 +27,6 @@ pub use limit_series::LimitSeries;
 pub use metrics::Metrics;
 pub use process::resident_bytes;
 pub use request_series::RequestSeries;
+pub use route_series::RouteSeries;
 pub use series::{Counter, Gauge, Held, Histogram, Level};
 pub use trace::{ensure_request_id, ensure_trace};

@@ -80,14 +80,15 @@ async fn a_request_that_waits_too_long_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_wait_ends_with_the_deadline_of_the_request() {
     let backend = Backend::start("one").await;
-    let toml = limited(&backend, "max_requests = 1, pending_timeout = \"9s\"");
-    let daemon = Daemon::start(&toml.replacen("hosts =", "timeout = \"100ms\"\nhosts =", 1));
-    let slow = asks(&daemon, "/hang");
+    let daemon = Daemon::start(&limited(&backend, "max_requests = 1, pending_timeout = \"9s\""));
+    let hangs = asks(&daemon, "/hang");
     runs(&daemon, 1, 0).await;
-    let answer = asks(&daemon, "/").await.unwrap();
+    let request = get("svc", "/").header("towpath-deadline", "100");
+    let answer = client::ask(daemon.address(), Speaks::Http1, request).await;
     assert_eq!((answer.status, answer.reason()), (504, "timeout"), "{answer:?}");
-    assert_eq!(answer.json()["error"]["cause"], "timeout");
-    assert_eq!(slow.await.unwrap().status, 504);
+    assert_eq!(answer.json()["error"]["cause"], "caller_deadline");
+    assert_eq!(backend.requests(), 1);
+    hangs.abort();
     runs(&daemon, 0, 0).await;
 }
 
