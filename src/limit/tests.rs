@@ -203,7 +203,7 @@ fn threads_never_exceed_the_limit_and_every_waiter_is_served() {
                         let permit = match enter(&gate, Priority::Normal) {
                             Entry::Place(permit) => permit,
                             // Some leave before they are served.
-                            Entry::Waits(ticket) if number % 5 == 0 => {
+                            Entry::Waits(ticket) if number.is_multiple_of(5) => {
                                 tokio::task::yield_now().await;
                                 return drop(ticket);
                             }
@@ -333,11 +333,6 @@ fn under_three_times_the_load_an_adaptive_limit_keeps_goodput_and_latency() {
         model.run(10.0, 3.0); // it finds its limit
         model.run(40.0, 3.0);
         let (goodput, p99) = (model.goodput(40.0), model.p99());
-        println!(
-            "{capacity}: limit {}, goodput {goodput:.3}, p99 {:.2} x",
-            model.gate.places().limit(),
-            p99 / usual
-        );
         assert!(goodput > 0.9, "capacity {capacity}: goodput {goodput}");
         assert!(p99 < 3.0 * usual, "capacity {capacity}: {p99} after {usual}");
     }
@@ -349,7 +344,6 @@ fn a_limit_that_begins_under_overload_finds_down() {
     model.run(60.0, 3.0);
     model.run(30.0, 3.0);
     let (goodput, p99) = (model.goodput(30.0), model.p99());
-    println!("limit {}, goodput {goodput:.3}, p99 {p99:.3}", model.gate.places().limit());
     assert!(goodput > 0.9 && p99 < 3.0 * 0.03, "{goodput}, {p99}");
 }
 

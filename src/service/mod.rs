@@ -2,10 +2,12 @@
 //!
 //! `shared.rs` is what all workers share, `breaker.rs` how much the service may have, `endpoints.rs` the set that discovery
 //! publishes, `layout.rs` how requests are shared out among it, `neighbourhood.rs` how near its members are, `view.rs` one worker's way
-//! to it, `ejected.rs` that way while not all of it is usable, `standing.rs` whether it takes requests that may go elsewhere,
-//! `follow.rs` the wire to discovery.
+//! to it, `ejected.rs` that way while not all of it is usable, `why.rs` what is said when none is, `standing.rs` whether it takes requests
+//! that may go elsewhere, `follow.rs` the wire to discovery, `checks.rs` the health checks, `checked.rs` what they know of an endpoint.
 
 mod breaker;
+mod checked;
+mod checks;
 mod clock;
 mod ejected;
 mod endpoints;
@@ -17,12 +19,15 @@ mod standing;
 #[cfg(test)]
 mod tests;
 mod view;
+mod why;
 
 pub use breaker::Breaker;
+pub use checked::CheckState;
+pub use checks::check;
 pub use clock::{millis, unix_millis};
-pub use endpoints::{Endpoint, EndpointSet, Health, Known};
+pub use endpoints::{Ejection, Endpoint, EndpointSet, Health, Known};
 pub use follow::follow;
 pub use neighbourhood::Neighbourhood;
 pub use shared::Service;
 pub use standing::Turn;
-pub use view::{Choice, Picked, ServiceView, Wish};
+pub use view::{Ailment, Choice, Picked, ServiceView, Wish};
