@@ -78,7 +78,7 @@ impl ResponseBody {
         upstream: (Lease, Answered),
         deadline: Option<(Instant, Cause)>,
     ) -> Self {
-        let patience = Patience::new(&exchange.worker, upstream.1.stream_idle_timeout());
+        let patience = Patience::new(&exchange.worker.waiting, upstream.1.stream_idle_timeout());
         let limits = Some(Limits { deadline, timer: None, patience });
         let mut this =
             Self { body, state: Some(Box::new(State { exchange, upstream: Some(upstream) })), limits };

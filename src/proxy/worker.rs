@@ -24,7 +24,7 @@ pub struct Worker {
     /// Connections to endpoints.
     pub pools: Pools,
     /// Requests that wait for something to move.
-    pub(super) waiting: Waiting,
+    pub(super) waiting: Rc<Waiting>,
     snapshot: Reader<Snapshot>,
     view: RefCell<Rc<View>>,
     /// Earlier views with listeners that the present one lacks, until connections have had the time to leave.
@@ -43,7 +43,7 @@ impl Worker {
             index,
             metrics,
             pools: Pools::default(),
-            waiting: Waiting::default(),
+            waiting: Rc::default(),
             snapshot,
             view: RefCell::new(view),
             leaving: RefCell::default(),
