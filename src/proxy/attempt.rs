@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Cause, Failure, Reason, Worker,
     exchange::Exchange,
+    failover::Candidate,
     headers::address_request,
     report::{Answered, Report, classify},
     request_body::RequestBody,
@@ -59,6 +60,8 @@ pub(super) struct Call {
     pub(super) first_answer_timeout: Duration,
     /// The hash of what decides its endpoint, if anything does.
     pub(super) affinity: Option<u64>,
+    /// Who may take it in place of `backend`.
+    pub(super) stand_ins: Vec<Candidate>,
     pub(super) interim: Interim,
 }
 

@@ -11,8 +11,9 @@ use super::{
     attempt::{Answer, Call},
     deadline::deadline,
     exchange::{Caller, Exchange},
+    failover,
     failure::About,
-    headers,
+    fault, headers,
     request_body::RequestBody,
     target::Target,
 };
@@ -46,7 +47,8 @@ pub fn handle(
 
 /// The phases that may wait, in order.
 async fn carry(call: &mut Call, exchange: &mut Exchange) -> Result<Answer, Failure> {
-    call.run(exchange).await
+    fault::inject(call, exchange).await?;
+    failover::run(call, exchange).await
 }
 
 /// The phases up to the first that may wait, in order.
@@ -72,6 +74,7 @@ fn prepare(
     exchange.body = (!body.is_end_stream()).then(|| RequestBody::new(body, expects_continue));
     let affinity = affinity(&backend.view.service.policy.balancer, &parts, &target, &caller.peer);
     Ok(Call {
+        stand_ins: failover::stand_ins(exchange, &parts, &target, &caller.peer),
         affinity,
         worker: exchange.worker.clone(),
         backend,

@@ -35,6 +35,8 @@ pub struct ResponseBody {
     state: Option<Box<State>>,
     /// None when towpath answers itself.
     limits: Option<Limits>,
+    /// There is to be no response.
+    reset: bool,
 }
 
 struct State {
@@ -66,9 +68,9 @@ impl Limits {
 }
 
 impl ResponseBody {
-    /// Towpath's own body.
-    pub(super) fn own(body: Body, exchange: Exchange) -> Self {
-        Self { body, state: Some(Box::new(State { exchange, upstream: None })), limits: None }
+    /// Towpath's own body; with `reset`, of a response that the caller is not to get.
+    pub(super) fn own(body: Body, exchange: Exchange, reset: bool) -> Self {
+        Self { body, state: Some(Box::new(State { exchange, upstream: None })), limits: None, reset }
     }
 
     /// An endpoint's body.
@@ -80,15 +82,20 @@ impl ResponseBody {
     ) -> Self {
         let patience = Patience::new(&exchange.worker.waiting, upstream.1.stream_idle_timeout());
         let limits = Some(Limits { deadline, timer: None, patience });
-        let mut this =
-            Self { body, state: Some(Box::new(State { exchange, upstream: Some(upstream) })), limits };
+        let state = State { exchange, upstream: Some(upstream) };
+        let mut this = Self { body, state: Some(Box::new(state)), limits, reset: false };
         this.finish_if_ended();
         this
     }
 
     /// A body of a response that belongs to no recorded request.
     pub(super) fn unrecorded(body: Body) -> Self {
-        Self { body, state: None, limits: None }
+        Self { body, state: None, limits: None, reset: false }
+    }
+
+    /// Whether the caller gets no response: its connection (HTTP/1.1) or stream is to be reset instead.
+    pub fn is_reset(&self) -> bool {
+        self.reset
     }
 
     /// For whoever waits for the caller to take what there is, having `written` so many bytes: ready when the time for that is over.

@@ -227,6 +227,11 @@ impl Stream {
                 poll_fn(|cx| poll_response(cx, handling.as_mut(), &mut self.respond, &self.interim)).await?
             }
         };
+        if response.body().is_reset() {
+            // Not REFUSED_STREAM, which says that nothing was processed: callers send it again without being asked.
+            self.respond.send_reset(Reset::INTERNAL_ERROR);
+            return Ok(());
+        }
         let (mut parts, body) = response.into_parts();
         if !parts.headers.contains_key(DATE) {
             parts.headers.insert(DATE, streams.worker.date());

@@ -116,6 +116,10 @@ impl Connection {
         let body = self.inbound.body(&head);
         let request = Request::from_parts(head.parts, body);
         let response = self.answer(request, asked.version).await?;
+        if response.body().is_reset() {
+            self.stream.reset_when_closed();
+            return Err(Over::Closed);
+        }
         let keep = wants_keep && !self.membership.is_draining() && !self.inbound.is_spoilt();
         self.respond(response, &asked, keep).await?;
         if !keep { Err(Over::Linger) } else { self.finish_request().await }
