@@ -213,7 +213,6 @@ async fn the_wait_for_the_first_answer_is_bounded_by_the_first_answer_timeout_an
     let daemon = Daemon::start(&toml);
     let answer = client::ask(daemon.address(), Speaks::Http1, get("svc", "/")).await;
     assert_eq!((answer.status, answer.reason()), (503, "no_endpoints"), "{answer:?}");
-    assert_eq!(answer.json()["error"]["cause"], "first_answer_timeout", "{answer:?}");
     let daemon = Daemon::start(&patient.replace("hosts =", "timeout = \"200ms\"\nhosts ="));
     let answer = client::ask(daemon.address(), Speaks::Http1, get("svc", "/")).await;
     assert_eq!((answer.status, answer.reason()), (504, "timeout"), "{answer:?}");
