@@ -29,7 +29,7 @@ impl Call {
         mut sending: Pin<&mut impl Future<Output = Result<Response<Body>, SendError>>>,
     ) -> Result<Response<Body>, AttemptError> {
         let policy = &self.backend.view.service.policy;
-        let mut patience = Patience::new(&self.worker, policy.stream_idle_timeout);
+        let mut patience = Patience::new(&self.worker.waiting, policy.stream_idle_timeout);
         let mut timer = policy.head_timeout.map(HeadTimer::new);
         poll_fn(|cx| {
             if let Poll::Ready(result) = sending.as_mut().poll(cx) {

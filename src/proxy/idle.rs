@@ -14,8 +14,6 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::Worker;
-
 /// From one sweep to the next, or a little more.
 const TICK: Duration = Duration::from_secs(1);
 /// Longer is as good as for ever, and moments so far away need not exist.
@@ -85,7 +83,7 @@ impl Waiting {
 
 /// How long one request may stand still.
 pub(super) struct Patience {
-    worker: Rc<Worker>,
+    waiting: Rc<Waiting>,
     limit: Duration,
     place: Option<usize>,
     /// What had moved when it was last looked at.
@@ -94,19 +92,18 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// For a request of `worker`.
-    pub(super) fn new(worker: &Rc<Worker>, limit: Duration) -> Self {
-        let (due, limit) = (worker.waiting.clock.get(), limit.min(LONGEST));
-        Self { worker: worker.clone(), limit, place: None, moved: 0, due }
+    /// For a request of the worker that has `waiting`.
+    pub(super) fn new(waiting: &Rc<Waiting>, limit: Duration) -> Self {
+        let (due, limit) = (waiting.clock.get(), limit.min(LONGEST));
+        Self { waiting: waiting.clone(), limit, place: None, moved: 0, due }
     }
 
     /// Ready when nothing has moved for the limit. `moved` is any count that grows with what moves.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, moved: u64) -> Poll<()> {
-        let waiting = &self.worker.waiting;
-        let now = waiting.clock.get();
+        let now = self.waiting.clock.get();
         let Some(place) = self.place else {
             (self.moved, self.due) = (moved, now + TICK + self.limit);
-            self.place = Some(waiting.enter(cx.waker(), self.due));
+            self.place = Some(self.waiting.enter(cx.waker(), self.due));
             return Poll::Pending;
         };
         if self.moved != moved {
@@ -114,7 +111,7 @@ impl Patience {
         } else if now >= self.due {
             return Poll::Ready(());
         }
-        waiting.renew(place, cx.waker(), self.due);
+        self.waiting.renew(place, cx.waker(), self.due);
         Poll::Pending
     }
 }
@@ -122,7 +119,115 @@ impl Patience {
 impl Drop for Patience {
     fn drop(&mut self) {
         if let Some(place) = self.place {
-            self.worker.waiting.leave(place);
+            self.waiting.leave(place);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    };
+
+    use super::*;
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    struct Stream {
+        patience: Patience,
+        woken: Arc<Woken>,
+    }
+
+    impl Stream {
+        fn new(waiting: &Rc<Waiting>, limit: Duration) -> Self {
+            Self { patience: Patience::new(waiting, limit), woken: Arc::default() }
+        }
+
+        fn is_over(&mut self, moved: u64) -> bool {
+            let waker = self.woken.clone().into();
+            self.patience.poll(&mut Context::from_waker(&waker), moved).is_ready()
+        }
+
+        fn woken(&self) -> u32 {
+            self.woken.0.swap(0, Relaxed)
+        }
+    }
+
+    /// Sweeps once a second, for so many.
+    async fn pass(waiting: &Waiting, seconds: u64) {
+        for _ in 0..seconds {
+            tokio::time::advance(TICK).await;
+            waiting.sweep(Instant::now());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stands_still_is_woken_after_its_time_and_not_before() {
+        let waiting = Rc::new(Waiting::default());
+        tokio::time::advance(TICK - Duration::from_millis(1)).await;
+        let mut stream = Stream::new(&waiting, Duration::from_secs(5));
+        let begun = Instant::now();
+        assert!(!stream.is_over(0));
+        while stream.woken() == 0 {
+            assert!(!stream.is_over(0), "after {:?}", begun.elapsed());
+            pass(&waiting, 1).await;
+        }
+        assert!(stream.is_over(0));
+        let taken = begun.elapsed();
+        assert!((Duration::from_secs(5)..Duration::from_secs(7)).contains(&taken), "{taken:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_goes_on_for_ever_and_is_looked_at_rarely() {
+        let waiting = Rc::new(Waiting::default());
+        let mut stream = Stream::new(&waiting, Duration::from_secs(10));
+        let mut looks = 0;
+        for moved in 0..100 {
+            if stream.woken() > 0 {
+                looks += 1;
+                assert!(!stream.is_over(moved));
+            }
+            if moved == 0 {
+                assert!(!stream.is_over(moved));
+            }
+            pass(&waiting, 1).await;
+        }
+        assert!((5..=10).contains(&looks), "{looks}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn places_are_given_back_and_used_again() {
+        let waiting = Rc::new(Waiting::default());
+        for _ in 0..3 {
+            let mut streams: Vec<_> = (0..4).map(|_| Stream::new(&waiting, Duration::from_secs(1))).collect();
+            assert!(streams.iter_mut().all(|stream| !stream.is_over(0)));
+            let gone = streams.remove(1);
+            let woken = gone.woken.clone();
+            drop(gone);
+            pass(&waiting, 3).await;
+            assert!(streams.iter().all(|stream| stream.woken() > 0));
+            assert_eq!(woken.0.load(Relaxed), 0, "what has gone is woken no more");
+            assert_eq!(waiting.places.borrow().all.len(), 4);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_without_end_is_none() {
+        let waiting = Rc::new(Waiting::default());
+        let mut stream = Stream::new(&waiting, Duration::MAX);
+        assert!(!stream.is_over(0));
+        pass(&waiting, 10).await;
+        assert!(!stream.is_over(0));
+        assert_eq!(stream.woken(), 0);
     }
 }

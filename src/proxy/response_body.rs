@@ -80,7 +80,7 @@ impl ResponseBody {
         upstream: (Lease, Answered),
         deadline: Option<(Instant, Cause)>,
     ) -> Self {
-        let patience = Patience::new(&exchange.worker, upstream.1.stream_idle_timeout());
+        let patience = Patience::new(&exchange.worker.waiting, upstream.1.stream_idle_timeout());
         let limits = Some(Limits { deadline, timer: None, patience });
         let state = State { exchange, upstream: Some(upstream) };
         let mut this = Self { body, state: Some(Box::new(state)), limits, reset: false };

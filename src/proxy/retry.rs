@@ -31,7 +31,7 @@ use crate::{
     config::{Retry, RetryOn},
     http::{Body, body::next_frame, grpc},
     service::{Picked, Spend},
-    upstream::{Lease, SendError, Sent},
+    upstream::{ConnectError, Lease, SendError, Sent},
 };
 
 /// An endpoint that asks for more than this is not waited for: the caller, who has other things to do, gets its answer.
@@ -301,7 +301,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{super::attempt::Limit, *};
-    use crate::upstream::{CallerFault, ConnectError};
+    use crate::upstream::CallerFault;
 
     fn connect() -> AttemptError {
         AttemptError::Connect(ConnectError::Io(Rc::new(std::io::ErrorKind::ConnectionRefused.into())))

@@ -29,7 +29,7 @@ pub struct Worker {
     /// This worker's way to the places of its requests.
     pub(super) gate: Rc<Gate>,
     /// Requests that wait for something to move.
-    pub(super) waiting: Waiting,
+    pub(super) waiting: Rc<Waiting>,
     snapshot: Reader<Snapshot>,
     view: RefCell<Rc<View>>,
     /// Earlier views with listeners that the present one lacks, until connections have had the time to leave.
@@ -50,7 +50,7 @@ impl Worker {
             pools: Pools::default(),
             gate: Gate::new(view.snapshot.limits.requests.clone(), index),
             limits: view.snapshot.limits.clone(),
-            waiting: Waiting::default(),
+            waiting: Rc::default(),
             snapshot,
             view: RefCell::new(view),
             leaving: RefCell::default(),

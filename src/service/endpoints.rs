@@ -207,9 +207,12 @@ impl Endpoint {
             _ => Sign::of(outcome, Duration::ZERO, &of.layout.ejection),
         };
         match outcome {
-            // Usually at once: that is worth no second look at the clock.
             AttemptOutcome::Success => {
-                self.judge(of, outcome, (sign, Admission::Usable), clock::millis_at(heard));
+                // Only the share of successes asks when, and then it is the end that counts: the head may be of long ago, and a
+                // window takes no such moment.
+                let windowed = of.layout.ejection.success_percent > 0;
+                let now = if windowed { clock::millis() } else { clock::millis_at(heard) };
+                self.judge(of, outcome, (sign, Admission::Usable), now);
             }
             // It may be the caller who did not take it.
             AttemptOutcome::Timeout | AttemptOutcome::Cancelled => {}

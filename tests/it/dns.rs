@@ -216,6 +216,7 @@ async fn the_wait_for_the_first_answer_is_bounded_by_the_first_answer_timeout_an
     let daemon = Daemon::start(&patient.replace("hosts =", "timeout = \"200ms\"\nhosts ="));
     let answer = client::ask(daemon.address(), Speaks::Http1, get("svc", "/")).await;
     assert_eq!((answer.status, answer.reason()), (504, "timeout"), "{answer:?}");
+    assert_eq!(answer.json()["error"]["cause"], "timeout");
 }
 
 /// What the server does, and how the message tells it.

@@ -172,6 +172,7 @@ over_both_protocols! {
             let start = Instant::now();
             let answer = client::ask(daemon.address(), speaks, get("svc", "/")).await;
             assert_eq!((answer.status, answer.reason()), (502, "connect_failed"), "{answer:?}");
+            assert_eq!(answer.json()["error"]["cause"], "connect_timeout", "{answer:?}");
             let took = start.elapsed();
             assert!((200..2000).contains(&took.as_millis()), "{protocol}: {took:?}");
             endpoint_counts(&daemon, hole.address, "connect_failed", 1.0).await;
