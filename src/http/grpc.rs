@@ -90,6 +90,11 @@ pub fn is_server_error(fields: &HeaderMap) -> bool {
     matches!(status, Some(b"2" | b"13" | b"14" | b"15"))
 }
 
+/// Whether the status among `fields` says that there was too much to do: RESOURCE_EXHAUSTED.
+pub fn is_overloaded(fields: &HeaderMap) -> bool {
+    fields.get("grpc-status").is_some_and(|status| status.as_bytes() == b"8")
+}
+
 /// The value of `grpc-timeout`: up to eight digits and a unit.
 pub fn parse_timeout(value: &HeaderValue) -> Option<Duration> {
     let (digits, unit) = value.as_bytes().split_at_checked(value.len().checked_sub(1)?)?;

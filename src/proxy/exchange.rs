@@ -226,6 +226,11 @@ impl Exchange {
         self.route.map(|route| &*self.view.snapshot.routes[route].rule)
     }
 
+    /// Bytes of content that have moved either way.
+    pub(super) fn moved(&self) -> u64 {
+        self.bytes_out + self.body.as_ref().map_or(0, RequestBody::bytes)
+    }
+
     /// Notes the status that a gRPC call ended with.
     pub(super) fn grpc_status(&mut self, fields: &http::HeaderMap) {
         if let Some(line) = &mut self.line
@@ -236,13 +241,17 @@ impl Exchange {
     }
 
     /// The endpoint's response, as the caller gets it.
-    pub(super) fn forward(mut self, answer: Answer, deadline: Option<Instant>) -> Response<ResponseBody> {
+    pub(super) fn forward(
+        mut self,
+        answer: Answer,
+        deadline: Option<(Instant, Cause)>,
+    ) -> Response<ResponseBody> {
         let (mut parts, body) = answer.response.into_parts();
         headers::prepare_response(&mut parts, &self.view.snapshot, self.is_proxy);
         self.mark(&mut parts.headers);
         self.status = parts.status.as_u16();
         self.grpc_status(&parts.headers);
-        let body = ResponseBody::forwarded(body, self, answer.lease, answer.picked, deadline);
+        let body = ResponseBody::forwarded(body, self, (answer.lease, answer.answered), deadline);
         Response::from_parts(parts, body)
     }
 

@@ -1,15 +1,15 @@
 //! The life of a request.
 
-use std::rc::Rc;
+use std::{cell::Cell, rc::Rc};
 
 use http::{Method, Request, Response, header::EXPECT, request::Parts};
 use http_body::Body as _;
-use tokio::time::Instant;
 
 use super::{
     Cause, Failure, Reason, ResponseBody, Worker,
     affinity::affinity,
     attempt::{Answer, Call},
+    deadline::deadline,
     exchange::{Caller, Exchange},
     failover,
     failure::About,
@@ -18,7 +18,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    http::{Body, Interim, grpc},
+    http::{Body, Interim},
     router::RequestView,
     telemetry::{self, Record},
 };
@@ -38,7 +38,7 @@ pub fn handle(
         match &mut call {
             Err(failure) => exchange.refuse(failure),
             Ok(call) => match carry(call, &mut exchange).await {
-                Ok(answer) => exchange.forward(answer, call.deadline),
+                Ok(answer) => exchange.forward(answer, call.until()),
                 Err(failure) => exchange.refuse(&failure),
             },
         }
@@ -67,12 +67,15 @@ fn prepare(
     looping?;
     let (listener, route) = route(exchange, &parts, &target)?;
     let backend = exchange.enter(listener, route, &target)?;
-    let (deadline, deadline_is_callers) = deadline(exchange, &parts, route);
+    let timeout = exchange.view.snapshot.routes[route].timeout;
+    let (deadline, deadline_is_callers) =
+        deadline(&mut parts, timeout, (exchange.started, exchange.is_grpc))?;
     let expects_continue = expects_continue(&mut parts, &body);
     exchange.body = (!body.is_end_stream()).then(|| RequestBody::new(body, expects_continue));
     let affinity = affinity(&backend.view.service.policy.balancer, &parts, &target, &caller.peer);
     Ok(Call {
         stand_ins: failover::stand_ins(exchange, &parts, &target, &caller.peer),
+        sent: Cell::new(false),
         affinity,
         worker: exchange.worker.clone(),
         backend,
@@ -118,19 +121,6 @@ fn route(exchange: &Exchange, parts: &Parts, target: &Target) -> Result<(usize, 
             format!("no rule of listener {} matches {method} {host}{path}", listener.name),
         )
     })
-}
-
-/// The earlier of the route's timeout and the caller's own (`grpc-timeout`), and whether it is the caller's.
-fn deadline(exchange: &Exchange, parts: &Parts, route: usize) -> (Option<Instant>, bool) {
-    let own = exchange.view.snapshot.routes[route].timeout;
-    let callers =
-        if exchange.is_grpc { parts.headers.get("grpc-timeout").and_then(grpc::parse_timeout) } else { None };
-    let timeout = match (own, callers) {
-        (Some(own), Some(callers)) => Some(own.min(callers)),
-        (own, callers) => own.or(callers),
-    };
-    let deadline = timeout.and_then(|timeout| exchange.started.checked_add(timeout));
-    (deadline, callers.is_some() && timeout == callers)
 }
 
 /// Whether the caller waits before it sends its body. An expectation that nothing hangs on is not passed on.

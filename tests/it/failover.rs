@@ -70,7 +70,9 @@ over_both_protocols! {
         for service in ["primary", "dr"] {
             daemon.metric_becomes("requests_in_flight", &[("service", service)], 0.0).await;
         }
-        let line: Value = serde_json::from_str(&std::fs::read_to_string(&log).unwrap()).unwrap();
+        let read = || std::fs::read_to_string(&log).unwrap();
+        eventually("the line", async || read().ends_with('\n')).await;
+        let line: Value = serde_json::from_str(&read()).unwrap();
         assert_eq!((&line["service"], &line["endpoint"]), (&"dr".into(), &dr.address.to_string().into()), "{line}");
         assert_eq!(line["attempts"], 2);
     }
@@ -329,4 +331,30 @@ async fn a_default_stand_in_does_not_stand_in_for_itself() {
     let answer = client::ask(daemon.address(), Speaks::Http1, get("dr", "/")).await;
     assert_eq!(answer.json()["error"]["service"], "dr");
     daemon.metric_becomes("attempts_total", &[("service", "dr")], 1.0).await;
+}
+
+/// Where nobody answers a SYN, the attempt may be over before the connection is given up. Nothing was sent all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_attempt_that_is_over_before_there_is_a_connection_fails_over() {
+    let dr = Backend::start("dr").await;
+    // 192.0.2.0/24 is for documentation: either there is no way to it, or nobody answers.
+    let toml = config(LONG, "192.0.2.1:9".parse().unwrap(), dr.address).replace(
+        "[services.primary]\n",
+        "attempt_timeout = \"100ms\"\n[services.primary]\nconnect_timeout = \"20s\"\n",
+    );
+    let daemon = Daemon::start(&toml);
+    assert_eq!(ask(&daemon).await.backend(), "dr");
+    took(&daemon, "dr", 1.0).await;
+}
+
+/// An attempt that is over after the request was sent is none of this.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_attempt_that_takes_too_long_stays_with_its_service() {
+    let (primary, dr) = (Backend::start("primary").await, Backend::start("dr").await);
+    let toml = config(LONG, primary.address, dr.address)
+        .replace("[services.primary]\n", "attempt_timeout = \"100ms\"\n[services.primary]\n");
+    let daemon = Daemon::start(&toml);
+    let answer = client::ask(daemon.address(), Speaks::Http1, get("svc", "/hang")).await;
+    assert_eq!((answer.status, answer.reason()), (504, "timeout"));
+    assert_eq!(dr.requests(), 0);
 }
