@@ -121,6 +121,8 @@ impl Call {
         }
         address_request(&mut self.parts, &self.target, version);
         let mut history = History::default();
+        // Of another service's attempts this one knows nothing.
+        let before = exchange.attempts;
         loop {
             let mut report = Report::begin(&self.backend, self.pick(&history).await?);
             exchange.attempt();
@@ -137,8 +139,8 @@ impl Call {
                 Err(error) => {
                     history.avoid.extend(report.lost());
                     let picked = report.end(error.outcome());
-                    let again =
-                        (exchange.attempts < MAX_ATTEMPTS).then(|| self.again(&error, &picked, &mut history));
+                    let again = (exchange.attempts - before < MAX_ATTEMPTS)
+                        .then(|| self.again(&error, &picked, &mut history));
                     match again.flatten() {
                         Some(reason) => self.backend.view.service.series.retry(reason),
                         None => return Err(self.failure(error, &picked)),

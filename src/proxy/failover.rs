@@ -94,7 +94,10 @@ async fn in_order(call: &mut Call, exchange: &mut Exchange) -> Result<Answer, Fa
         }
     }
     search.exchange.goes_to(drawn.share, &drawn.backend);
-    Err(search.told.expect("the drawn service is one of those that were asked"))
+    let mut told = search.told.expect("the drawn service is one of those that were asked");
+    let others: Vec<&str> = stand_ins.iter().map(|other| &*other.service().name).collect();
+    told.message.to_mut().push_str(&format!("; nor can {} take the request (failover)", others.join(", ")));
+    Err(told)
 }
 
 /// A request on its way from service to service.

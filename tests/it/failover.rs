@@ -190,7 +190,8 @@ over_both_protocols! {
             assert_eq!((answer.status, answer.reason()), (502, "connect_failed"), "round {round}");
             let error = &answer.json()["error"];
             assert_eq!(error["service"], "primary");
-            assert!(error["message"].as_str().unwrap().contains(&primary.to_string()), "{error}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains(&primary.to_string()) && message.contains("nor can dr"), "{error}");
             for service in ["primary", "dr"] {
                 // Both are passed over, and tried all the same.
                 daemon.metric_becomes("attempts_total", &[("service", service)], f64::from(round)).await;
@@ -357,4 +358,37 @@ async fn an_attempt_that_takes_too_long_stays_with_its_service() {
     let answer = client::ask(daemon.address(), Speaks::Http1, get("svc", "/hang")).await;
     assert_eq!((answer.status, answer.reason()), (504, "timeout"));
     assert_eq!(dr.requests(), 0);
+}
+
+/// A connection that is found closed, and then none: the request goes on, whatever its method.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_service_that_dies_with_connections_open_costs_no_request() {
+    for m in ["GET", "POST"] {
+        let (primary, dr) = (Backend::start("primary").await, Backend::start("dr").await);
+        let toml = config(LONG, primary.address, dr.address);
+        let daemon = Daemon::start(&toml);
+        let mut client = Client::connect(daemon.address(), Speaks::Http1).await;
+        assert_eq!(client.ask(get("svc", "/")).await.backend(), "primary");
+        drop(primary);
+        daemon.metric_becomes("upstream_connections", &[("service", "primary")], 0.0).await;
+        let answer = client.ask(call(m, "svc", "/").body(body::full("content"))).await;
+        assert_eq!((answer.status, answer.backend()), (200, "dr"), "{m}");
+        assert_eq!(answer.json()["body"], "content");
+    }
+}
+
+/// Each service has attempts of its own: here three at the one that is down, and two at the stand-in, one of whose endpoints is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_stand_in_has_attempts_of_its_own() {
+    let dr = Backend::start("dr").await;
+    let down = || ports::reserved();
+    for _ in 0..4 {
+        let services = service("primary", "http1", &[down(), down(), down(), down()])
+            + &service("dr", "http1", &[down(), dr.address])
+            + "balancer = \"round-robin\"\n";
+        let daemon = Daemon::start(&(route(LONG) + &services));
+        for _ in 0..4 {
+            assert_eq!(ask(&daemon).await.backend(), "dr");
+        }
+    }
 }
