@@ -82,8 +82,8 @@ impl ResponseBody {
     ) -> Self {
         let patience = Patience::new(&exchange.worker, upstream.1.stream_idle_timeout());
         let limits = Some(Limits { deadline, timer: None, patience });
-        let state = Some(Box::new(State { exchange, upstream: Some(upstream) }));
-        let mut this = Self { body, state, limits, reset: false };
+        let state = State { exchange, upstream: Some(upstream) };
+        let mut this = Self { body, state: Some(Box::new(state)), limits, reset: false };
         this.finish_if_ended();
         this
     }

@@ -392,3 +392,25 @@ async fn a_stand_in_has_attempts_of_its_own() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_service_whose_health_checks_fail_is_stood_in_for_until_they_have_passed_for_a_while() {
+    let (primary, dr) = (Backend::start("primary").await, Backend::start("dr").await);
+    let checked = service("primary", "http1", &[primary.address])
+        + "health_check = { http = \"/healthz\", interval = \"30ms\", healthy = 1, unhealthy = 1 }\n";
+    let daemon = Daemon::start(&(route("300ms") + &checked + &service("dr", "http1", &[dr.address])));
+    assert_eq!(ask(&daemon).await.backend(), "primary");
+    primary.answers(503);
+    eventually("the check has failed", async || state(&daemon, "primary").await["usable"] == 0).await;
+    assert_eq!(ask(&daemon).await.backend(), "dr");
+    let well = Instant::now();
+    primary.answers(AS_ASKED);
+    eventually("it is back", async || {
+        let answer = ask(&daemon).await;
+        assert_eq!(answer.status, 200, "no request goes to it before it is well");
+        answer.backend() == "primary"
+    })
+    .await;
+    // Up to 0.1 s of the last time it was seen unable is not noted.
+    assert!(well.elapsed() >= Duration::from_millis(200), "{:?}", well.elapsed());
+}
