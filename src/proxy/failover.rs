@@ -161,7 +161,12 @@ fn cannot_take(failure: &Failure, sent: bool) -> bool {
         // The node's own limits hold for every service.
         Reason::Overloaded => matches!(
             failure.cause,
-            Some(Cause::ServiceRequests | Cause::ServicePendingTimeout | Cause::ServiceConnections)
+            Some(
+                Cause::ServiceRequests
+                    | Cause::ServicePendingTimeout
+                    | Cause::ServiceConnections
+                    | Cause::Displaced
+            )
         ),
         _ => false,
     }
