@@ -3,7 +3,7 @@
 //! What is sent again, and why, is in `requeue.rs` (what nobody can have processed) and `retry.rs` (what a route's policy says);
 //! a second attempt beside a slow first one in `hedge.rs`.
 
-use std::{pin::pin, rc::Rc, time::Duration};
+use std::{cell::Cell, pin::pin, rc::Rc, time::Duration};
 
 use http::{Response, request::Parts};
 use tokio::time::{Instant, timeout_at};
@@ -60,6 +60,8 @@ pub(super) struct Call {
     pub(super) affinity: Option<u64>,
     /// Who may take it in place of `backend`.
     pub(super) stand_ins: Vec<Candidate>,
+    /// A connection was there to send it on.
+    pub(super) sent: Cell<bool>,
     pub(super) interim: Interim,
 }
 
@@ -264,6 +266,7 @@ impl Call {
 
     /// The request for the next attempt.
     fn request(&self, way: Way<'_>) -> Outgoing<'_> {
+        self.sent.set(true);
         Outgoing {
             parts: &self.parts,
             body: match &self.body {

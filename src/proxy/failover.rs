@@ -2,7 +2,7 @@
 //!
 //! # When
 //! The service has no endpoints, or none that may be used; its breaker is open, or no place came free in time; no connection could be
-//! made. In all of these nothing has been processed, and the body can begin again: the next service takes this very request,
+//! made, or none before `attempt_timeout`. In all of these nothing has been processed, and the body can begin again: the next service takes this very request,
 //! within the same deadline. What was sent and failed is a matter for `retry`, and stays with the service.
 //!
 //! # Whom
@@ -94,7 +94,10 @@ async fn in_order(call: &mut Call, exchange: &mut Exchange) -> Result<Answer, Fa
         }
     }
     search.exchange.goes_to(drawn.share, &drawn.backend);
-    Err(search.told.expect("the drawn service is one of those that were asked"))
+    let mut told = search.told.expect("the drawn service is one of those that were asked");
+    let others: Vec<&str> = stand_ins.iter().map(|other| &*other.service().name).collect();
+    told.message.to_mut().push_str(&format!("; nor can {} take the request (failover)", others.join(", ")));
+    Err(told)
 }
 
 /// A request on its way from service to service.
@@ -114,9 +117,10 @@ impl Search<'_> {
         self.exchange.goes_to(candidate.share, &candidate.backend);
         self.call.backend = candidate.backend.clone();
         self.call.affinity = candidate.affinity;
+        self.call.sent.set(false);
         let result = self.call.run(self.exchange).await;
         match result {
-            Err(failure) if cannot_take(&failure) => self.refused(candidate, failure),
+            Err(failure) if cannot_take(&failure, self.call.sent.get()) => self.refused(candidate, failure),
             result => {
                 let reached = !matches!(&result, Err(failure) if failure.reason != Reason::UpstreamReset);
                 if turn == Turn::Try && reached {
@@ -148,9 +152,11 @@ impl Search<'_> {
     }
 }
 
-/// Whether the service cannot take the request, and nothing of it has been processed.
-fn cannot_take(failure: &Failure) -> bool {
+/// Whether the service cannot take the request, and nothing of it has been processed. `sent`: there was a connection.
+fn cannot_take(failure: &Failure, sent: bool) -> bool {
     match failure.reason {
+        // One that is shorter than `connect_timeout` has passed first.
+        Reason::Timeout => failure.cause == Some(Cause::AttemptTimeout) && !sent,
         Reason::NoEndpoints | Reason::AllUnhealthy | Reason::ConnectFailed => true,
         // The node's own limits hold for every service.
         Reason::Overloaded => matches!(
@@ -184,9 +190,13 @@ mod tests {
             (Reason::Overloaded, Some(Cause::Memory), false),
             (Reason::UpstreamReset, None, false),
             (Reason::Timeout, Some(Cause::RouteTimeout), false),
+            (Reason::Timeout, Some(Cause::AttemptTimeout), false),
+            (Reason::Timeout, Some(Cause::HeadTimeout), false),
             (Reason::BadRequest, None, false),
         ] {
-            assert_eq!(cannot_take(&failure(reason, cause)), expected, "{reason:?} {cause:?}");
+            assert_eq!(cannot_take(&failure(reason, cause), true), expected, "{reason:?} {cause:?}");
         }
+        let unsent = |cause| cannot_take(&failure(Reason::Timeout, Some(cause)), false);
+        assert!(unsent(Cause::AttemptTimeout) && !unsent(Cause::RouteTimeout));
     }
 }

@@ -108,9 +108,8 @@ async fn wait(call: &Call, delay: Duration) -> Result<(), Failure> {
         return Ok(());
     };
     sleep_until(deadline).await;
-    let cause = if call.deadline_is_callers { Cause::CallerDeadline } else { Cause::RouteTimeout };
     let message = "the deadline passed while the request was delayed on purpose (fault.delay)";
-    Err(Failure::new(Reason::Timeout, message).because(cause))
+    Err(Failure::new(Reason::Timeout, message).because(call.whose_deadline()))
 }
 
 fn failure(abort: Abort) -> Failure {

@@ -1,6 +1,6 @@
 //! The life of a request.
 
-use std::rc::Rc;
+use std::{cell::Cell, rc::Rc};
 
 use http::{Method, Request, Response, header::EXPECT, request::Parts};
 use http_body::Body as _;
@@ -81,6 +81,7 @@ fn prepare(
     let affinity = affinity(&backend.view.service.policy.balancer, &parts, &target, &caller.peer);
     Ok(Call {
         stand_ins: failover::stand_ins(exchange, &parts, &target, &caller.peer),
+        sent: Cell::new(false),
         affinity,
         worker: exchange.worker.clone(),
         backend,

@@ -70,7 +70,9 @@ over_both_protocols! {
         for service in ["primary", "dr"] {
             daemon.metric_becomes("requests_in_flight", &[("service", service)], 0.0).await;
         }
-        let line: Value = serde_json::from_str(&std::fs::read_to_string(&log).unwrap()).unwrap();
+        let read = || std::fs::read_to_string(&log).unwrap();
+        eventually("the line", async || read().ends_with('\n')).await;
+        let line: Value = serde_json::from_str(&read()).unwrap();
         assert_eq!((&line["service"], &line["endpoint"]), (&"dr".into(), &dr.address.to_string().into()), "{line}");
         assert_eq!(line["attempts"], 2);
     }
@@ -188,7 +190,8 @@ over_both_protocols! {
             assert_eq!((answer.status, answer.reason()), (502, "connect_failed"), "round {round}");
             let error = &answer.json()["error"];
             assert_eq!(error["service"], "primary");
-            assert!(error["message"].as_str().unwrap().contains(&primary.to_string()), "{error}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains(&primary.to_string()) && message.contains("nor can dr"), "{error}");
             for service in ["primary", "dr"] {
                 // Both are passed over, and tried all the same.
                 daemon.metric_becomes("attempts_total", &[("service", service)], f64::from(round)).await;
@@ -329,4 +332,85 @@ async fn a_default_stand_in_does_not_stand_in_for_itself() {
     let answer = client::ask(daemon.address(), Speaks::Http1, get("dr", "/")).await;
     assert_eq!(answer.json()["error"]["service"], "dr");
     daemon.metric_becomes("attempts_total", &[("service", "dr")], 1.0).await;
+}
+
+/// Where nobody answers a SYN, the attempt may be over before the connection is given up. Nothing was sent all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_attempt_that_is_over_before_there_is_a_connection_fails_over() {
+    let dr = Backend::start("dr").await;
+    // 192.0.2.0/24 is for documentation: either there is no way to it, or nobody answers.
+    let toml = config(LONG, "192.0.2.1:9".parse().unwrap(), dr.address).replace(
+        "[services.primary]\n",
+        "attempt_timeout = \"100ms\"\n[services.primary]\nconnect_timeout = \"20s\"\n",
+    );
+    let daemon = Daemon::start(&toml);
+    assert_eq!(ask(&daemon).await.backend(), "dr");
+    took(&daemon, "dr", 1.0).await;
+}
+
+/// An attempt that is over after the request was sent is none of this.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_attempt_that_takes_too_long_stays_with_its_service() {
+    let (primary, dr) = (Backend::start("primary").await, Backend::start("dr").await);
+    let toml = config(LONG, primary.address, dr.address)
+        .replace("[services.primary]\n", "attempt_timeout = \"100ms\"\n[services.primary]\n");
+    let daemon = Daemon::start(&toml);
+    let answer = client::ask(daemon.address(), Speaks::Http1, get("svc", "/hang")).await;
+    assert_eq!((answer.status, answer.reason()), (504, "timeout"));
+    assert_eq!(dr.requests(), 0);
+}
+
+/// A connection that is found closed, and then none: the request goes on, whatever its method.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_service_that_dies_with_connections_open_costs_no_request() {
+    for m in ["GET", "POST"] {
+        let (primary, dr) = (Backend::start("primary").await, Backend::start("dr").await);
+        let toml = config(LONG, primary.address, dr.address);
+        let daemon = Daemon::start(&toml);
+        let mut client = Client::connect(daemon.address(), Speaks::Http1).await;
+        assert_eq!(client.ask(get("svc", "/")).await.backend(), "primary");
+        drop(primary);
+        daemon.metric_becomes("upstream_connections", &[("service", "primary")], 0.0).await;
+        let answer = client.ask(call(m, "svc", "/").body(body::full("content"))).await;
+        assert_eq!((answer.status, answer.backend()), (200, "dr"), "{m}");
+        assert_eq!(answer.json()["body"], "content");
+    }
+}
+
+/// Each service has attempts of its own: here three at the one that is down, and two at the stand-in, one of whose endpoints is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_stand_in_has_attempts_of_its_own() {
+    let dr = Backend::start("dr").await;
+    let down = || ports::reserved();
+    for _ in 0..4 {
+        let services = service("primary", "http1", &[down(), down(), down(), down()])
+            + &service("dr", "http1", &[down(), dr.address])
+            + "balancer = \"round-robin\"\n";
+        let daemon = Daemon::start(&(route(LONG) + &services));
+        for _ in 0..4 {
+            assert_eq!(ask(&daemon).await.backend(), "dr");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_service_whose_health_checks_fail_is_stood_in_for_until_they_have_passed_for_a_while() {
+    let (primary, dr) = (Backend::start("primary").await, Backend::start("dr").await);
+    let checked = service("primary", "http1", &[primary.address])
+        + "health_check = { http = \"/healthz\", interval = \"30ms\", healthy = 1, unhealthy = 1 }\n";
+    let daemon = Daemon::start(&(route("300ms") + &checked + &service("dr", "http1", &[dr.address])));
+    assert_eq!(ask(&daemon).await.backend(), "primary");
+    primary.answers(503);
+    eventually("the check has failed", async || state(&daemon, "primary").await["usable"] == 0).await;
+    assert_eq!(ask(&daemon).await.backend(), "dr");
+    let well = Instant::now();
+    primary.answers(AS_ASKED);
+    eventually("it is back", async || {
+        let answer = ask(&daemon).await;
+        assert_eq!(answer.status, 200, "no request goes to it before it is well");
+        answer.backend() == "primary"
+    })
+    .await;
+    // Up to 0.1 s of the last time it was seen unable is not noted.
+    assert!(well.elapsed() >= Duration::from_millis(200), "{:?}", well.elapsed());
 }
