@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::support::{
-    Answer, BlackHole, Call, Client, Daemon, Fault, Fault2, Faulty, Faulty2, Speaks, body, call, client,
-    daemon::one_service, get, within,
+    Answer, BlackHole, Call, Client, Daemon, Fault, Fault2, Faulty, Faulty2, Raw, RawServer, Speaks, body,
+    call, client, daemon::one_service, get, within,
 };
 
 /// A service of these endpoints, with further keys of its route and of its own.
@@ -283,4 +283,60 @@ over_both_protocols! {
     async fn no_caller_sees_that_idle_connections_close_under_its_requests(speaks: Speaks) {
         race(speaks, 10_000).await;
     }
+}
+
+/// The next connection of either server.
+async fn accept_any(servers: &[RawServer; 2]) -> Raw {
+    tokio::select! {
+        raw = servers[0].accept() => raw,
+        raw = servers[1].accept() => raw,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_endpoint_that_closes_all_its_idle_connections_at_once_is_not_ejected() {
+    const CALLERS: usize = 8;
+    let servers = [RawServer::start().await, RawServer::start().await];
+    // One key, so that all requests go to one of the two.
+    let toml = toml(
+        "http1",
+        &servers.each_ref().map(|server| server.address),
+        "",
+        "balancer = { hash = \"header:x-user\" }",
+    );
+    let daemon = Daemon::start(&toml);
+    let mut clients = Vec::new();
+    for _ in 0..CALLERS {
+        clients.push(Client::connect(daemon.address(), Speaks::Http1).await);
+    }
+    for round in ["on new connections", "on connections that close under them"] {
+        let mut asking = tokio::task::JoinSet::new();
+        for mut client in clients.drain(..) {
+            asking.spawn(async move {
+                let answer = client.ask(get("svc", "/").header("x-user", "one")).await;
+                (client, answer)
+            });
+        }
+        let mut connections = Vec::new();
+        for _ in 0..CALLERS {
+            let mut connection = accept_any(&servers).await;
+            connection.read_head().await;
+            connections.push(connection);
+        }
+        for connection in &mut connections {
+            connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        }
+        for (client, answer) in within("the answers", asking.join_all()).await {
+            assert_eq!((answer.status, answer.text().as_str()), (200, "ok"), "{round}");
+            clients.push(client);
+        }
+        // The next requests come over these, and get not a byte.
+        tokio::spawn(async move {
+            for connection in &mut connections {
+                connection.skip_past("\r\n\r\n").await;
+            }
+        });
+    }
+    daemon.metric_becomes("retries_total", &[("reason", "closed_when_reused")], CALLERS as f64).await;
+    daemon.metric_becomes("ejections_total", &[], 0.0).await;
 }
