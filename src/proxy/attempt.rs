@@ -14,14 +14,15 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Cause, Failure, Reason, Worker,
     exchange::Exchange,
+    failover::Candidate,
     headers::address_request,
-    report::{Report, classify},
+    report::{Answered, Report, classify},
     request_body::RequestBody,
     target::Target,
 };
 use crate::{
     config::Protocol,
-    http::{Body, Interim, grpc},
+    http::{Body, Interim},
     service::{Choice, Picked, Wish},
     snapshot::BackendView,
     telemetry::AttemptOutcome,
@@ -37,7 +38,7 @@ const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Answer {
     pub(super) response: Response<Body>,
     pub(super) lease: Lease,
-    pub(super) picked: Picked,
+    pub(super) answered: Answered,
 }
 
 /// A request that is ready to be sent to any endpoint of its service.
@@ -59,10 +60,12 @@ pub(super) struct Call {
     pub(super) first_answer_timeout: Duration,
     /// The hash of what decides its endpoint, if anything does.
     pub(super) affinity: Option<u64>,
+    /// Who may take it in place of `backend`.
+    pub(super) stand_ins: Vec<Candidate>,
     pub(super) interim: Interim,
 }
 
-enum AttemptError {
+pub(super) enum AttemptError {
     Connect(ConnectError),
     Send(SendError),
     Timeout(Limit),
@@ -70,10 +73,15 @@ enum AttemptError {
 
 /// Which limit an attempt has met.
 #[derive(Clone, Copy)]
-enum Limit {
+pub(super) enum Limit {
     Attempt,
     Route,
     Caller,
+    Head,
+    /// Nothing has moved, and it is not for the caller to go on.
+    Idle,
+    /// Nothing has moved, because the caller does not send its body.
+    CallerIdle,
 }
 
 impl Limit {
@@ -82,6 +90,8 @@ impl Limit {
             Self::Attempt => Cause::AttemptTimeout,
             Self::Route => Cause::RouteTimeout,
             Self::Caller => Cause::CallerDeadline,
+            Self::Head => Cause::HeadTimeout,
+            Self::Idle | Self::CallerIdle => Cause::StreamIdleTimeout,
         }
     }
 }
@@ -119,8 +129,8 @@ impl Call {
                     if let Some(body) = &self.body {
                         body.settle();
                     }
-                    let picked = report.end(classify(&response, exchange.is_grpc));
-                    return Ok(Answer { response, lease, picked });
+                    let answered = report.answered(classify(&response, exchange.is_grpc));
+                    return Ok(Answer { response, lease, answered });
                 }
                 Err(error) => {
                     history.avoid.extend(report.lost());
@@ -159,7 +169,7 @@ impl Call {
                     let (name, wait) = (&view.service.name, self.first_answer_timeout);
                     let message =
                         format!("{name} has no endpoints: discovery has not answered within {wait:?}");
-                    return Err(Failure::new(Reason::NoEndpoints, message));
+                    return Err(Failure::new(Reason::NoEndpoints, message).because(Cause::FirstAnswerTimeout));
                 }
                 Choice::Waiting => {
                     let limit = Instant::now() + self.first_answer_timeout;
@@ -171,11 +181,7 @@ impl Call {
                             Reason::Timeout,
                             "the deadline passed before discovery answered",
                         )
-                        .because(if self.deadline_is_callers {
-                            Cause::CallerDeadline
-                        } else {
-                            Cause::RouteTimeout
-                        }));
+                        .because(self.whose_deadline()));
                     }
                     waited = true;
                 }
@@ -217,23 +223,23 @@ impl Call {
             even_retired: false,
         };
         let mut lease = self.connect(report, want).await.map_err(AttemptError::Connect)?;
-        let response = self.send(&mut lease).await.map_err(AttemptError::Send)?;
+        let response = self.send(&mut lease).await?;
         Ok((response, lease))
     }
 
-    async fn send(&self, lease: &mut Lease) -> Result<Response<Body>, SendError> {
+    async fn send(&self, lease: &mut Lease) -> Result<Response<Body>, AttemptError> {
         let mut sending = pin!(lease.send(self.request(), &self.interim));
         let Some(body) = self.body.as_ref().filter(|_| self.expects_continue) else {
-            return sending.await;
+            return self.head(sending).await;
         };
         tokio::select! {
             biased;
-            result = &mut sending => return result,
+            result = &mut sending => return result.map_err(AttemptError::Send),
             () = self.interim.continued() => {}
             () = tokio::time::sleep(self.continue_wait()) => {}
         }
         body.open();
-        sending.await
+        self.head(sending).await
     }
 
     /// A caller that waits must not be made to miss its own deadline.
@@ -245,12 +251,10 @@ impl Call {
 
     /// The request for the next attempt.
     fn request(&self) -> Outgoing<'_> {
-        let deadline = self.deadline.filter(|_| self.parts.headers.contains_key("grpc-timeout"));
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         Outgoing {
             parts: &self.parts,
             body: self.body.as_ref().map_or(Body::Empty, RequestBody::begin),
-            timeout: left.map(grpc::format_timeout),
+            fields: self.time_left(),
         }
     }
 
@@ -306,7 +310,9 @@ impl Call {
 impl AttemptError {
     fn outcome(&self) -> AttemptOutcome {
         match self {
-            Self::Connect(ConnectError::Removed) | Self::Timeout(Limit::Caller) => AttemptOutcome::Cancelled,
+            Self::Connect(ConnectError::Removed) | Self::Timeout(Limit::Caller | Limit::CallerIdle) => {
+                AttemptOutcome::Cancelled
+            }
             Self::Connect(_) => AttemptOutcome::ConnectFailed,
             Self::Send(SendError { caller: Some(_), .. }) => AttemptOutcome::Cancelled,
             Self::Send(_) => AttemptOutcome::Reset,
@@ -317,10 +323,16 @@ impl AttemptError {
     fn failure(self, service: &str, picked: &Picked) -> Failure {
         let endpoint = &picked.address;
         match self {
-            Self::Connect(error) => Failure::new(
-                Reason::ConnectFailed,
-                format!("cannot connect to endpoint {endpoint} of {service}: {error}"),
-            ),
+            Self::Connect(error) => {
+                let message = format!("cannot connect to endpoint {endpoint} of {service}: {error}");
+                let cause = matches!(error, ConnectError::Timeout(_)).then_some(Cause::ConnectTimeout);
+                Failure { cause, ..Failure::new(Reason::ConnectFailed, message) }
+            }
+            Self::Timeout(Limit::CallerIdle) => Failure::new(
+                Reason::Timeout,
+                "the request's body has stood still for too long (stream_idle_timeout)",
+            )
+            .because(Cause::StreamIdleTimeout),
             Self::Timeout(limit) => Failure::new(
                 Reason::Timeout,
                 format!(

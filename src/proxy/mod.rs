@@ -3,10 +3,15 @@
 mod affinity;
 mod attempt;
 mod cause;
+mod deadline;
 mod exchange;
+mod failover;
 mod failure;
+mod fault;
 mod handle;
+mod head;
 mod headers;
+mod idle;
 mod race;
 mod report;
 mod request_body;

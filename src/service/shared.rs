@@ -13,6 +13,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::{
     endpoints::{EndpointSet, Known, Of},
     neighbourhood::Neighbourhood,
+    standing::Standing,
 };
 use crate::{
     config::{Name, ServicePolicy, Source},
@@ -35,6 +36,8 @@ pub struct Service {
     /// Its metrics.
     pub series: ServiceSeries,
     pub(super) endpoints: Published<EndpointSet>,
+    /// For those who have another service to go to.
+    pub(super) standing: Arc<Standing>,
     metrics: Arc<Metrics>,
     neighbourhood: Arc<Neighbourhood>,
     changed: watch::Sender<()>,
@@ -72,6 +75,7 @@ impl Service {
             source,
             policy,
             series,
+            standing: previous.map(|previous| previous.standing.clone()).unwrap_or_default(),
             metrics: metrics.clone(),
             neighbourhood: neighbourhood.clone(),
             changed: watch::Sender::new(()),
