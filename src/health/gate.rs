@@ -138,7 +138,7 @@ impl Gate {
             // It has too much to do, and is alive: a probe asks no more.
             (AttemptOutcome::Overloaded, Admission::Usable) => None,
             (AttemptOutcome::Success | AttemptOutcome::Overloaded, _) => self.readmit(ward, admission, now),
-            (AttemptOutcome::Cancelled, _) => {
+            (AttemptOutcome::Cancelled | AttemptOutcome::Closed, _) => {
                 self.release(ward, admission, now);
                 None
             }

@@ -315,6 +315,7 @@ impl AttemptError {
             }
             Self::Connect(_) => AttemptOutcome::ConnectFailed,
             Self::Send(SendError { caller: Some(_), .. }) => AttemptOutcome::Cancelled,
+            Self::Send(SendError { sent: Sent::Maybe, .. }) => AttemptOutcome::Closed,
             Self::Send(_) => AttemptOutcome::Reset,
             Self::Timeout(_) => AttemptOutcome::Timeout,
         }

@@ -83,7 +83,7 @@ CONF
       ;;
     overload)
       resilience_service overload "$(endpoints "$4" 1 4)" '' \
-        'breaker = { max_requests = 16, max_pending = 8, pending_timeout = "20ms" }'
+        'breaker = { max_requests = 24, max_pending = 16, pending_timeout = "50ms" }'
       ;;
   esac
 }

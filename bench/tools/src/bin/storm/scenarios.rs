@@ -131,9 +131,13 @@ fn outage_of(place: &Place, host: &str, endpoints: &[Endpoint], does: Does) {
         tell(Does::Serve);
     });
     let requests = between(&samples, down, up).len() as f64;
-    let (tried, reserve) = (last - first, 10.0 * (up - down).as_secs_f64() + 10.0);
-    let figure = format!("{tried} attempts for {requests} requests in {:.1?}, {:.3}", up - down, tried / requests);
-    check(&format!("outage-{host}-attempts"), tried <= 1.2 * requests + reserve, &figure);
+    // The budget is a share of the requests of the last ten seconds, those before the outage among them, and ten a second.
+    let counted = between(&samples, Duration::ZERO, up).len() as f64;
+    let allowed = requests + 0.2 * counted + 10.0 * (up - down + 10 * SECOND).as_secs_f64();
+    let tried = last - first;
+    let (ratio, time) = (tried / requests, up - down);
+    let figure = format!("{tried} attempts for {requests} requests in {time:.1?}, {ratio:.3} of each; {allowed:.0} allowed");
+    check(&format!("outage-{host}-attempts"), tried <= allowed, &figure);
     let success = samples.iter().filter(|sample| sample.is_good() && sample.ended() > up).map(Sample::ended).min();
     let healed = samples.iter().filter(|sample| !sample.is_good()).map(Sample::ended).max().unwrap_or_default();
     let Some(success) = success else { return check(&format!("outage-{host}-recovery"), false, "no success") };
