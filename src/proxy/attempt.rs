@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config::Protocol,
     http::{Body, Interim},
-    service::{Choice, Picked, Wish},
+    service::{Ailment, Choice, Picked, Wish},
     snapshot::BackendView,
     telemetry::AttemptOutcome,
     upstream::{CallerFault, ConnectError, Lease, Outgoing, SendError, Sent, Version, Want},
@@ -164,7 +164,9 @@ impl Call {
             match view.pick(&wish, || self.worker.random()) {
                 Choice::Picked(picked) => return Ok(picked),
                 Choice::Nothing(message) => return Err(Failure::new(Reason::NoEndpoints, message)),
-                Choice::Unhealthy(message) => return Err(Failure::new(Reason::AllUnhealthy, message)),
+                Choice::Unhealthy(ailment, message) => {
+                    return Err(Failure::new(Reason::AllUnhealthy, message).because(cause_of(ailment)));
+                }
                 Choice::Waiting if waited => {
                     let (name, wait) = (&view.service.name, self.first_answer_timeout);
                     let message =
@@ -304,6 +306,13 @@ impl Call {
                 }
             }
         }
+    }
+}
+
+fn cause_of(ailment: Ailment) -> Cause {
+    match ailment {
+        Ailment::Ejected => Cause::Ejected,
+        Ailment::Unwell => Cause::HealthChecks,
     }
 }
 

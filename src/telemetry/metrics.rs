@@ -85,6 +85,7 @@ impl Metrics {
             attempts: family(Id::Attempts),
             retries: family(Id::Retries),
             discovery_updates: family(Id::DiscoveryUpdates),
+            health_checks: family(Id::HealthChecks),
         };
         let gauges = [Id::RequestsInFlight, Id::UpstreamConnections].map(|id| family(id).gauge(&[service]));
         let levels = [Id::DiscoveryAge, Id::ServicePanic].map(|id| family(id).level(&[service]));

@@ -31,6 +31,7 @@ mod framing;
 mod fuzz;
 mod grpc;
 mod h2_frames;
+mod health_checks;
 mod host_services;
 mod http1;
 mod http1_upstream;
