@@ -285,6 +285,51 @@ over_both_protocols! {
     }
 }
 
+/// Two endpoints, one of them with this fault, and a route that retries; what became of ten requests with this method.
+async fn retried(speaks: Speaks, fault: Fault, method: &str) -> (usize, Faulty, Faulty) {
+    let (bad, good) = (Faulty::start(fault).await, Faulty::start(Fault::None).await);
+    let route = "attempt_timeout = \"100ms\"\n\
+        retry = { on = [\"reset\", \"timeout\", \"5xx\"], backoff = [\"1ms\", \"1ms\"] }";
+    let daemon =
+        Daemon::start(&toml("http1", &[bad.address, good.address], route, "balancer = \"round-robin\""));
+    let mut well = 0;
+    for _ in 0..10 {
+        let answer = see(&daemon, speaks, call(method, "svc", "/")).await;
+        well +=
+            usize::from(answer.is_some_and(|answer| (answer.status, answer.text().as_str()) == (200, "ok")));
+    }
+    nothing_is_left(&daemon).await;
+    assert!(bad.requests() > 0, "{fault:?}: nobody asked it");
+    (well, bad, good)
+}
+
+over_both_protocols! {
+    async fn retries_hide_what_fails_before_the_head_from_callers(speaks: Speaks) {
+        let slow = Fault::SlowHead(Duration::from_secs(60));
+        for fault in [Fault::ResetBeforeHead, Fault::ResetInHead, Fault::Silent, slow, Fault::Status(503)] {
+            let (well, _, good) = retried(speaks, fault, "GET").await;
+            assert_eq!((well, good.requests()), (10, 10), "{fault:?}: each is answered once");
+        }
+    }
+}
+
+over_both_protocols! {
+    async fn nothing_is_retried_after_the_head_nor_with_a_method_that_is_not_idempotent(speaks: Speaks) {
+        for (fault, method) in [
+            (Fault::ResetInBody, "GET"),
+            (Fault::ShortLength, "GET"),
+            (Fault::ShortChunks, "GET"),
+            (Fault::ResetBeforeHead, "POST"),
+            (Fault::Silent, "POST"),
+            (Fault::Status(503), "POST"),
+        ] {
+            let (well, bad, good) = retried(speaks, fault, method).await;
+            assert_eq!(bad.requests() + good.requests(), 10, "{fault:?} {method}: each is sent once");
+            assert_eq!(well as u64, good.requests(), "{fault:?} {method}");
+        }
+    }
+}
+
 /// The next connection of either server.
 async fn accept_any(servers: &[RawServer; 2]) -> Raw {
     tokio::select! {

@@ -55,7 +55,11 @@ pub fn race(place: &Place) {
     let posts = Load { method: "POST", end: End::Requests(place.requests / 20), ..race };
     let samples = load::run(&posts, |_| {});
     // It went out, and nobody knows whether it was read: the caller has to decide.
-    println!("   orders (POST) that may have been processed: {} of {} failed", errors(&samples), samples.len());
+    println!(
+        "   orders (POST) that may have been processed: {} of {} failed",
+        errors(&samples),
+        samples.len()
+    );
 }
 
 /// One of ten endpoints answers 503 from a moment on.
@@ -136,13 +140,20 @@ fn outage_of(place: &Place, host: &str, endpoints: &[Endpoint], does: Does) {
     let allowed = requests + 0.2 * counted + 10.0 * (up - down + 10 * SECOND).as_secs_f64();
     let tried = last - first;
     let (ratio, time) = (tried / requests, up - down);
-    let figure = format!("{tried} attempts for {requests} requests in {time:.1?}, {ratio:.3} of each; {allowed:.0} allowed");
+    let figure = format!(
+        "{tried} attempts for {requests} requests in {time:.1?}, {ratio:.3} of each; {allowed:.0} allowed"
+    );
     check(&format!("outage-{host}-attempts"), tried <= allowed, &figure);
-    let success = samples.iter().filter(|sample| sample.is_good() && sample.ended() > up).map(Sample::ended).min();
-    let healed = samples.iter().filter(|sample| !sample.is_good()).map(Sample::ended).max().unwrap_or_default();
-    let Some(success) = success else { return check(&format!("outage-{host}-recovery"), false, "no success") };
+    let success =
+        samples.iter().filter(|sample| sample.is_good() && sample.ended() > up).map(Sample::ended).min();
+    let healed =
+        samples.iter().filter(|sample| !sample.is_good()).map(Sample::ended).max().unwrap_or_default();
+    let Some(success) = success else {
+        return check(&format!("outage-{host}-recovery"), false, "no success");
+    };
     let (to_success, to_healed) = (success.saturating_sub(up), healed.saturating_sub(success));
-    let figure = format!("first success {to_success:.1?} after the end, the last error {to_healed:.1?} after that");
+    let figure =
+        format!("first success {to_success:.1?} after the end, the last error {to_healed:.1?} after that");
     check(&format!("outage-{host}-recovery"), to_healed < SECOND && to_success < SECOND, &figure);
 }
 
@@ -152,7 +163,8 @@ pub fn overload(place: &Place) {
     let most = (endpoints.len() * HANDS) as f64 / WORK.as_secs_f64();
     let time = 6 * SECOND;
     let measure = |callers, rate| {
-        let samples = load::run(&load(place, "overload", callers, Pace::Rate(rate), End::After(time)), |_| {});
+        let samples =
+            load::run(&load(place, "overload", callers, Pace::Rate(rate), End::After(time)), |_| {});
         let settled = between(&samples, SECOND, time);
         let good: Vec<Sample> = settled.iter().filter(|sample| sample.is_good()).copied().collect();
         let per_second = good.len() as f64 / (time - SECOND).as_secs_f64();
@@ -164,5 +176,9 @@ pub fn overload(place: &Place) {
     let (goodput, p99) = measure(256, most * 3.0);
     let share = goodput / calm * 90.0; // of what 90 % of the capacity gave
     check("overload-goodput", share > 90.0, &format!("{share:.1} % of the maximum at 3 times the capacity"));
-    check("overload-latency", p99 < 3 * calm_p99, &format!("p99 {p99:.1?} against {calm_p99:.1?} below capacity"));
+    check(
+        "overload-latency",
+        p99 < 3 * calm_p99,
+        &format!("p99 {p99:.1?} against {calm_p99:.1?} below capacity"),
+    );
 }
