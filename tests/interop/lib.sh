@@ -49,7 +49,7 @@ shorten() { tr '\n' '|' <<<"$1" | head -c 600; }
 absorb() {
   local name=$1 output status=0
   shift
-  output=$(timeout 180 "$@" 2>"$work/$name.stderr") || status=$?
+  output=$(timeout 300 "$@" 2>"$work/$name.stderr") || status=$?
   echo "$output" | grep -E '^(ok|FAIL|  ) ' || true
   passed=$((passed + $(grep -c '^ok ' <<<"$output" || true)))
   failed=$((failed + $(grep -c '^FAIL ' <<<"$output" || true)))
