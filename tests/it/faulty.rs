@@ -357,13 +357,8 @@ async fn close_together(connections: Vec<Raw>) {
 async fn an_endpoint_that_closes_all_its_idle_connections_at_once_is_not_ejected() {
     const CALLERS: usize = 8;
     let servers = [RawServer::start().await, RawServer::start().await];
-    // One key, so that all requests go to one of the two.
-    let toml = toml(
-        "http1",
-        &servers.each_ref().map(|server| server.address),
-        "",
-        "balancer = { hash = \"header:x-user\" }",
-    );
+    let keys = "balancer = \"round-robin\"\nejection = { consecutive_failures = 2 }";
+    let toml = toml("http1", &servers.each_ref().map(|server| server.address), "", keys);
     let daemon = Daemon::start(&toml);
     let mut clients = Vec::new();
     for _ in 0..CALLERS {
@@ -373,7 +368,7 @@ async fn an_endpoint_that_closes_all_its_idle_connections_at_once_is_not_ejected
         let mut asking = tokio::task::JoinSet::new();
         for mut client in clients.drain(..) {
             asking.spawn(async move {
-                let answer = client.ask(get("svc", "/").header("x-user", "one")).await;
+                let answer = client.ask(get("svc", "/")).await;
                 (client, answer)
             });
         }
@@ -394,6 +389,6 @@ async fn an_endpoint_that_closes_all_its_idle_connections_at_once_is_not_ejected
         tokio::spawn(close_together(connections));
     }
     let closed = daemon.metric("attempts_total", &[("outcome", "closed")]).await;
-    assert!(closed >= 5.0, "only {closed} met a close: that ejects nobody anyway");
+    assert!(closed >= 4.0, "only {closed} met a close: it may be that none of the two had two in a row");
     daemon.metric_becomes("ejections_total", &[], 0.0).await;
 }

@@ -152,7 +152,7 @@ pub fn metric(admin: SocketAddr, name: &str, carries: &str) -> f64 {
             line.strip_prefix("towpath_").is_some_and(|line| line.starts_with(name)) && line.contains(carries)
         })
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
+        .fold(0.0, |sum, value| sum + value) // an empty `sum` is -0
 }
 
 fn page_of_metrics(admin: SocketAddr) -> io::Result<String> {
