@@ -25,7 +25,7 @@ use crate::{
     net::Address,
     server::{Acceptor, WorkerHandle, WorkerSeed},
     service::Service,
-    snapshot::{DoorCommand, Reader, ReloadRequest, Reloader, Seen, Wiring},
+    snapshot::{DoorCommand, Reader, ReloadRequest, Reloader, Seen, Wiring, watch_memory},
     telemetry::{Metrics, log::LogControl},
 };
 
@@ -166,6 +166,7 @@ impl Control {
             .map_err(|error| format!("cannot start a thread: {error}"))?;
         let admin = self.admin(&seen)?;
         tokio::task::spawn_local(admin);
+        tokio::task::spawn_local(watch_memory(seen.snapshot.clone()));
         let running = Running {
             reloader,
             metrics: self.metrics,
@@ -283,7 +284,7 @@ fn start_threads(
         start_worker(index, seed, seen.clone(), stop, alive.clone())?;
         handles.push(handle);
     }
-    let acceptor = Acceptor::new(handles.into(), metrics.clone());
+    let acceptor = Acceptor::new(handles.into(), metrics.clone(), seen.snapshot.get().limits.clone());
     let runtime = local_runtime_on_its_thread;
     spawn_thread("acceptor", move || runtime(acceptor.run(commands)))?;
     Ok(done)

@@ -1,13 +1,14 @@
 //! The admin API: what operators, dashboards and the command line read and press.
 //!
 //! Runs on the control thread, never on a worker. `server.rs` says which path is answered by what, `guard.rs` who may
-//! ask; `status.rs`, `services.rs`, `routes.rs`, `config_view.rs` and `resilience_view.rs` hold the answers, `actions.rs` what changes the
+//! ask; `status.rs`, `services.rs`, `limits.rs`, `routes.rs`, `config_view.rs` and `resilience_view.rs` hold the answers, `actions.rs` what changes the
 //! node, `explain.rs` the reasons of a routing decision (the command line asks it too), `page.rs` the page for people.
 
 mod actions;
 mod config_view;
 pub mod explain;
 mod guard;
+mod limits;
 mod page;
 mod resilience_view;
 mod routes;
@@ -17,6 +18,7 @@ mod status;
 mod words;
 
 pub use actions::ReloadAnswer;
+pub use limits::{BreakerState, MemoryState, RequestLimit};
 pub use server::{Admin, serve};
 pub use services::{EndpointState, PassedOver, ServiceState, Services};
 pub use status::{LastReload, ListenerState, Status};

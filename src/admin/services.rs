@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 
-use super::{server::Shared, words};
+use super::{BreakerState, server::Shared, words};
 use crate::{
     config, discovery,
     service::{Endpoint, EndpointSet, Health, Known, Service, Spend},
@@ -39,6 +39,8 @@ pub struct ServiceState {
     pub discovery_age_seconds: Option<f64>,
     /// Requests that are running.
     pub in_flight: i64,
+    /// How much it may have of this node, and has.
+    pub breaker: BreakerState,
     /// Endpoints that are neither ejected nor unhealthy.
     pub usable: usize,
     /// Whether all endpoints are used because too few are usable (`panic_percent`).
@@ -152,6 +154,7 @@ impl ServiceState {
             message,
             discovery_age_seconds: service.discovery_age().map(|age| age.as_secs_f64()),
             in_flight: service.series.in_flight.get(),
+            breaker: BreakerState::of(service),
             usable: set.usable(),
             panic: set.is_panicking(&service.policy),
             passed_over: service.passed_over().map(|[since, left]| PassedOver {

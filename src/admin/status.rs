@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 
-use super::{server::Shared, words};
+use super::{MemoryState, RequestLimit, server::Shared, words};
 use crate::{
     drain::Phase,
     snapshot::{Attempt, Door, Reloaded},
@@ -30,6 +30,10 @@ pub struct Status {
     pub workers: usize,
     /// `running` or `draining`.
     pub state: String,
+    /// Its limit on requests.
+    pub overload: RequestLimit,
+    /// Its memory.
+    pub memory: MemoryState,
     /// Those that are open.
     pub listeners: Vec<ListenerState>,
     /// Routes that do something to requests on purpose (`fault`).
@@ -99,6 +103,8 @@ impl Status {
             workers: node.workers.get(),
             state: if shared.admin.drain.phase() == Phase::Running { "running" } else { "draining" }
                 .to_owned(),
+            overload: RequestLimit::of_node(&snapshot.limits),
+            memory: MemoryState::of(&snapshot.limits.memory),
             listeners: doors.iter().map(|door| ListenerState::of(door)).collect(),
             routes_with_faults: snapshot.routes.iter().filter(|route| route.fault.is_some()).count(),
             last_reload: LastReload::of(&shared.admin.seen.last.get()),

@@ -94,7 +94,26 @@ fn summary(status: &Status) -> String {
     for line in last_reload.error.iter().flat_map(|error| error.lines()) {
         text += &format!("  {line}\n");
     }
-    text
+    text + &load(status)
+}
+
+/// How much the node carries, and what it refuses.
+fn load(status: &Status) -> String {
+    let (requests, memory) = (&status.overload, &status.memory);
+    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+    let used = memory.used_bytes.map_or_else(|| "?".to_owned(), mib);
+    let ceiling = memory.ceiling_bytes.map(|ceiling| format!(" of {}", mib(ceiling))).unwrap_or_default();
+    let refusing = |since: &Option<String>| {
+        since.as_ref().map(|since| format!(", refuses since {since}")).unwrap_or_default()
+    };
+    format!(
+        "requests {} of {}, {} waiting{}; memory {used}{ceiling}{}\n",
+        requests.running,
+        requests.limit,
+        requests.pending,
+        refusing(&requests.open_since),
+        refusing(&memory.short_since),
+    )
 }
 
 fn uptime(seconds: u64) -> String {
@@ -132,8 +151,18 @@ fn service(service: &ServiceState) -> [String; 7] {
         service.balancer.clone(),
         usable(service),
         service.in_flight.to_string(),
-        format!("{}{age}{message}{panic}{passed_over}", service.state),
+        format!("{}{age}{message}{panic}{passed_over}{}", service.state, breaker(service)),
     ]
+}
+
+/// What the limit on its requests does, when it does anything.
+fn breaker(service: &ServiceState) -> String {
+    let requests = &service.breaker.requests;
+    match (&requests.open_since, requests.pending) {
+        (Some(since), _) => format!(", breaker open since {since}"),
+        (None, 0) => String::new(),
+        (None, waiting) => format!(", {waiting} waiting"),
+    }
 }
 
 /// How many endpoints there are, and how many of them are usable, unless all are.

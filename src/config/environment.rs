@@ -2,7 +2,9 @@
 
 use std::{num::NonZeroUsize, thread};
 
-/// Where defaults of `[node]` come from.
+use super::cgroup;
+
+/// Where defaults of `[node]` and of the memory ceiling come from.
 #[derive(Clone, Debug)]
 pub struct Environment {
     /// `$NODE_NAME`.
@@ -13,6 +15,8 @@ pub struct Environment {
     pub host_name: String,
     /// The CPUs that the cgroup allows.
     pub cpus: NonZeroUsize,
+    /// Bytes that the cgroup allows, if it sets a limit.
+    pub memory: Option<u64>,
 }
 
 impl Environment {
@@ -25,6 +29,7 @@ impl Environment {
             host_name: host_name(),
             // Knows the affinity mask and the quotas of both cgroup versions.
             cpus: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            memory: cgroup::memory(),
         }
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn config(
         node: node(root.table("node"), environment),
         admin: admin(root.table("admin")),
         drain: Drain { timeout: root.table("drain").duration("timeout").unwrap_or_default() },
-        limits: limits(root.table("limits")),
+        limits: limits(root.table("limits"), environment),
         overload: resilience_meaning::concurrency(root.table("overload")),
         dns: dns(root.table("dns")),
         zones: zones(root),
@@ -104,7 +104,7 @@ fn admin(admin: Section<'_>) -> Admin {
     Admin { listen: admin.socket("listen").unwrap_or_else(|| ([127, 0, 0, 1], 0).into()) }
 }
 
-fn limits(limits: Section<'_>) -> Limits {
+fn limits(limits: Section<'_>, environment: &Environment) -> Limits {
     let duration = |key| limits.duration(key).unwrap_or_default();
     Limits {
         header_bytes: limits.count("header_bytes"),
@@ -113,7 +113,7 @@ fn limits(limits: Section<'_>) -> Limits {
         head_timeout: duration("head_timeout"),
         idle_timeout: duration("idle_timeout"),
         max_streams: limits.count("max_streams"),
-        memory: limits.number("memory"),
+        memory: limits.number("memory").or(environment.memory.map(|allowed| allowed / 10 * 9)),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod addresses;
 mod blocks;
+mod cgroup;
 mod check;
 pub mod checked;
 mod definition;

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Cause, Failure, Reason, Worker,
+    admission::{enter_service, overloaded},
     exchange::Exchange,
     failover::Candidate,
     headers::address_request,
@@ -123,6 +124,7 @@ impl Call {
                 "the request names no host, which HTTP/2 endpoints need",
             ));
         }
+        enter_service(self, exchange).await?;
         address_request(&mut self.parts, &self.target, version);
         self.backend.view.count_request();
         let mut history = History::default();
@@ -306,9 +308,8 @@ fn cause_of(ailment: Ailment) -> Cause {
 impl AttemptError {
     fn outcome(&self) -> AttemptOutcome {
         match self {
-            Self::Connect(ConnectError::Removed) | Self::Timeout(Limit::Caller | Limit::CallerIdle) => {
-                AttemptOutcome::Cancelled
-            }
+            Self::Connect(error) if !error.is_of_endpoint() => AttemptOutcome::Cancelled,
+            Self::Timeout(Limit::Caller | Limit::CallerIdle) => AttemptOutcome::Cancelled,
             Self::Connect(_) => AttemptOutcome::ConnectFailed,
             Self::Send(SendError { caller: Some(_), .. }) => AttemptOutcome::Cancelled,
             Self::Send(SendError { reused: true, sent: Sent::Nothing | Sent::Maybe, .. }) => {
@@ -322,6 +323,10 @@ impl AttemptError {
     fn failure(self, service: &str, picked: &Picked) -> Failure {
         let endpoint = &picked.address;
         match self {
+            Self::Connect(error @ ConnectError::Full { .. }) => {
+                let message = format!("endpoint {endpoint} of {service}: {error}");
+                overloaded(Cause::ServiceConnections, message)
+            }
             Self::Connect(error) => {
                 let message = format!("cannot connect to endpoint {endpoint} of {service}: {error}");
                 let cause = matches!(error, ConnectError::Timeout(_)).then_some(Cause::ConnectTimeout);

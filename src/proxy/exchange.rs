@@ -20,6 +20,7 @@ use super::{
 use crate::{
     config,
     http::{Body, grpc},
+    limit::Permit,
     net::Address,
     service::Picked,
     snapshot::{Backend, BackendView, Door, Refused, Route, View},
@@ -87,6 +88,11 @@ pub(super) struct Exchange {
     cause: Option<Cause>,
     /// What was done to it on purpose.
     pub(super) fault: Option<&'static str>,
+    /// Its place on this node, and the one at its service, until it is over.
+    pub(super) node_place: Option<Permit>,
+    pub(super) service_place: Option<Permit>,
+    /// Since when it has both; only where the node's limit follows latency.
+    pub(super) admitted: Option<Instant>,
     bytes_out: u64,
     /// The response has reached its end.
     complete: bool,
@@ -127,6 +133,9 @@ impl Exchange {
             reason: None,
             cause: None,
             fault: None,
+            node_place: None,
+            service_place: None,
+            admitted: None,
             bytes_out: 0,
             complete: false,
             line,

@@ -155,7 +155,12 @@ fn cannot_take(failure: &Failure) -> bool {
         // The node's own limits hold for every service.
         Reason::Overloaded => matches!(
             failure.cause,
-            Some(Cause::ServiceRequests | Cause::ServicePendingTimeout | Cause::ServiceConnections)
+            Some(
+                Cause::ServiceRequests
+                    | Cause::ServicePendingTimeout
+                    | Cause::ServiceConnections
+                    | Cause::Displaced
+            )
         ),
         _ => false,
     }

@@ -6,7 +6,7 @@ use http::{Method, Request, Response, header::EXPECT, request::Parts};
 use http_body::Body as _;
 
 use super::{
-    Cause, Failure, Reason, ResponseBody, Worker,
+    Cause, Failure, Reason, ResponseBody, Worker, admission,
     affinity::affinity,
     attempt::{Answer, Call},
     deadline::deadline,
@@ -47,8 +47,11 @@ pub fn handle(
 
 /// The phases that may wait, in order.
 async fn carry(call: &mut Call, exchange: &mut Exchange) -> Result<Answer, Failure> {
+    admission::enter_node(call, exchange).await?;
     fault::inject(call, exchange).await?;
-    failover::run(call, exchange).await
+    let answer = failover::run(call, exchange).await;
+    admission::observe(exchange, &answer);
+    answer
 }
 
 /// The phases up to the first that may wait, in order.

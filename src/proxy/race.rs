@@ -52,10 +52,10 @@ impl Call {
             biased;
             done = &mut first => match done {
                 Ok(lease) => Ok(lease),
-                Err(_) => {
+                Err(error) => {
                     if let Some((before, since)) = report.move_to(other, begun) {
                         report.lose(before.target.id);
-                        before.report(AttemptOutcome::ConnectFailed, since);
+                        before.report(outcome(&error), since);
                     }
                     second.await
                 }
@@ -67,9 +67,9 @@ impl Call {
                     }
                     Ok(lease)
                 }
-                Err(_) => {
+                Err(error) => {
                     report.lose(other.target.id);
-                    other.report(AttemptOutcome::ConnectFailed, begun);
+                    other.report(outcome(&error), begun);
                     first.await
                 }
             },
@@ -80,6 +80,11 @@ impl Call {
         let (worker, backend, target) = (self.worker.clone(), self.backend.clone(), picked.target.clone());
         Box::pin(async move { checkout(&worker, &backend, &target, want).await })
     }
+}
+
+/// What an endpoint is told of a connection that was not made.
+fn outcome(error: &ConnectError) -> AttemptOutcome {
+    if error.is_of_endpoint() { AttemptOutcome::ConnectFailed } else { AttemptOutcome::Cancelled }
 }
 
 async fn checkout(
@@ -107,7 +112,7 @@ fn finish(connecting: Connecting, picked: Picked, begun: Instant) {
                 picked.report(AttemptOutcome::Cancelled, begun);
                 lease.finish();
             }
-            Err(_) => picked.report(AttemptOutcome::ConnectFailed, begun),
+            Err(error) => picked.report(outcome(&error), begun),
         }
     });
 }

@@ -69,6 +69,7 @@ impl<'a> Report<'a> {
     /// A response has begun, which says this of the endpoint.
     pub(super) fn answered(mut self, outcome: AttemptOutcome) -> Answered {
         let picked = self.picked.take().expect("nothing else takes it");
+        self.backend.view.observe(outcome, self.begun);
         let mut answered =
             Answered { backend: self.backend.clone(), picked, times: (self.begun, self.begun), open: true };
         if outcome == AttemptOutcome::Success {
@@ -83,6 +84,7 @@ impl<'a> Report<'a> {
 
     fn count(&self) {
         self.backend.view.service.series.attempt(self.outcome);
+        self.backend.view.observe(self.outcome, self.begun);
         if let Some(picked) = &self.picked {
             picked.report(self.outcome, self.begun);
         }

@@ -139,6 +139,8 @@ impl Call {
 
     fn unprocessed(&self, error: &AttemptError, history: &History) -> Option<Requeue> {
         match error {
+            // It has waited as long as it may.
+            AttemptError::Connect(ConnectError::Full { .. }) => None,
             AttemptError::Connect(error) => {
                 let service = &self.backend.view.service;
                 let another = service.endpoints().has_another(&history.avoid, &service.policy);

@@ -191,6 +191,8 @@ fn class_of_failure(on: &RetryOn, error: &AttemptError, is_grpc: bool) -> Option
     let (listed, class, code) = match error {
         AttemptError::Send(SendError { caller: Some(_), .. }) => return None,
         AttemptError::Timeout(limit) if limit.is_final() => return None,
+        // It has waited as long as it may.
+        AttemptError::Connect(ConnectError::Full { .. }) => return None,
         AttemptError::Connect(_) => (on.connect_failure, Class::ConnectFailed, grpc::Status::Unavailable),
         AttemptError::Send(_) => (on.reset, Class::Reset, grpc::Status::Unavailable),
         AttemptError::Timeout(_) => (on.timeout, Class::Timeout, grpc::Status::DeadlineExceeded),

@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use super::idle::Waiting;
 use crate::{
+    limit::Gate,
     published::{Published, Reader},
-    snapshot::{ListenerRoutes, Snapshot, View},
+    snapshot::{ListenerRoutes, NodeLimits, Snapshot, View},
     telemetry::Metrics,
     upstream::Pools,
 };
@@ -23,6 +24,10 @@ pub struct Worker {
     pub metrics: Arc<Metrics>,
     /// Connections to endpoints.
     pub pools: Pools,
+    /// How much this node carries.
+    pub limits: Arc<NodeLimits>,
+    /// This worker's way to the places of its requests.
+    pub(super) gate: Rc<Gate>,
     /// Requests that wait for something to move.
     pub(super) waiting: Waiting,
     snapshot: Reader<Snapshot>,
@@ -43,6 +48,8 @@ impl Worker {
             index,
             metrics,
             pools: Pools::default(),
+            gate: Gate::new(view.snapshot.limits.requests.clone(), index),
+            limits: view.snapshot.limits.clone(),
             waiting: Waiting::default(),
             snapshot,
             view: RefCell::new(view),

@@ -12,7 +12,7 @@ use tokio::{
 use super::worker::WorkerHandle;
 use crate::{
     net::{AsyncListener, Listener},
-    snapshot::{Door, DoorCommand},
+    snapshot::{Door, DoorCommand, NodeLimits},
     telemetry::Metrics,
 };
 
@@ -27,6 +27,7 @@ const LAST_LOOK: Duration = Duration::from_millis(100);
 pub struct Acceptor {
     workers: Arc<[WorkerHandle]>,
     metrics: Arc<Metrics>,
+    limits: Arc<NodeLimits>,
     /// By the address of the door.
     open: HashMap<usize, Accepting>,
 }
@@ -38,8 +39,8 @@ struct Accepting {
 
 impl Acceptor {
     /// An acceptor that hands connections to `workers`.
-    pub fn new(workers: Arc<[WorkerHandle]>, metrics: Arc<Metrics>) -> Self {
-        Self { workers, metrics, open: HashMap::new() }
+    pub fn new(workers: Arc<[WorkerHandle]>, metrics: Arc<Metrics>, limits: Arc<NodeLimits>) -> Self {
+        Self { workers, metrics, limits, open: HashMap::new() }
     }
 
     /// Runs until `commands` ends, within a local runtime.
@@ -75,7 +76,8 @@ impl Acceptor {
         let key = Arc::as_ptr(&door).addr();
         let (sender, receiver) = watch::channel(door);
         self.open.insert(key, Accepting { door: sender });
-        let hands = Hands { workers: self.workers.clone(), metrics: self.metrics.clone(), next: 0 };
+        let (metrics, limits) = (self.metrics.clone(), Some(self.limits.clone()));
+        let hands = Hands { workers: self.workers.clone(), metrics, limits, next: 0 };
         running.spawn_local(accept(listener, receiver, hands));
     }
 
@@ -144,12 +146,19 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 struct Hands {
     workers: Arc<[WorkerHandle]>,
     metrics: Arc<Metrics>,
+    /// None: every connection is taken.
+    limits: Option<Arc<NodeLimits>>,
     /// Where to look first, so that equally busy workers take turns.
     next: usize,
 }
 
 impl Hands {
     fn over(&mut self, accepted: crate::net::Accepted, door: &Arc<Door>) {
+        if self.limits.as_ref().is_some_and(|limits| limits.memory.is_short()) {
+            // Closed at once: the caller learns sooner than from a connection that nobody reads.
+            self.metrics.refused_for_memory.inc();
+            return;
+        }
         let count = self.workers.len();
         self.next = (self.next + 1) % count;
         let order = (0..count).map(|offset| (self.next + offset) % count);
@@ -169,7 +178,7 @@ mod tests {
     /// One worker, which is gone: what it gets is closed.
     fn hands(metrics: &Arc<Metrics>) -> Hands {
         let (worker, _) = WorkerHandle::new(0, metrics.clone());
-        Hands { workers: Arc::new([worker]), metrics: metrics.clone(), next: 0 }
+        Hands { workers: Arc::new([worker]), metrics: metrics.clone(), limits: None, next: 0 }
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use crate::{
     config::{Name, ServicePolicy},
     discovery,
     health::{Admission, Change, Ejected, Gate, Sign, Ward},
+    limit::Connections,
     net::Address,
     telemetry::{AttemptOutcome, EndpointSeries, Metrics, ServiceSeries},
     upstream::Target,
@@ -78,7 +79,12 @@ impl Endpoint {
         let endpoint = of.metrics.endpoint_series(of.service, &address.to_string());
         endpoint.available.set(true);
         Self {
-            target: Arc::new(Target::new(id, address, of.series.upstream_connections.clone())),
+            target: Arc::new(Target::new(
+                id,
+                address,
+                of.series.upstream_connections.clone(),
+                of.connections.clone(),
+            )),
             address: Address::Tcp(address),
             since: Instant::now(),
             joined,
@@ -254,6 +260,7 @@ pub(super) struct Of<'s> {
     pub(super) policy: &'s ServicePolicy,
     pub(super) neighbourhood: &'s Neighbourhood,
     pub(super) series: &'s ServiceSeries,
+    pub(super) connections: &'s Arc<Connections>,
     pub(super) metrics: &'s Metrics,
 }
 

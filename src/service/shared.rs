@@ -11,6 +11,7 @@ use std::{
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
+    breaker::Breaker,
     budgets::Budgets,
     endpoints::{EndpointSet, Known, Of},
     neighbourhood::Neighbourhood,
@@ -34,6 +35,8 @@ pub struct Service {
     pub source: Source,
     /// How they are spoken to and chosen.
     pub policy: ServicePolicy,
+    /// How much it may have of this node.
+    pub breaker: Breaker,
     /// Its metrics.
     pub series: ServiceSeries,
     pub(super) budgets: Arc<Budgets>,
@@ -71,13 +74,17 @@ impl Service {
         previous: Option<&Self>,
     ) -> Self {
         let series = metrics.service_series(&name);
-        let of = Of { service: &name, policy: &policy, neighbourhood, series: &series, metrics };
+        let before = previous.map(|previous| &previous.breaker);
+        let breaker = Breaker::new(&name, &policy.breaker, metrics, before);
+        let connections = &breaker.connections;
+        let of = Of { service: &name, policy: &policy, neighbourhood, series: &series, connections, metrics };
         let set = first_set(&source, &of, previous);
         Self {
             endpoints: Published::new(Arc::new(set)),
             name,
             source,
             policy,
+            breaker,
             series,
             standing: previous.map(|previous| previous.standing.clone()).unwrap_or_default(),
             budgets: Budgets::of(previous),
@@ -178,6 +185,7 @@ impl Service {
             policy: &self.policy,
             neighbourhood: &self.neighbourhood,
             series: &self.series,
+            connections: &self.breaker.connections,
             metrics: &self.metrics,
         }
     }
@@ -186,6 +194,7 @@ impl Service {
     pub fn sweep(&self) {
         self.predecessors();
         self.sweep_budgets();
+        self.breaker.sweep(&self.name);
         self.series.discovery_age.set(self.discovery_age().unwrap_or(Duration::ZERO).as_secs_f64());
         let set = self.endpoints.get();
         if set.ward.has_news() {

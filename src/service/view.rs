@@ -24,8 +24,9 @@ use crate::{
     balance::{self, Group, RoundRobin, Shares, least_request, peak_ewma},
     config::Balancer,
     health::Admission,
+    limit::Gate,
     published::{Current, Reader},
-    telemetry::AttemptOutcome,
+    telemetry::{self, AttemptOutcome},
 };
 
 /// A service as one worker reads it.
@@ -33,6 +34,8 @@ pub struct ServiceView {
     /// What all workers share.
     pub service: Arc<Service>,
     pub(super) endpoints: Reader<EndpointSet>,
+    /// This worker's way to the places of its requests.
+    pub gate: Rc<Gate>,
     /// What this worker remembers between requests.
     memory: RefCell<Option<Rc<Memory>>>,
     pub(super) tally: Tally,
@@ -167,9 +170,11 @@ impl Drop for Picked {
 impl ServiceView {
     /// A view for the calling worker.
     pub fn new(service: Arc<Service>) -> Self {
+        let gate = Gate::new(service.breaker.requests.clone(), telemetry::present_worker());
         Self {
             endpoints: service.endpoints.reader(),
             service,
+            gate,
             memory: RefCell::new(None),
             tally: Tally::default(),
         }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use http::HeaderValue;
 
 use super::{
-    HostServices,
+    HostServices, NodeLimits,
     picture::{Backend, ListenerRoutes, Route, Snapshot, Via},
 };
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
 pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) host_services: Arc<HostServices>,
+    pub(super) limits: Arc<NodeLimits>,
 }
 
 /// This node among others: the one in use while it means the same.
@@ -39,6 +40,7 @@ pub(super) fn build(
     shared: &Shared,
     access_log: Option<Arc<AccessLog>>,
 ) -> Snapshot {
+    shared.limits.configure(&config);
     let neighbourhood = neighbourhood(&config, previous, shared);
     let services = services(&config, previous, (&shared.metrics, &neighbourhood));
     let index: HashMap<&Name, usize> =
@@ -51,6 +53,7 @@ pub(super) fn build(
         routes,
         services,
         host_services: shared.host_services.clone(),
+        limits: shared.limits.clone(),
         access_log,
         neighbourhood,
         via: via(&config.node.name),

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
-use super::HostServices;
+use super::{HostServices, NodeLimits};
 use crate::{
     config::{self, Config, HostTemplate, Name},
     router::{Matcher, Router, Split},
@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub services: Vec<Arc<Service>>,
     /// Those made on first use; shared by all snapshots.
     pub host_services: Arc<HostServices>,
+    /// How much the node carries; shared by all snapshots.
+    pub limits: Arc<NodeLimits>,
     /// This node among others.
     pub neighbourhood: Arc<Neighbourhood>,
     /// Open when it is configured.

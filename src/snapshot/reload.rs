@@ -7,7 +7,7 @@ use std::{sync::Arc, time::SystemTime};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    HostServices,
+    HostServices, NodeLimits,
     build::{self, Shared},
     doors::{Door, DoorCommand, Doors, Plan},
     faults,
@@ -99,7 +99,8 @@ impl Reloader {
     pub fn start(source: Reader, config: Config, wiring: Wiring) -> Result<Self, String> {
         let neighbourhood = Arc::new(Neighbourhood::new(&config));
         let host_services = Arc::new(HostServices::new(wiring.metrics.clone(), neighbourhood, wiring.made));
-        let shared = Shared { metrics: wiring.metrics.clone(), host_services };
+        let limits = NodeLimits::new(&wiring.metrics, &config);
+        let shared = Shared { metrics: wiring.metrics.clone(), host_services, limits };
         let mut doors = Doors::new(wiring.acceptor, wiring.metrics);
         let opened = open(&config, &doors, None, &shared)?;
         let discovery = Discovery::new(opened.dns.expect("there is no previous one that could be kept"));
@@ -223,6 +224,7 @@ impl Reloader {
     pub fn sweep(&mut self) {
         self.replaced.retain(|snapshot| Arc::strong_count(snapshot) > 1);
         self.logs.retain(|log| Arc::strong_count(log) > 1);
+        self.shared.limits.sweep();
         let snapshot = self.seen.snapshot.get();
         let templates: Vec<&HostTemplate> = snapshot
             .routes

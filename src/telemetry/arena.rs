@@ -31,6 +31,11 @@ pub fn enter_worker(index: usize) {
     SHARD.set(index + 1);
 }
 
+/// The calling thread's number as a worker; 0 for a thread that is none.
+pub fn present_worker() -> usize {
+    SHARD.get().saturating_sub(1)
+}
+
 /// Aligned so that no two shards share a cache line, nor the pair of lines that a prefetcher takes.
 #[repr(align(128))]
 struct Chunk([AtomicU64; CHUNK]);
@@ -64,6 +69,11 @@ impl Arena {
         let shard = || (0..CHUNKS).map(|_| OnceLock::new()).collect();
         let shards = (0..=workers).map(|_| shard()).collect();
         Arc::new(Self { shards, free: Mutex::default() })
+    }
+
+    /// How many workers it is made for.
+    pub(super) fn workers(&self) -> usize {
+        self.shards.len() - 1
     }
 
     /// `len` neighbouring slots of one chunk, all zero; none when the arena is full.

@@ -9,6 +9,7 @@ use super::{
     declared::{Id, TABLE},
     family::{ByLabel, Family},
     handles::{EndpointFamilies, EndpointSeries, ListenerSeries, ServiceFamilies, ServiceSeries},
+    limit_series::LimitSeries,
     process, render,
     request_series::RequestSeries,
     route_series::RouteSeries,
@@ -27,6 +28,10 @@ pub struct Metrics {
     pub config_generation: Level,
     /// Whether the last reload was applied or changed nothing.
     pub config_last_reload_success: Level,
+    /// Whether new work is refused for want of memory.
+    pub memory_pressure: Level,
+    /// Connections that were closed at once for want of memory.
+    pub refused_for_memory: Counter,
     errors: ByLabel<32>,
     causes: ByLabel<32>,
     families: Families,
@@ -57,6 +62,8 @@ impl Metrics {
             access_log_dropped: families.get(Id::AccessLogDropped).counter(&[]),
             config_generation: families.get(Id::ConfigGeneration).level(&[]),
             config_last_reload_success: families.get(Id::ConfigLastReloadSuccess).level(&[]),
+            memory_pressure: families.get(Id::MemoryPressure).level(&[]),
+            refused_for_memory: families.get(Id::ConnectionsRefused).counter(&["memory"]),
             errors: ByLabel::new(),
             causes: ByLabel::new(),
             families,
@@ -93,6 +100,23 @@ impl Metrics {
         let levels =
             [Id::DiscoveryAge, Id::ServicePanic, Id::RetryBudget].map(|id| family(id).level(&[service]));
         ServiceSeries::new(service, families, gauges, levels)
+    }
+
+    /// What the limit on a service's requests shows.
+    pub fn service_limit_series(&self, service: &str) -> LimitSeries {
+        let limit = self.families.get(Id::ServiceLimit).level(&[service]);
+        LimitSeries { limit, pending: self.families.get(Id::ServicePending).gauge(&[service]) }
+    }
+
+    /// What the limit on this node's requests shows.
+    pub fn node_limit_series(&self) -> LimitSeries {
+        let limit = self.families.get(Id::NodeLimit).level(&[]);
+        LimitSeries { limit, pending: self.families.get(Id::NodePending).gauge(&[]) }
+    }
+
+    /// How many workers count here.
+    pub fn workers(&self) -> usize {
+        self.arena.workers()
     }
 
     /// What an endpoint counts with. It starts unavailable.

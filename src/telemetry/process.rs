@@ -21,8 +21,14 @@ pub(super) fn read() -> Process {
         cpu_seconds: text("/proc/self/stat").and_then(|stat| cpu_seconds(&stat)),
         // The directory's own descriptor is one of them.
         open_fds: fs::read_dir("/proc/self/fd").ok().map(|fds| fds.count().saturating_sub(1) as f64),
-        resident_bytes: text("/proc/self/status").and_then(|status| resident_bytes(&status)),
+        resident_bytes: text("/proc/self/status").and_then(|status| resident(&status)),
     }
+}
+
+/// Resident memory in bytes, where `/proc` tells it.
+pub fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    resident(&status).map(|bytes| bytes as u64)
 }
 
 /// Fields 14 and 15 of proc(5) `stat`; the command in field 2 may hold spaces and parentheses.
@@ -32,7 +38,7 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
     Some((times.next()?? + times.next()??) / TICKS_PER_SECOND)
 }
 
-fn resident_bytes(status: &str) -> Option<f64> {
+fn resident(status: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024.0)
@@ -51,8 +57,8 @@ mod tests {
 
     #[test]
     fn resident_memory_is_in_bytes() {
-        assert_eq!(resident_bytes("VmPeak:\t 9 kB\nVmRSS:\t   12 kB\n"), Some(12288.0));
-        assert_eq!(resident_bytes("VmPeak:\t 9 kB\n"), None);
+        assert_eq!(resident("VmPeak:\t 9 kB\nVmRSS:\t   12 kB\n"), Some(12288.0));
+        assert_eq!(resident("VmPeak:\t 9 kB\n"), None);
     }
 
     #[test]

@@ -13,6 +13,13 @@ pub enum ConnectError {
     Timeout(Duration),
     /// The endpoint does not speak the protocol that is configured.
     Protocol(String),
+    /// There are as many connections as may be, all in use, and none became free in time.
+    Full {
+        /// The key that says so.
+        limit: &'static str,
+        /// How long the request waited.
+        waited: Duration,
+    },
     /// The service has lost the endpoint while the request waited: nothing was sent, another is to be chosen.
     Removed,
 }
@@ -23,12 +30,22 @@ impl fmt::Display for ConnectError {
             Self::Io(error) => error.fmt(f),
             Self::Timeout(after) => write!(f, "no connection within {after:?} (connect_timeout)"),
             Self::Protocol(what) => f.write_str(what),
+            Self::Full { limit, waited } => {
+                write!(f, "no connection became free within {waited:?} ({limit}, breaker.pending_timeout)")
+            }
             Self::Removed => f.write_str("it was removed while the request waited for a connection"),
         }
     }
 }
 
 impl Error for ConnectError {}
+
+impl ConnectError {
+    /// Whether it says something of the endpoint.
+    pub fn is_of_endpoint(&self) -> bool {
+        !matches!(self, Self::Full { .. } | Self::Removed)
+    }
+}
 
 /// How much of a failed request the endpoint may have seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

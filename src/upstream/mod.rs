@@ -10,6 +10,7 @@ mod http2;
 mod lease;
 mod outgoing;
 mod pool;
+mod scarcity;
 mod target;
 
 pub use error::{CallerFault, ConnectError, SendError, Sent};

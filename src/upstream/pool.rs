@@ -12,7 +12,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
 };
@@ -30,7 +30,7 @@ use super::{
     lease::Lease,
     target::{Target, Version},
 };
-use crate::config::ServicePolicy;
+use crate::{config::ServicePolicy, limit::HeldConnection};
 
 /// How long an upload may go on after its response before the connection is given up. A little longer than the owner of the
 /// request's body lets it, so that this ends first.
@@ -54,12 +54,15 @@ pub struct Pools {
     /// The time of the last sweep. Idle connections are timed by it: a second more or less does not matter to them, and
     /// two looks at the clock for each request would.
     clock: Rc<Cell<Instant>>,
-    by_target: RefCell<HashMap<u64, Rc<EndpointPool>, foldhash::fast::RandomState>>,
+    by_target: Rc<ByTarget>,
 }
+
+/// The pools by the numbers of their targets.
+pub(super) type ByTarget = RefCell<HashMap<u64, Rc<EndpointPool>, foldhash::fast::RandomState>>;
 
 impl Default for Pools {
     fn default() -> Self {
-        Self { clock: Rc::new(Cell::new(Instant::now())), by_target: RefCell::default() }
+        Self { clock: Rc::new(Cell::new(Instant::now())), by_target: Rc::default() }
     }
 }
 
@@ -85,7 +88,8 @@ impl Pools {
         if let Some(pool) = self.by_target.borrow().get(&target.id) {
             return pool.clone();
         }
-        let pool = Rc::new(EndpointPool::new(target.clone(), self.clock.clone()));
+        let pool = EndpointPool::new(target.clone(), self.clock.clone(), Rc::downgrade(&self.by_target));
+        let pool = Rc::new(pool);
         self.by_target.borrow_mut().insert(target.id, pool.clone());
         pool
     }
@@ -102,32 +106,40 @@ impl Pools {
 
 /// One endpoint's connections on this worker.
 pub(super) struct EndpointPool {
-    target: Arc<Target>,
+    pub(super) target: Arc<Target>,
     clock: Rc<Cell<Instant>>,
+    /// The pools of this worker.
+    pub(super) all: Weak<ByTarget>,
     /// The one that was used last stands last.
-    idle: RefCell<Vec<Idle>>,
+    pub(super) idle: RefCell<Vec<Idle>>,
     http2: RefCell<Vec<Rc<Http2Connection>>>,
     /// A connection for HTTP/2 is being made.
     connecting: Cell<bool>,
     /// How the last attempt at one failed: who waited for it fails alike, instead of trying one after another.
     failed: RefCell<Option<ConnectError>>,
     /// Connections, idle, busy and being made.
-    open: Cell<usize>,
+    pub(super) open: Cell<usize>,
+    /// How many wait for a connection or a place for one, and how many connections were kept for them while others wait elsewhere.
+    pub(super) waiting: Cell<u32>,
+    pub(super) kept: Cell<u32>,
     /// Who waits for an idle connection, or for a place for a new one.
-    waiting_http1: Notify,
+    pub(super) waiting_http1: Notify,
     /// Who waits for a stream, or for a place for a new connection.
-    waiting_http2: Notify,
+    pub(super) waiting_http2: Notify,
     /// As the last request had it; sweeps go by it.
     limits: RefCell<crate::config::Pool>,
 }
 
-struct Idle {
+pub(super) struct Idle {
     connection: Http1Connection,
     since: Instant,
 }
 
 /// Counts a connection as open until it has ended, and wakes who waits for its place.
-pub(super) struct Open(Rc<EndpointPool>);
+pub(super) struct Open(
+    Rc<EndpointPool>,
+    #[expect(dead_code, reason = "its place is given back in `Drop`")] HeldConnection,
+);
 
 impl Open {
     pub(super) fn pool(&self) -> Rc<EndpointPool> {
@@ -155,15 +167,18 @@ impl Drop for Connecting<'_> {
 }
 
 impl EndpointPool {
-    fn new(target: Arc<Target>, clock: Rc<Cell<Instant>>) -> Self {
+    fn new(target: Arc<Target>, clock: Rc<Cell<Instant>>, all: Weak<ByTarget>) -> Self {
         Self {
             target,
             clock,
+            all,
             idle: RefCell::default(),
             http2: RefCell::default(),
             connecting: Cell::new(false),
             failed: RefCell::default(),
             open: Cell::new(0),
+            waiting: Cell::new(0),
+            kept: Cell::new(0),
             waiting_http1: Notify::new(),
             waiting_http2: Notify::new(),
             limits: RefCell::new(crate::config::Pool::default()),
@@ -175,13 +190,14 @@ impl EndpointPool {
         if self.open.get() >= policy.pool.max_connections {
             return None;
         }
+        let place = self.place(policy)?;
         let mut limits = self.limits.borrow_mut();
         if *limits != policy.pool {
             limits.clone_from(&policy.pool);
         }
         self.open.set(self.open.get() + 1);
         self.target.connections.inc();
-        Some(Open(self.clone()))
+        Some(Open(self.clone(), place))
     }
 
     /// The time of the last sweep.
@@ -216,6 +232,7 @@ impl EndpointPool {
         policy: &ServicePolicy,
         want: Want,
     ) -> Result<Lease, ConnectError> {
+        let mut until = None;
         loop {
             if !want.fresh
                 && let Some(connection) = self.take_idle(policy, want.certain)
@@ -233,7 +250,7 @@ impl EndpointPool {
                 continue;
             }
             self.evict_idle(Version::Http1);
-            self.waiting_http1.notified().await;
+            self.wait(Version::Http1, policy, &mut until).await?;
             self.still_there(want)?;
         }
     }
@@ -273,7 +290,8 @@ impl EndpointPool {
     }
 
     fn put_idle(&self, connection: Http1Connection) {
-        if self.target.is_retired() || self.idle.borrow().len() >= self.limits.borrow().max_idle {
+        let surplus = self.idle.borrow().len() >= self.limits.borrow().max_idle;
+        if self.target.is_retired() || surplus || self.is_needed_elsewhere() {
             return;
         }
         self.idle.borrow_mut().push(Idle { connection, since: self.now() });
@@ -286,6 +304,7 @@ impl EndpointPool {
         want: Want,
     ) -> Result<Lease, ConnectError> {
         let mut fresh = want.fresh;
+        let mut until = None;
         loop {
             if !fresh && let Some(connection) = self.with_room(policy) {
                 return Ok(Lease::http2(connection.reserve(), true));
@@ -307,7 +326,7 @@ impl EndpointPool {
             }
             fresh = false;
             self.evict_idle(Version::Http2);
-            self.waiting_http2.notified().await;
+            self.wait(Version::Http2, policy, &mut until).await?;
             self.still_there(want)?;
         }
     }
@@ -352,16 +371,19 @@ impl EndpointPool {
             self.waiting_http1.notify_waiters();
             self.waiting_http2.notify_waiters();
         }
+        let wanted = self.target.places.is_wanted();
         let limits = self.limits.borrow();
         self.idle.borrow_mut().retain(|idle| {
             !retired
+                && !wanted
                 && idle.connection.is_quiet(false)
                 && now - idle.since < limits.idle_timeout
                 && now - idle.connection.opened < limits.max_lifetime
         });
         self.http2.borrow_mut().retain(|connection| {
             let surplus = connection.is_idle() && now - connection.idle_since.get() >= limits.idle_timeout;
-            let useless = connection.is_closed() || surplus || (retired && connection.is_idle());
+            let unused = (retired || wanted) && connection.is_idle();
+            let useless = connection.is_closed() || surplus || unused;
             !useless
         });
     }

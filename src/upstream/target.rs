@@ -2,10 +2,13 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use crate::telemetry::Gauge;
+use crate::{limit::Connections, telemetry::Gauge};
 
 /// One address of one service. Pools know it by its number, which no other target of this process ever has.
 pub struct Target {
@@ -15,6 +18,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// Counts the open connections of its service.
     pub connections: Gauge,
+    /// Places for the connections of its service, over all workers.
+    pub places: Arc<Connections>,
     retired: AtomicBool,
 }
 
@@ -29,8 +34,8 @@ pub enum Version {
 
 impl Target {
     /// A target that is in use.
-    pub fn new(id: u64, address: SocketAddr, connections: Gauge) -> Self {
-        Self { id, address, connections, retired: AtomicBool::new(false) }
+    pub fn new(id: u64, address: SocketAddr, connections: Gauge, places: Arc<Connections>) -> Self {
+        Self { id, address, connections, places, retired: AtomicBool::new(false) }
     }
 
     /// Says that no request will ask for it again: workers close its idle connections.

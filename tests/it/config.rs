@@ -31,6 +31,7 @@ fn environment() -> Environment {
         node_zone: Some("zone-of-env".to_owned()),
         host_name: "host-of-env".to_owned(),
         cpus: NonZeroUsize::new(3).unwrap(),
+        memory: Some(1000 << 20),
     }
 }
 

@@ -13,6 +13,7 @@ fn read(text: &str) -> Config {
         node_zone: None,
         host_name: "h".to_owned(),
         cpus: 1.try_into().unwrap(),
+        memory: None,
     };
     let listener = "[[listeners]]\nname = \"outgoing\"\nkind = \"outgoing\"\nlisten = \"127.0.0.1:4140\"\n";
     let service = "[services.s]\nendpoints = [\"10.0.0.1:80\"]\n";

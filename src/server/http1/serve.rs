@@ -120,7 +120,8 @@ impl Connection {
             self.stream.reset_when_closed();
             return Err(Over::Closed);
         }
-        let keep = wants_keep && !self.membership.is_draining() && !self.inbound.is_spoilt();
+        let short = self.worker.limits.memory.is_short();
+        let keep = wants_keep && !short && !self.membership.is_draining() && !self.inbound.is_spoilt();
         self.respond(response, &asked, keep).await?;
         if !keep { Err(Over::Linger) } else { self.finish_request().await }
     }

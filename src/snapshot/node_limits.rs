@@ -1,0 +1,91 @@
+//! How much this node carries: places for requests, and the memory ceiling. Outlives every snapshot; a reload changes what is allowed.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Snapshot;
+use crate::{
+    config::Config,
+    limit::{Breaking, MemoryChange, MemoryWatch, Places},
+    published::Published,
+    service,
+    telemetry::{self, LimitSeries, Metrics},
+};
+
+/// How often the memory in use is looked at. In a tenth of a second a node takes in some ten megabytes of requests, less than the tenth
+/// that is left above the ceiling.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The node's own limits.
+pub struct NodeLimits {
+    /// For requests, over all listeners.
+    pub requests: Arc<Places>,
+    /// The ceiling.
+    pub memory: MemoryWatch,
+    /// Metrics of `requests`.
+    pub series: LimitSeries,
+    metrics: Arc<Metrics>,
+}
+
+impl NodeLimits {
+    pub(super) fn new(metrics: &Arc<Metrics>, config: &Config) -> Arc<Self> {
+        let limits = Self {
+            requests: Arc::new(Places::new(metrics.workers(), &config.overload)),
+            memory: MemoryWatch::default(),
+            series: metrics.node_limit_series(),
+            metrics: metrics.clone(),
+        };
+        limits.configure(config);
+        Arc::new(limits)
+    }
+
+    pub(super) fn configure(&self, config: &Config) {
+        self.requests.configure(&config.overload);
+        self.series.limit.set(self.requests.limit());
+        self.look(config);
+    }
+
+    /// To be called about once a second.
+    pub(super) fn sweep(&self) {
+        let (limit, refused) = (self.requests.limit(), self.requests.refused());
+        self.series.limit.set(limit);
+        match self.requests.sweep() {
+            Some(Breaking::Begins) => {
+                tracing::warn!(limit, "the node is overloaded: as many requests run and wait as may");
+            }
+            Some(Breaking::Ends) => tracing::info!(refused, "the node is no longer overloaded"),
+            None => {}
+        }
+    }
+
+    fn look(&self, config: &Config) {
+        let ceiling = config.limits.memory;
+        if ceiling.is_none() && !self.memory.is_short() {
+            return;
+        }
+        let used = telemetry::resident_bytes().unwrap_or(0);
+        let change = self.memory.look(used, ceiling, service::unix_millis());
+        if change.is_some() {
+            self.metrics.memory_pressure.set(self.memory.is_short());
+        }
+        match change {
+            Some(MemoryChange::Reached) => {
+                tracing::warn!(used, ceiling, "the memory ceiling is reached: new work is refused");
+            }
+            Some(MemoryChange::Left) => tracing::info!(used, ceiling, "there is memory for new work again"),
+            None => {}
+        }
+    }
+}
+
+/// Looks at the memory in use, until this is dropped. On the control thread: it reads `/proc`.
+pub async fn watch_memory(snapshot: Published<Snapshot>) {
+    let mut ticks = interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let snapshot = snapshot.get();
+        snapshot.limits.look(&snapshot.config);
+    }
+}
