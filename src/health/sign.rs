@@ -27,7 +27,7 @@ impl Sign {
             AttemptOutcome::Success if policy.max_latency.is_some_and(|most| elapsed > most) => Self::Slow,
             AttemptOutcome::Success => Self::Good,
             AttemptOutcome::Overloaded => Self::Busy,
-            AttemptOutcome::Cancelled => Self::None,
+            AttemptOutcome::Cancelled | AttemptOutcome::Closed => Self::None,
             AttemptOutcome::ServerError
             | AttemptOutcome::ConnectFailed
             | AttemptOutcome::Reset

@@ -110,6 +110,17 @@ fn every_kind_of_failure_counts() {
 }
 
 #[test]
+fn connections_that_close_when_they_are_used_again_neither_count_nor_begin_a_row_anew() {
+    let clinic = Clinic::new(2, policy(50));
+    for outcome in
+        [AttemptOutcome::Closed; 20].into_iter().chain([FAILURE; 4]).chain([AttemptOutcome::Closed; 20])
+    {
+        assert_eq!(clinic.report(0, outcome, Admission::Usable, 1), None);
+    }
+    assert_eq!(clinic.report(0, FAILURE, Admission::Usable, 1), ejected(5));
+}
+
+#[test]
 fn nothing_is_ejected_when_ejection_is_off() {
     let clinic = Clinic::new(4, Ejection { consecutive_failures: 0, ..policy(100) });
     assert_eq!((0..100).find_map(|_| clinic.fail(0, 1)), None);

@@ -26,7 +26,7 @@ use crate::{
     service::{Ailment, Choice, Picked, Wish},
     snapshot::BackendView,
     telemetry::AttemptOutcome,
-    upstream::{CallerFault, ConnectError, Lease, Outgoing, SendError, Version, Want},
+    upstream::{CallerFault, ConnectError, Lease, Outgoing, SendError, Sent, Version, Want},
 };
 
 /// An endpoint that does not answer `Expect: 100-continue` gets the body after this (RFC 9110 10.1.1 wants a bound).
@@ -315,6 +315,9 @@ impl AttemptError {
             Self::Timeout(Limit::Caller | Limit::CallerIdle) => AttemptOutcome::Cancelled,
             Self::Connect(_) => AttemptOutcome::ConnectFailed,
             Self::Send(SendError { caller: Some(_), .. }) => AttemptOutcome::Cancelled,
+            Self::Send(SendError { reused: true, sent: Sent::Nothing | Sent::Maybe, .. }) => {
+                AttemptOutcome::Closed
+            }
             Self::Send(_) => AttemptOutcome::Reset,
             Self::Timeout(_) => AttemptOutcome::Timeout,
         }

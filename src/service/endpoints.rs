@@ -175,6 +175,7 @@ impl Endpoint {
                     self.latency.observe(now, elapsed, decay);
                 }
             }
+            AttemptOutcome::Closed => {}
             _ => self.latency.fail(now, elapsed, decay),
         }
     }

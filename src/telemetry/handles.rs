@@ -27,6 +27,8 @@ pub enum AttemptOutcome {
     Cancelled,
     /// A response that says: not now, there is too much to do (429, RESOURCE_EXHAUSTED).
     Overloaded,
+    /// Its connection had served before, and was closed under it, as idle connections are: the endpoint has done nothing.
+    Closed,
 }
 
 impl AttemptOutcome {
@@ -40,16 +42,17 @@ impl AttemptOutcome {
             Self::Timeout => "timeout",
             Self::Cancelled => "cancelled",
             Self::Overloaded => "overloaded",
+            Self::Closed => "closed",
         }
     }
 }
 
 /// One counter per outcome, each made when it first happens.
-struct Outcomes([OnceLock<Counter>; 7]);
+struct Outcomes([OnceLock<Counter>; 8]);
 
 impl Outcomes {
     fn new() -> Self {
-        Self([const { OnceLock::new() }; 7])
+        Self([const { OnceLock::new() }; 8])
     }
 
     fn inc(&self, outcome: AttemptOutcome, resolve: impl FnOnce() -> Counter) {

@@ -82,8 +82,9 @@ CONF
       resilience_service erring "$(endpoints "$4" 5 8)" "$retry"
       ;;
     overload)
-      resilience_service overload "$(endpoints "$4" 1 4)" '' \
-        'breaker = { max_requests = 16, max_pending = 8, pending_timeout = "20ms" }'
+      local wait='max_pending = 16, pending_timeout = "50ms"'
+      resilience_service overload "$(endpoints "$4" 1 4)" '' "breaker = { max_requests = 24, $wait }"
+      resilience_service overload-adaptive "$(endpoints "$4" 1 4)" '' "breaker = { adaptive = true, $wait }"
       ;;
   esac
 }

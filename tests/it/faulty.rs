@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::support::{
-    Answer, BlackHole, Call, Client, Daemon, Fault, Fault2, Faulty, Faulty2, Speaks, body, call, client,
-    daemon::one_service, get, within,
+    Answer, BlackHole, Call, Client, Daemon, Fault, Fault2, Faulty, Faulty2, Raw, RawServer, Speaks, body,
+    call, client, daemon::one_service, get, within,
 };
 
 /// A service of these endpoints, with further keys of its route and of its own.
@@ -284,4 +284,112 @@ over_both_protocols! {
     async fn no_caller_sees_that_idle_connections_close_under_its_requests(speaks: Speaks) {
         race(speaks, 10_000).await;
     }
+}
+
+/// Two endpoints, one of them with this fault, and a route that retries; what became of ten requests with this method.
+async fn retried(speaks: Speaks, fault: Fault, method: &str) -> (usize, Faulty, Faulty) {
+    let (bad, good) = (Faulty::start(fault).await, Faulty::start(Fault::None).await);
+    let route = "attempt_timeout = \"100ms\"\n\
+        retry = { on = [\"reset\", \"timeout\", \"5xx\"], backoff = [\"1ms\", \"1ms\"] }";
+    let daemon =
+        Daemon::start(&toml("http1", &[bad.address, good.address], route, "balancer = \"round-robin\""));
+    let mut well = 0;
+    for _ in 0..10 {
+        let answer = see(&daemon, speaks, call(method, "svc", "/")).await;
+        well +=
+            usize::from(answer.is_some_and(|answer| (answer.status, answer.text().as_str()) == (200, "ok")));
+    }
+    nothing_is_left(&daemon).await;
+    assert!(bad.requests() > 0, "{fault:?}: nobody asked it");
+    (well, bad, good)
+}
+
+over_both_protocols! {
+    async fn retries_hide_what_fails_before_the_head_from_callers(speaks: Speaks) {
+        let slow = Fault::SlowHead(Duration::from_secs(60));
+        for fault in [Fault::ResetBeforeHead, Fault::ResetInHead, Fault::Silent, slow, Fault::Status(503)] {
+            let (well, _, good) = retried(speaks, fault, "GET").await;
+            assert_eq!((well, good.requests()), (10, 10), "{fault:?}: each is answered once");
+        }
+    }
+}
+
+over_both_protocols! {
+    async fn nothing_is_retried_after_the_head_nor_with_a_method_that_is_not_idempotent(speaks: Speaks) {
+        for (fault, method) in [
+            (Fault::ResetInBody, "GET"),
+            (Fault::ShortLength, "GET"),
+            (Fault::ShortChunks, "GET"),
+            (Fault::ResetBeforeHead, "POST"),
+            (Fault::Silent, "POST"),
+            (Fault::Status(503), "POST"),
+        ] {
+            let (well, bad, good) = retried(speaks, fault, method).await;
+            assert_eq!(bad.requests() + good.requests(), 10, "{fault:?} {method}: each is sent once");
+            assert_eq!(well as u64, good.requests(), "{fault:?} {method}");
+        }
+    }
+}
+
+/// The next connection of either server.
+async fn accept_any(servers: &[RawServer; 2]) -> Raw {
+    tokio::select! {
+        raw = servers[0].accept() => raw,
+        raw = servers[1].accept() => raw,
+    }
+}
+
+/// Closes these when the next request of each has come, or at least that of some: none gets a byte.
+async fn close_together(connections: Vec<Raw>) {
+    let mut reading: tokio::task::JoinSet<_> = connections
+        .into_iter()
+        .map(|mut connection| async move {
+            connection.skip_past("\r\n\r\n").await;
+            connection
+        })
+        .collect();
+    let mut read: Vec<Raw> = reading.join_next().await.into_iter().map(Result::unwrap).collect();
+    while let Ok(Some(next)) = tokio::time::timeout(Duration::from_millis(300), reading.join_next()).await {
+        read.push(next.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_endpoint_that_closes_all_its_idle_connections_at_once_is_not_ejected() {
+    const CALLERS: usize = 8;
+    let servers = [RawServer::start().await, RawServer::start().await];
+    let keys = "balancer = \"round-robin\"\nejection = { consecutive_failures = 2 }";
+    let toml = toml("http1", &servers.each_ref().map(|server| server.address), "", keys);
+    let daemon = Daemon::start(&toml);
+    let mut clients = Vec::new();
+    for _ in 0..CALLERS {
+        clients.push(Client::connect(daemon.address(), Speaks::Http1).await);
+    }
+    for round in ["on new connections", "on connections that close under them"] {
+        let mut asking = tokio::task::JoinSet::new();
+        for mut client in clients.drain(..) {
+            asking.spawn(async move {
+                let answer = client.ask(get("svc", "/")).await;
+                (client, answer)
+            });
+        }
+        let mut connections = Vec::new();
+        for _ in 0..CALLERS {
+            let mut connection = accept_any(&servers).await;
+            connection.read_head().await;
+            connections.push(connection);
+        }
+        for connection in &mut connections {
+            connection.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        }
+        for (client, answer) in within("the answers", asking.join_all()).await {
+            assert_eq!((answer.status, answer.text().as_str()), (200, "ok"), "{round}");
+            clients.push(client);
+        }
+        nothing_is_left(&daemon).await;
+        tokio::spawn(close_together(connections));
+    }
+    let closed = daemon.metric("attempts_total", &[("outcome", "closed")]).await;
+    assert!(closed >= 4.0, "only {closed} met a close: it may be that none of the two had two in a row");
+    daemon.metric_becomes("ejections_total", &[], 0.0).await;
 }

@@ -64,7 +64,8 @@ impl Sample {
 pub fn run(load: &Load<'_>, meanwhile: impl FnOnce(Instant)) -> Vec<Sample> {
     let start = Instant::now();
     thread::scope(|scope| {
-        let callers: Vec<_> = (0..load.callers).map(|number| scope.spawn(move || call(load, number, start))).collect();
+        let callers: Vec<_> =
+            (0..load.callers).map(|number| scope.spawn(move || call(load, number, start))).collect();
         meanwhile(start);
         callers.into_iter().flat_map(|caller| caller.join().expect("callers do not panic")).collect()
     })
@@ -147,9 +148,11 @@ fn read_answer(stream: &mut TcpStream, text: &mut String) -> io::Result<(u16, bo
 pub fn metric(admin: SocketAddr, name: &str, carries: &str) -> f64 {
     let page = page_of_metrics(admin).unwrap_or_else(|error| panic!("metrics: {error}"));
     page.lines()
-        .filter(|line| line.strip_prefix("towpath_").is_some_and(|line| line.starts_with(name)) && line.contains(carries))
+        .filter(|line| {
+            line.strip_prefix("towpath_").is_some_and(|line| line.starts_with(name)) && line.contains(carries)
+        })
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
+        .fold(0.0, |sum, value| sum + value) // an empty `sum` is -0
 }
 
 fn page_of_metrics(admin: SocketAddr) -> io::Result<String> {

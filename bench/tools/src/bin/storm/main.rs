@@ -46,6 +46,7 @@ fn read(arguments: &[String]) -> Option<(fn(&Place), Place)> {
         _ => return None,
     };
     let requests = more.first().map_or(Some(1_000_000), |text| text.parse().ok())?;
-    let place = Place { proxy: proxy.parse().ok()?, admin: admin.parse().ok()?, port: port.parse().ok()?, requests };
+    let place =
+        Place { proxy: proxy.parse().ok()?, admin: admin.parse().ok()?, port: port.parse().ok()?, requests };
     Some((scenario, place))
 }
