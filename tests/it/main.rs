@@ -25,6 +25,7 @@ mod explain;
 mod failover;
 mod failures;
 mod fault;
+mod faulty;
 mod file_source;
 mod framing;
 mod fuzz;
