@@ -23,6 +23,8 @@ pub mod health;
 pub mod http;
 /// 10: signals, drain, readiness.
 pub mod lifecycle;
+/// 3: limits as pure arithmetic: retry budgets, latency quantiles.
+pub mod limit;
 /// 0: sockets: addresses, listening, streams, the kernel's view of a peer.
 pub mod net;
 /// 8: one request: phases in order, attempts, deadline, failure table, headers.

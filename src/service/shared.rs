@@ -11,6 +11,7 @@ use std::{
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
+    budgets::Budgets,
     endpoints::{EndpointSet, Known, Of},
     neighbourhood::Neighbourhood,
     standing::Standing,
@@ -35,6 +36,7 @@ pub struct Service {
     pub policy: ServicePolicy,
     /// Its metrics.
     pub series: ServiceSeries,
+    pub(super) budgets: Arc<Budgets>,
     pub(super) endpoints: Published<EndpointSet>,
     /// For those who have another service to go to.
     pub(super) standing: Arc<Standing>,
@@ -78,6 +80,7 @@ impl Service {
             policy,
             series,
             standing: previous.map(|previous| previous.standing.clone()).unwrap_or_default(),
+            budgets: Budgets::of(previous),
             metrics: metrics.clone(),
             neighbourhood: neighbourhood.clone(),
             changed: watch::Sender::new(()),
@@ -182,6 +185,7 @@ impl Service {
     /// Housekeeping; to be called about once a second.
     pub fn sweep(&self) {
         self.predecessors();
+        self.sweep_budgets();
         self.series.discovery_age.set(self.discovery_age().unwrap_or(Duration::ZERO).as_secs_f64());
         let set = self.endpoints.get();
         if set.ward.has_news() {

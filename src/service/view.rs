@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::{
+    budgets::Tally,
     clock,
     endpoints::{Endpoint, EndpointSet, Known},
     layout::Layout,
@@ -34,6 +35,7 @@ pub struct ServiceView {
     pub(super) endpoints: Reader<EndpointSet>,
     /// What this worker remembers between requests.
     memory: RefCell<Option<Rc<Memory>>>,
+    pub(super) tally: Tally,
 }
 
 /// What a worker remembers of a layout.
@@ -165,7 +167,12 @@ impl Drop for Picked {
 impl ServiceView {
     /// A view for the calling worker.
     pub fn new(service: Arc<Service>) -> Self {
-        Self { endpoints: service.endpoints.reader(), service, memory: RefCell::new(None) }
+        Self {
+            endpoints: service.endpoints.reader(),
+            service,
+            memory: RefCell::new(None),
+            tally: Tally::default(),
+        }
     }
 
     /// Chooses an endpoint.
