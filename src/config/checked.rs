@@ -442,46 +442,6 @@ pub enum Prefer {
     None,
 }
 
-/// When failing endpoints get no requests, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ejection {
-    /// Failed attempts in a row that eject an endpoint; 0: none do. Default 5.
-    pub consecutive_failures: u32,
-    /// Less than this share (0-100) of successes within the window ejects an endpoint; 0, the default: none does.
-    pub success_percent: u8,
-    /// Over which the share of successes is taken. Default 10 s.
-    pub window: Duration,
-    /// Attempts within the window before the share counts. Default 20.
-    pub min_requests: u32,
-    /// An answer whose head takes longer counts as a failure.
-    pub max_latency: Option<Duration>,
-    /// Of a first ejection. Default 5 s.
-    pub first: Duration,
-    /// Of an ejection that follows many others; never less than the first. Default 5 min.
-    pub longest: Duration,
-    /// Share of the endpoints (0-100) that may be ejected at a time, rounded down. Default 50.
-    pub max_percent: u8,
-}
-
-impl Ejection {
-    /// Of nothing at all.
-    pub const NEVER: Self = Self {
-        consecutive_failures: 0,
-        success_percent: 0,
-        window: Duration::ZERO,
-        min_requests: 0,
-        max_latency: None,
-        first: Duration::ZERO,
-        longest: Duration::ZERO,
-        max_percent: 0,
-    };
-
-    /// The share of the endpoints that may be ejected at a time.
-    pub fn share(&self) -> u8 {
-        if self.consecutive_failures == 0 && self.success_percent == 0 { 0 } else { self.max_percent }
-    }
-}
-
 /// Connections kept for reuse, per endpoint and worker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pool {

@@ -273,7 +273,7 @@ impl Gate {
         }
         let before = self.ejections.load(Relaxed);
         let delay = delay(policy, before, random());
-        let later = |state: u64| (moment(state) == until).then_some(now + delay | state & UNWELL);
+        let later = |state: u64| (moment(state) == until).then_some((now + delay) | (state & UNWELL));
         let prolonged = self.state.fetch_update(AcqRel, Relaxed, later).is_ok();
         self.free(mine);
         if !prolonged {

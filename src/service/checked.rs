@@ -51,8 +51,8 @@ impl Checked {
         *self.lock() = policy.map(|_| Box::new(Record::new(Status::New)));
     }
 
-    /// It is checked by `policy` from now on. Says when; at once without a moment.
-    pub(super) fn begin(&self, policy: &HealthCheck) -> Option<Instant> {
+    /// It is checked by `policy` from now on: at once, if that is another one than before.
+    pub(super) fn begin(&self, policy: &HealthCheck) {
         let mut record = self.lock();
         let record = record.get_or_insert_with(|| Box::new(Record::new(Status::Known)));
         if record.policy.as_ref().is_some_and(|before| before != policy) {
@@ -60,7 +60,6 @@ impl Checked {
             record.next = None;
         }
         record.policy = Some(policy.clone());
-        record.next
     }
 
     /// Nobody checks it any longer.

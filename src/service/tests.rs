@@ -14,6 +14,8 @@ use crate::{
     telemetry::{AttemptOutcome, Metrics},
 };
 
+mod checks;
+
 /// A configuration with the service `s`, which SRV records tell, and `policy`.
 fn config(policy: &str) -> Config {
     let text = format!(

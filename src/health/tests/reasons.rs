@@ -17,7 +17,7 @@ pub(super) fn by_share() -> Ejection {
 /// Of two attempts a second, every third succeeds.
 fn mostly_failing(clinic: &Clinic, times: std::ops::Range<u64>) -> Option<(u64, Change)> {
     times.map(|number| number * SECOND / 2).find_map(|now| {
-        let outcome = if now / (SECOND / 2) % 3 == 0 { SUCCESS } else { FAILURE };
+        let outcome = if (now / (SECOND / 2)).is_multiple_of(3) { SUCCESS } else { FAILURE };
         Some((now, clinic.report(0, outcome, Admission::Usable, now)?))
     })
 }
