@@ -90,6 +90,12 @@ impl Kind {
             backends: vec![Backend { target: BackendTarget::Service("any".into()), weight: 1 }],
             timeout: None,
             attempt_timeout: None,
+            priority: Default::default(),
+            failover: Default::default(),
+            retry: None,
+            hedge: None,
+            hedged: Vec::new(),
+            fault: None,
         }
     }
 

@@ -17,6 +17,7 @@ use axum::{
 use serde::Serialize;
 
 use super::{
+    resilience_view::fault_in_words,
     routes::bare,
     server::{Shared, refused},
     words,
@@ -72,6 +73,12 @@ pub struct Chosen {
     pub attempt_timeout: Option<String>,
     /// Where its requests go.
     pub backends: Vec<Share>,
+    /// Services that stand in for them, in order.
+    pub failover: Vec<String>,
+    /// For how long a service has to be able to take requests before they come back to it.
+    pub failover_back_after: String,
+    /// What is done to requests on purpose.
+    pub fault: Option<String>,
 }
 
 /// One backend of the route that won.
@@ -233,6 +240,9 @@ fn chosen(config: &Config, route: &Route, host: &str, entry: usize, question: &Q
         timeout: route.timeout.map(words::duration),
         attempt_timeout: route.attempt_timeout.map(words::duration),
         backends: backends.map(|(backend, percent)| share(config, backend, percent, question)).collect(),
+        failover: route.failover.services.iter().map(ToString::to_string).collect(),
+        failover_back_after: words::duration(route.failover.back_after),
+        fault: route.fault.as_ref().map(fault_in_words),
     }
 }
 
@@ -321,6 +331,12 @@ impl fmt::Display for Chosen {
             let Share { service, percent, source, protocol, balancer, connect_timeout } = share;
             write!(f, "  {percent:5.1} %  {service:width$}  {source}; protocol {protocol}, ")?;
             writeln!(f, "balancer {balancer}, connect timeout {connect_timeout}")?;
+        }
+        if !self.failover.is_empty() {
+            writeln!(f, "failover  {}; back after {}", self.failover.join(", "), self.failover_back_after)?;
+        }
+        if let Some(fault) = &self.fault {
+            writeln!(f, "fault     {fault}")?;
         }
         Ok(())
     }

@@ -18,5 +18,5 @@ mod words;
 
 pub use actions::ReloadAnswer;
 pub use server::{Admin, serve};
-pub use services::{EndpointState, ServiceState, Services};
+pub use services::{EndpointState, PassedOver, ServiceState, Services};
 pub use status::{LastReload, ListenerState, Status};

@@ -101,6 +101,30 @@ fn fault(fault: &Fault) -> Value {
     Value::Object(written)
 }
 
+/// A fault in a line, for people.
+pub(super) fn fault_in_words(fault: &Fault) -> String {
+    let of = |share: Share| format!("for {} %", f64::from(share.ppm) / 10_000.0);
+    let delay = fault.delay.map(|(shortest, longest)| {
+        let longest = (longest > shortest).then(|| format!(" to {}", words::duration(longest)));
+        let time = words::duration(shortest) + &longest.unwrap_or_default();
+        format!("delay {time} {}", of(fault.delay_share))
+    });
+    let abort = fault.abort.map(|kind| {
+        let kind = abort(kind);
+        format!(
+            "abort {} {}",
+            kind.as_str().map_or_else(|| kind.to_string(), str::to_owned),
+            of(fault.abort_share)
+        )
+    });
+    let only = match fault.matches.len() {
+        0 => String::new(),
+        1 => "; only requests that meet its match".to_owned(),
+        entries => format!("; only requests that meet one of its {entries} matches"),
+    };
+    [delay, abort].into_iter().flatten().collect::<Vec<_>>().join(", ") + &only
+}
+
 fn percent(share: Share) -> Value {
     json!(f64::from(share.ppm) / 10_000.0)
 }

@@ -47,8 +47,19 @@ pub struct ServiceState {
     pub retry_budget_available: u64,
     /// Further attempts of what nobody can have processed that their budget allows now.
     pub requeue_budget_available: u64,
+    /// While requests that have another service to go to pass it over (`failover`).
+    pub passed_over: Option<PassedOver>,
     /// In the order of their priorities and addresses.
     pub endpoints: Vec<EndpointState>,
+}
+
+/// That a service is passed over because it could not take requests.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PassedOver {
+    /// Since when.
+    pub since_seconds: f64,
+    /// At least so much longer (`failover_back_after`); then the next request sees whether it can again.
+    pub for_seconds: f64,
 }
 
 /// One endpoint.
@@ -108,6 +119,10 @@ impl ServiceState {
             panic: set.is_panicking(&service.policy),
             retry_budget_available: service.available(Spend::Retry),
             requeue_budget_available: service.available(Spend::Requeue),
+            passed_over: service.passed_over().map(|[since, left]| PassedOver {
+                since_seconds: since.as_secs_f64(),
+                for_seconds: left.as_secs_f64(),
+            }),
             endpoints: endpoints(&set, words::kind_of_source(&service.source)),
         }
     }

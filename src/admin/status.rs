@@ -32,6 +32,8 @@ pub struct Status {
     pub state: String,
     /// Those that are open.
     pub listeners: Vec<ListenerState>,
+    /// Routes that do something to requests on purpose (`fault`).
+    pub routes_with_faults: usize,
     /// The last configuration that was read.
     pub last_reload: LastReload,
 }
@@ -98,6 +100,7 @@ impl Status {
             state: if shared.admin.drain.phase() == Phase::Running { "running" } else { "draining" }
                 .to_owned(),
             listeners: doors.iter().map(|door| ListenerState::of(door)).collect(),
+            routes_with_faults: snapshot.routes.iter().filter(|route| route.fault.is_some()).count(),
             last_reload: LastReload::of(&shared.admin.seen.last.get()),
         }
     }

@@ -86,6 +86,11 @@ fn summary(status: &Status) -> String {
          last configuration read {}: {}\n",
         last_reload.at, last_reload.result
     );
+    match status.routes_with_faults {
+        0 => {}
+        1 => text += "faults on 1 route\n",
+        many => text += &format!("faults on {many} routes\n"),
+    }
     for line in last_reload.error.iter().flat_map(|error| error.lines()) {
         text += &format!("  {line}\n");
     }
@@ -119,6 +124,7 @@ fn service(service: &ServiceState) -> [String; 7] {
     let age = service.discovery_age_seconds.map(|age| format!(", answer {age:.0}s old")).unwrap_or_default();
     let message = service.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
     let panic = if service.panic { ", too few are usable: all are used" } else { "" };
+    let passed_over = if service.passed_over.is_some() { ", passed over (failover)" } else { "" };
     [
         service.name.clone(),
         service.source.clone(),
@@ -126,7 +132,7 @@ fn service(service: &ServiceState) -> [String; 7] {
         service.balancer.clone(),
         usable(service),
         service.in_flight.to_string(),
-        format!("{}{age}{message}{panic}", service.state),
+        format!("{}{age}{message}{panic}{passed_over}", service.state),
     ]
 }
 

@@ -192,8 +192,27 @@ pub(super) fn ejection(ejection: Section<'_>, report: &mut Report) {
     backoff(ejection, ["the first and the longest ejection", "[\"5s\", \"5m\"]"], report);
 }
 
+/// Who stands in is another service than those that it stands in for, and is named once.
+fn failover(route: Section<'_>, report: &mut Report) {
+    let service = |node| Section::new(&keys::BACKEND, node).text("service");
+    let backends: Vec<String> = route.list("backends").iter().filter_map(service).collect();
+    let mut seen = BTreeSet::new();
+    for node in route.list("failover") {
+        let Data::Text(name) = &node.data else { continue };
+        if backends.contains(name) {
+            let text =
+                format!("\"{name}\" is a backend of the route; must be a service that can stand in for it");
+            report.add(node.at, &node.path, text);
+        } else if !seen.insert(name) {
+            let text = format!("\"{name}\" is named already; each service is tried once");
+            report.add(node.at, &node.path, text);
+        }
+    }
+}
+
 /// What a route's policies can get wrong together.
 pub(super) fn route_policy(route: Section<'_>, report: &mut Report) {
+    failover(route, report);
     let [retry, fault] = ["retry", "fault"].map(|table| route.table(table));
     backoff(retry, ["the shortest and the longest wait", "[\"25ms\", \"250ms\"]"], report);
     let Some(longest) = fault.written("delay_max") else { return };

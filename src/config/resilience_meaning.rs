@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    checked::Name,
+    checked::{Backend, BackendTarget, Name},
     resilience::{
         Abort, Breaker, Concurrency, Failover, Fault, HealthCheck, HealthProbe, Hedge, Priority, Retry,
         RetryBudget, RetryOn, Share,
@@ -88,9 +88,12 @@ pub(super) fn hedge(route: Section<'_>) -> Option<Hedge> {
     }
 }
 
-/// A route's.
-pub(super) fn failover(route: Section<'_>) -> Failover {
-    let services = texts(route.list("failover")).map(Name::from).collect();
+/// Of a route with these backends. One of them that `[defaults]` names stands in for the backends of other routes.
+pub(super) fn failover(route: Section<'_>, backends: &[Backend]) -> Failover {
+    let is_backend = |name: &Name| {
+        backends.iter().any(|of| matches!(&of.target, BackendTarget::Service(service) if service == name))
+    };
+    let services = texts(route.list("failover")).map(Name::from).filter(|name| !is_backend(name)).collect();
     Failover { services, back_after: route.duration("failover_back_after").unwrap_or_default() }
 }
 

@@ -52,16 +52,18 @@ impl<'a> Routes<'a> {
 }
 
 fn route(route: Section<'_>, listeners: Vec<usize>, per_host: &Arc<ServicePolicy>) -> Route {
+    let backends: Vec<Backend> =
+        route.list("backends").iter().filter_map(|node| backend(node, per_host)).collect();
     Route {
         name: meaning::name(route, "name"),
         listeners,
         hosts: hosts(route),
         matches: matches(route),
-        backends: route.list("backends").iter().filter_map(|node| backend(node, per_host)).collect(),
         timeout: route.duration("timeout"),
         attempt_timeout: route.duration("attempt_timeout"),
         priority: resilience_meaning::priority(route),
-        failover: resilience_meaning::failover(route),
+        failover: resilience_meaning::failover(route, &backends),
+        backends,
         retry: resilience_meaning::retry(route),
         hedge: resilience_meaning::hedge(route),
         hedged: resilience_meaning::retry_methods(route.table("retry")),

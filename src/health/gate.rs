@@ -135,7 +135,9 @@ impl Gate {
                 }
                 None
             }
-            (AttemptOutcome::Success, _) => self.readmit(ward, admission, now),
+            // It has too much to do, and is alive: a probe asks no more.
+            (AttemptOutcome::Overloaded, Admission::Usable) => None,
+            (AttemptOutcome::Success | AttemptOutcome::Overloaded, _) => self.readmit(ward, admission, now),
             (AttemptOutcome::Cancelled, _) => {
                 self.release(ward, admission, now);
                 None

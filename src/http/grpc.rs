@@ -61,6 +61,19 @@ pub fn code(name: &str) -> Option<u8> {
     CODES.iter().position(|known| **known == *name).and_then(|code| u8::try_from(code).ok())
 }
 
+/// The code that stands for an HTTP status where a response has none of its own:
+/// <https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>.
+pub fn code_for_http(status: u16) -> u8 {
+    match status {
+        400 => Status::Internal as u8,
+        401 => Status::Unauthenticated as u8,
+        403 => Status::PermissionDenied as u8,
+        404 => Status::Unimplemented as u8,
+        429 | 502 | 503 | 504 => Status::Unavailable as u8,
+        _ => Status::Unknown as u8,
+    }
+}
+
 /// Whether a request is gRPC (and not gRPC-Web, which is ordinary HTTP to a proxy).
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     let Some(content_type) = headers.get(CONTENT_TYPE) else { return false };
@@ -75,6 +88,11 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 pub fn is_server_error(fields: &HeaderMap) -> bool {
     let status = fields.get("grpc-status").map(HeaderValue::as_bytes);
     matches!(status, Some(b"2" | b"13" | b"14" | b"15"))
+}
+
+/// Whether the status among `fields` says that there was too much to do: RESOURCE_EXHAUSTED.
+pub fn is_overloaded(fields: &HeaderMap) -> bool {
+    fields.get("grpc-status").is_some_and(|status| status.as_bytes() == b"8")
 }
 
 /// The value of `grpc-timeout`: up to eight digits and a unit.

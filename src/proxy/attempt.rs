@@ -11,8 +11,9 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Cause, Failure, Reason, Worker,
     exchange::Exchange,
+    failover::Candidate,
     headers::address_request,
-    report::{Report, classify},
+    report::{Answered, Report, classify},
     request_body::RequestBody,
     requeue::History,
     retry::discard,
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     config::Protocol,
-    http::{Body, Interim, grpc},
+    http::{Body, Interim},
     service::{Choice, Picked, Wish},
     snapshot::BackendView,
     telemetry::AttemptOutcome,
@@ -34,7 +35,7 @@ const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Answer {
     pub(super) response: Response<Body>,
     pub(super) lease: Lease,
-    pub(super) picked: Picked,
+    pub(super) answered: Answered,
 }
 
 /// A request that is ready to be sent to any endpoint of its service.
@@ -56,6 +57,8 @@ pub(super) struct Call {
     pub(super) first_answer_timeout: Duration,
     /// The hash of what decides its endpoint, if anything does.
     pub(super) affinity: Option<u64>,
+    /// Who may take it in place of `backend`.
+    pub(super) stand_ins: Vec<Candidate>,
     pub(super) interim: Interim,
 }
 
@@ -74,6 +77,11 @@ pub(super) enum Limit {
     Attempt,
     Route,
     Caller,
+    Head,
+    /// Nothing has moved, and it is not for the caller to go on.
+    Idle,
+    /// Nothing has moved, because the caller does not send its body.
+    CallerIdle,
 }
 
 /// What sets an attempt apart from the others of its call.
@@ -89,9 +97,9 @@ pub(super) struct Way<'a> {
 }
 
 impl Limit {
-    /// Whether the whole request has no more time.
+    /// Whether it is no matter of this attempt alone.
     pub(super) fn is_final(self) -> bool {
-        matches!(self, Self::Route | Self::Caller)
+        matches!(self, Self::Route | Self::Caller | Self::CallerIdle)
     }
 
     fn cause(self) -> Cause {
@@ -99,6 +107,8 @@ impl Limit {
             Self::Attempt => Cause::AttemptTimeout,
             Self::Route => Cause::RouteTimeout,
             Self::Caller => Cause::CallerDeadline,
+            Self::Head => Cause::HeadTimeout,
+            Self::Idle | Self::CallerIdle => Cause::StreamIdleTimeout,
         }
     }
 }
@@ -127,11 +137,10 @@ impl Call {
             };
             exchange.went_to(report.picked());
             history.avoid.extend(report.lost());
-            let picked = report.end(counted(&outcome, exchange.is_grpc));
-            let Some(wait) = self.again(&outcome, &picked, exchange, &mut history) else {
-                return self.settle(outcome, picked);
+            let Some(wait) = self.again(&outcome, report.picked(), exchange, &mut history) else {
+                return self.settle(outcome, report, exchange.is_grpc);
             };
-            drop(picked);
+            report.end(counted(&outcome, exchange.is_grpc));
             discard(outcome);
             if !wait.is_zero() {
                 Box::pin(tokio::time::sleep(wait)).await;
@@ -140,15 +149,19 @@ impl Call {
     }
 
     /// What the last attempt has come to is what the caller gets.
-    fn settle(&self, outcome: Outcome, picked: Picked) -> Result<Answer, Failure> {
+    fn settle(&self, outcome: Outcome, report: Report<'_>, is_grpc: bool) -> Result<Answer, Failure> {
         match outcome {
             Ok((response, lease)) => {
                 if let Some(body) = &self.body {
                     body.settle();
                 }
-                Ok(Answer { response, lease, picked })
+                let answered = report.answered(classify(&response, is_grpc));
+                Ok(Answer { response, lease, answered })
             }
-            Err(error) => Err(self.failure(error, &picked)),
+            Err(error) => {
+                let picked = report.end(error.outcome());
+                Err(self.failure(error, &picked))
+            }
         }
     }
 
@@ -175,7 +188,7 @@ impl Call {
                     let (name, wait) = (&view.service.name, self.first_answer_timeout);
                     let message =
                         format!("{name} has no endpoints: discovery has not answered within {wait:?}");
-                    return Err(Failure::new(Reason::NoEndpoints, message));
+                    return Err(Failure::new(Reason::NoEndpoints, message).because(Cause::FirstAnswerTimeout));
                 }
                 Choice::Waiting => {
                     let limit = Instant::now() + self.first_answer_timeout;
@@ -187,11 +200,7 @@ impl Call {
                             Reason::Timeout,
                             "the deadline passed before discovery answered",
                         )
-                        .because(if self.deadline_is_callers {
-                            Cause::CallerDeadline
-                        } else {
-                            Cause::RouteTimeout
-                        }));
+                        .because(self.whose_deadline()));
                     }
                     waited = true;
                 }
@@ -223,23 +232,23 @@ impl Call {
             even_retired: false,
         };
         let mut lease = self.connect(report, want).await.map_err(AttemptError::Connect)?;
-        let response = self.send(&mut lease, way).await.map_err(AttemptError::Send)?;
+        let response = self.send(&mut lease, way).await?;
         Ok((response, lease))
     }
 
-    async fn send(&self, lease: &mut Lease, way: Way<'_>) -> Result<Response<Body>, SendError> {
+    async fn send(&self, lease: &mut Lease, way: Way<'_>) -> Result<Response<Body>, AttemptError> {
         let mut sending = pin!(lease.send(self.request(way), way.interim));
         let Some(body) = self.body.as_ref().filter(|_| self.expects_continue) else {
-            return sending.await;
+            return self.head(sending).await;
         };
         tokio::select! {
             biased;
-            result = &mut sending => return result,
+            result = &mut sending => return result.map_err(AttemptError::Send),
             () = self.interim.continued() => {}
             () = tokio::time::sleep(self.continue_wait()) => {}
         }
         body.open();
-        sending.await
+        self.head(sending).await
     }
 
     /// A caller that waits must not be made to miss its own deadline.
@@ -251,8 +260,6 @@ impl Call {
 
     /// The request for the next attempt.
     fn request(&self, way: Way<'_>) -> Outgoing<'_> {
-        let deadline = self.deadline.filter(|_| self.parts.headers.contains_key("grpc-timeout"));
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         Outgoing {
             parts: &self.parts,
             body: match &self.body {
@@ -260,7 +267,7 @@ impl Call {
                 Some(body) => body.begin(),
                 None => Body::Empty,
             },
-            timeout: left.map(grpc::format_timeout),
+            fields: self.time_left(),
         }
     }
 
@@ -290,7 +297,9 @@ pub(super) fn counted(outcome: &Outcome, is_grpc: bool) -> AttemptOutcome {
 impl AttemptError {
     fn outcome(&self) -> AttemptOutcome {
         match self {
-            Self::Connect(ConnectError::Removed) | Self::Timeout(Limit::Caller) => AttemptOutcome::Cancelled,
+            Self::Connect(ConnectError::Removed) | Self::Timeout(Limit::Caller | Limit::CallerIdle) => {
+                AttemptOutcome::Cancelled
+            }
             Self::Connect(_) => AttemptOutcome::ConnectFailed,
             Self::Send(SendError { caller: Some(_), .. }) => AttemptOutcome::Cancelled,
             Self::Send(_) => AttemptOutcome::Reset,
@@ -301,10 +310,16 @@ impl AttemptError {
     fn failure(self, service: &str, picked: &Picked) -> Failure {
         let endpoint = &picked.address;
         match self {
-            Self::Connect(error) => Failure::new(
-                Reason::ConnectFailed,
-                format!("cannot connect to endpoint {endpoint} of {service}: {error}"),
-            ),
+            Self::Connect(error) => {
+                let message = format!("cannot connect to endpoint {endpoint} of {service}: {error}");
+                let cause = matches!(error, ConnectError::Timeout(_)).then_some(Cause::ConnectTimeout);
+                Failure { cause, ..Failure::new(Reason::ConnectFailed, message) }
+            }
+            Self::Timeout(Limit::CallerIdle) => Failure::new(
+                Reason::Timeout,
+                "the request's body has stood still for too long (stream_idle_timeout)",
+            )
+            .because(Cause::StreamIdleTimeout),
             Self::Timeout(limit) => Failure::new(
                 Reason::Timeout,
                 format!(

@@ -9,6 +9,8 @@ pub enum Cause {
     AttemptTimeout,
     /// The caller's `grpc-timeout` or `towpath-deadline`.
     CallerDeadline,
+    /// The service's `connect_timeout`.
+    ConnectTimeout,
     /// The service's `head_timeout`.
     HeadTimeout,
     /// The service's `stream_idle_timeout`.
@@ -50,6 +52,7 @@ impl Cause {
             Self::RouteTimeout => "timeout",
             Self::AttemptTimeout => "attempt_timeout",
             Self::CallerDeadline => "caller_deadline",
+            Self::ConnectTimeout => "connect_timeout",
             Self::HeadTimeout => "head_timeout",
             Self::StreamIdleTimeout => "stream_idle_timeout",
             Self::RequestBodyTimeout => "request_body",

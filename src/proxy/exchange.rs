@@ -22,12 +22,14 @@ use crate::{
     http::{Body, grpc},
     net::Address,
     service::Picked,
-    snapshot::{Backend, BackendView, Door, Refused, View},
+    snapshot::{Backend, BackendView, Door, Refused, Route, View},
     telemetry::Record,
 };
 
 /// What a response that was never begun counts as: the caller went away (nginx's code).
 const CALLER_GONE: u16 = 499;
+/// What it counts as where the caller was to get none (nginx's code as well).
+const NO_ANSWER: u16 = 444;
 
 /// Where a connection's requests come from.
 pub struct Caller {
@@ -154,6 +156,31 @@ impl Exchange {
         Ok(backend)
     }
 
+    /// The service that stands in at this position of its route's backends.
+    pub(super) fn stand_in(&self, share: usize) -> Option<Rc<BackendView>> {
+        let ((listener, route, _), _) = self.backend.as_ref()?;
+        // It has a name of its own: no host is needed to find it.
+        self.view.backend((*listener, *route, share), "", None).ok()
+    }
+
+    /// The position of its backend among those of its route.
+    pub(super) fn share(&self) -> Option<usize> {
+        self.backend.as_ref().map(|((_, _, share), _)| *share)
+    }
+
+    /// Notes that another backend of its route gets the request.
+    pub(super) fn goes_to(&mut self, share: usize, backend: &Rc<BackendView>) {
+        let Some(((_, _, now), of)) = self.backend.as_mut().filter(|((_, _, now), _)| *now != share) else {
+            return;
+        };
+        backend.view.service.series.in_flight.inc();
+        of.view.service.series.in_flight.dec();
+        (*now, *of) = (share, backend.clone());
+        if let Some(line) = &mut self.line {
+            line.endpoint = None;
+        }
+    }
+
     /// Notes that an attempt begins.
     pub(super) fn attempt(&self) {
         self.attempts.set(self.attempts.get() + 1);
@@ -189,6 +216,11 @@ impl Exchange {
         (self.reason, self.cause) = (Some(reason), cause);
     }
 
+    /// The route that matched.
+    pub(super) fn route(&self) -> Option<&Route> {
+        self.route.map(|route| &self.view.snapshot.routes[route])
+    }
+
     /// The rule that matched.
     pub(super) fn rule(&self) -> Option<&config::Route> {
         self.route.map(|route| &*self.view.snapshot.routes[route].rule)
@@ -198,6 +230,11 @@ impl Exchange {
     pub(super) fn persistent_rule(&self) -> Option<&config::Route> {
         let route = &self.view.snapshot.routes[self.route?];
         route.persists.then_some(&*route.rule)
+    }
+
+    /// Bytes of content that have moved either way.
+    pub(super) fn moved(&self) -> u64 {
+        self.bytes_out + self.body.as_ref().map_or(0, RequestBody::bytes)
     }
 
     /// Notes the status that a gRPC call ended with.
@@ -210,12 +247,17 @@ impl Exchange {
     }
 
     /// The endpoint's response, as the caller gets it.
-    pub(super) fn forward(mut self, answer: Answer, deadline: Option<Instant>) -> Response<ResponseBody> {
+    pub(super) fn forward(
+        mut self,
+        answer: Answer,
+        deadline: Option<(Instant, Cause)>,
+    ) -> Response<ResponseBody> {
         let (mut parts, body) = answer.response.into_parts();
         headers::prepare_response(&mut parts, &self.view.snapshot, self.is_proxy);
+        self.mark(&mut parts.headers);
         self.status = parts.status.as_u16();
         self.grpc_status(&parts.headers);
-        let body = ResponseBody::forwarded(body, self, answer.lease, answer.picked, deadline);
+        let body = ResponseBody::forwarded(body, self, (answer.lease, answer.answered), deadline);
         Response::from_parts(parts, body)
     }
 
@@ -228,10 +270,24 @@ impl Exchange {
             message = &*failure.message,
             "a request failed"
         );
-        let response = failure.response(&self.about());
-        self.grpc_status(response.headers());
-        self.status = if failure.caller_gone { CALLER_GONE } else { response.status().as_u16() };
-        response.map(|body| ResponseBody::own(body, self))
+        let mut response = failure.response(&self.about());
+        self.mark(response.headers_mut());
+        if !failure.reset {
+            self.grpc_status(response.headers());
+        }
+        self.status = match failure {
+            Failure { caller_gone: true, .. } => CALLER_GONE,
+            Failure { reset: true, .. } => NO_ANSWER,
+            _ => response.status().as_u16(),
+        };
+        response.map(|body| ResponseBody::own(body, self, failure.reset))
+    }
+
+    /// Says what was done to the request on purpose.
+    fn mark(&self, headers: &mut http::HeaderMap) {
+        if let Some(fault) = self.fault {
+            headers.insert("towpath-fault", HeaderValue::from_static(fault));
+        }
     }
 
     fn about(&self) -> About<'_> {

@@ -133,6 +133,8 @@ pub struct Failure {
     pub message: Cow<'static, str>,
     /// The caller went away: nobody will read the answer.
     pub caller_gone: bool,
+    /// The caller gets no answer: its connection (HTTP/1.1) or stream is reset.
+    pub reset: bool,
 }
 
 impl Failure {
@@ -146,6 +148,7 @@ impl Failure {
             retry_after: None,
             message: message.into(),
             caller_gone: false,
+            reset: false,
         }
     }
 
@@ -194,12 +197,20 @@ impl Failure {
         let text = Bytes::from(error.to_string());
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = self.status.unwrap_or(self.reason.status());
+        if has_no_content(response.status()) {
+            return response;
+        }
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
         *response.body_mut() = Body::Full(text);
         response
     }
+}
+
+/// Whether responses of this status have none (RFC 9110 15.3.5, 15.3.6, 15.4.5).
+fn has_no_content(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// The request that failed, as far as it is known.

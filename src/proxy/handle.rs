@@ -4,20 +4,21 @@ use std::rc::Rc;
 
 use http::{Method, Request, Response, header::EXPECT, request::Parts};
 use http_body::Body as _;
-use tokio::time::Instant;
 
 use super::{
     Cause, Failure, Reason, ResponseBody, Worker,
     affinity::affinity,
     attempt::{Answer, Call},
+    deadline::deadline,
     exchange::{Caller, Exchange},
+    failover,
     failure::About,
-    headers,
+    fault, headers,
     request_body::{KEPT, RequestBody},
     target::Target,
 };
 use crate::{
-    http::{Body, Interim, grpc},
+    http::{Body, Interim},
     router::RequestView,
     telemetry::{self, Record},
 };
@@ -37,7 +38,7 @@ pub fn handle(
         match &mut call {
             Err(failure) => exchange.refuse(failure),
             Ok(call) => match carry(call, &mut exchange).await {
-                Ok(answer) => exchange.forward(answer, call.deadline),
+                Ok(answer) => exchange.forward(answer, call.until()),
                 Err(failure) => exchange.refuse(&failure),
             },
         }
@@ -46,7 +47,8 @@ pub fn handle(
 
 /// The phases that may wait, in order.
 async fn carry(call: &mut Call, exchange: &mut Exchange) -> Result<Answer, Failure> {
-    call.run(exchange).await
+    fault::inject(call, exchange).await?;
+    failover::run(call, exchange).await
 }
 
 /// The phases up to the first that may wait, in order.
@@ -65,7 +67,9 @@ fn prepare(
     looping?;
     let (listener, route) = route(exchange, &parts, &target)?;
     let backend = exchange.enter(listener, route, &target)?;
-    let (deadline, deadline_is_callers) = deadline(exchange, &parts, route);
+    let timeout = exchange.view.snapshot.routes[route].timeout;
+    let (deadline, deadline_is_callers) =
+        deadline(&mut parts, timeout, (exchange.started, exchange.is_grpc))?;
     let expects_continue = expects_continue(&mut parts, &body);
     exchange.body = (!body.is_end_stream()).then(|| {
         let retry = exchange.persistent_rule().and_then(|rule| rule.retry.as_ref());
@@ -73,6 +77,7 @@ fn prepare(
     });
     let affinity = affinity(&backend.view.service.policy.balancer, &parts, &target, &caller.peer);
     Ok(Call {
+        stand_ins: failover::stand_ins(exchange, &parts, &target, &caller.peer),
         affinity,
         worker: exchange.worker.clone(),
         backend,
@@ -118,19 +123,6 @@ fn route(exchange: &Exchange, parts: &Parts, target: &Target) -> Result<(usize, 
             format!("no rule of listener {} matches {method} {host}{path}", listener.name),
         )
     })
-}
-
-/// The earlier of the route's timeout and the caller's own (`grpc-timeout`), and whether it is the caller's.
-fn deadline(exchange: &Exchange, parts: &Parts, route: usize) -> (Option<Instant>, bool) {
-    let own = exchange.view.snapshot.routes[route].timeout;
-    let callers =
-        if exchange.is_grpc { parts.headers.get("grpc-timeout").and_then(grpc::parse_timeout) } else { None };
-    let timeout = match (own, callers) {
-        (Some(own), Some(callers)) => Some(own.min(callers)),
-        (own, callers) => own.or(callers),
-    };
-    let deadline = timeout.and_then(|timeout| exchange.started.checked_add(timeout));
-    (deadline, callers.is_some() && timeout == callers)
 }
 
 /// Whether the caller waits before it sends its body. An expectation that nothing hangs on is not passed on.

@@ -3,11 +3,16 @@
 mod affinity;
 mod attempt;
 mod cause;
+mod deadline;
 mod exchange;
+mod failover;
 mod failure;
+mod fault;
 mod handle;
+mod head;
 mod headers;
 mod hedge;
+mod idle;
 mod race;
 mod report;
 mod request_body;

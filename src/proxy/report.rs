@@ -1,8 +1,17 @@
 //! One attempt as it is counted: for the service and for its endpoint, when it is over, however that comes.
+//!
+//! # An answer is over when its body is
+//! An endpoint that answers `200` and then breaks its body off, or ends a gRPC call with `INTERNAL`, has failed: so an answer that
+//! began well is counted when it ends ([`Answered`]). Two things are known at its head: what it took, which is the latency, and
+//! that the endpoint answers, which is all that a probe asks. A body that takes too long says nothing of the endpoint,
+//! since it may be the caller who does not read it; nor does a caller that goes away.
 
-use std::time::Instant;
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
-use http::Response;
+use http::{HeaderMap, Response, StatusCode};
 
 use crate::{
     http::{Body, grpc},
@@ -13,7 +22,7 @@ use crate::{
 
 /// An attempt that runs on an endpoint. Dropped in the middle, it counts as cancelled: the caller has gone away.
 pub(super) struct Report<'a> {
-    backend: &'a BackendView,
+    backend: &'a Rc<BackendView>,
     /// None once it has been handed on.
     picked: Option<Picked>,
     begun: Instant,
@@ -24,7 +33,7 @@ pub(super) struct Report<'a> {
 
 impl<'a> Report<'a> {
     /// An attempt begins.
-    pub(super) fn begin(backend: &'a BackendView, picked: Picked) -> Self {
+    pub(super) fn begin(backend: &'a Rc<BackendView>, picked: Picked) -> Self {
         let (begun, outcome) = (Instant::now(), AttemptOutcome::Cancelled);
         Self { backend, picked: Some(picked), begun, lost: None, outcome }
     }
@@ -57,6 +66,21 @@ impl<'a> Report<'a> {
         self.picked.take().expect("nothing else takes it")
     }
 
+    /// A response has begun, which says this of the endpoint.
+    pub(super) fn answered(mut self, outcome: AttemptOutcome) -> Answered {
+        let picked = self.picked.take().expect("nothing else takes it");
+        let mut answered =
+            Answered { backend: self.backend.clone(), picked, times: (self.begun, self.begun), open: true };
+        if outcome == AttemptOutcome::Success {
+            answered.times.1 = answered.picked.answered(self.begun);
+        } else {
+            answered.open = false;
+            answered.backend.view.service.series.attempt(outcome);
+            answered.picked.report(outcome, self.begun);
+        }
+        answered
+    }
+
     fn count(&self) {
         self.backend.view.service.series.attempt(self.outcome);
         if let Some(picked) = &self.picked {
@@ -73,10 +97,89 @@ impl Drop for Report<'_> {
     }
 }
 
+/// An endpoint that has answered. It stays loaded until this is dropped.
+pub(super) struct Answered {
+    backend: Rc<BackendView>,
+    picked: Picked,
+    /// When the attempt began, and when its head was here.
+    times: (Instant, Instant),
+    /// The end is still to be counted.
+    open: bool,
+}
+
+impl Answered {
+    /// How long nothing may move in the answer.
+    pub(super) fn stream_idle_timeout(&self) -> Duration {
+        self.backend.view.service.policy.stream_idle_timeout
+    }
+
+    /// The answer has ended. Only the first end counts.
+    pub(super) fn end(&mut self, outcome: AttemptOutcome) {
+        if std::mem::replace(&mut self.open, false) {
+            self.backend.view.service.series.attempt(outcome);
+            self.picked.ended(outcome, self.times);
+        }
+    }
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        // The caller has gone away, after the endpoint had answered it.
+        self.end(AttemptOutcome::Success);
+    }
+}
+
 /// What a response says of its endpoint. A gRPC call that fails before any message does so in the head of a response whose HTTP
 /// status is 200.
 pub(super) fn classify(response: &Response<Body>, is_grpc: bool) -> AttemptOutcome {
-    let failed =
-        response.status().is_server_error() || (is_grpc && grpc::is_server_error(response.headers()));
-    if failed { AttemptOutcome::ServerError } else { AttemptOutcome::Success }
+    match response.status() {
+        status if status.is_server_error() => AttemptOutcome::ServerError,
+        StatusCode::TOO_MANY_REQUESTS => AttemptOutcome::Overloaded,
+        _ if is_grpc => classify_grpc(response.headers()),
+        _ => AttemptOutcome::Success,
+    }
+}
+
+/// What the status of a gRPC call says of its endpoint: in the head of a call that failed at once, else in the trailers.
+pub(super) fn classify_grpc(fields: &HeaderMap) -> AttemptOutcome {
+    if grpc::is_server_error(fields) {
+        AttemptOutcome::ServerError
+    } else if grpc::is_overloaded(fields) {
+        AttemptOutcome::Overloaded
+    } else {
+        AttemptOutcome::Success
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn load_is_told_apart_from_failure_in_statuses_and_in_codes_of_grpc() {
+        let says = |status: u16, code: Option<&'static str>, is_grpc| {
+            let mut response = Response::new(Body::Empty);
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            if let Some(code) = code {
+                response.headers_mut().insert("grpc-status", HeaderValue::from_static(code));
+            }
+            classify(&response, is_grpc)
+        };
+        for (status, code, is_grpc, expected) in [
+            (200, None, false, AttemptOutcome::Success),
+            (404, None, false, AttemptOutcome::Success),
+            (429, None, false, AttemptOutcome::Overloaded),
+            (429, None, true, AttemptOutcome::Overloaded),
+            (503, None, false, AttemptOutcome::ServerError),
+            (200, Some("0"), true, AttemptOutcome::Success),
+            (200, Some("4"), true, AttemptOutcome::Success),
+            (200, Some("8"), true, AttemptOutcome::Overloaded),
+            (200, Some("8"), false, AttemptOutcome::Success),
+            (200, Some("13"), true, AttemptOutcome::ServerError),
+        ] {
+            assert_eq!(says(status, code, is_grpc), expected, "{status} {code:?} {is_grpc}");
+        }
+    }
 }

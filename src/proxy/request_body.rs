@@ -58,6 +58,10 @@ struct State {
     attempt: u32,
     /// That attempt still holds the body.
     being_read: bool,
+    /// The reader waits for the caller.
+    starved: bool,
+    /// It broke: the caller went away, or sent what is no body.
+    failed: bool,
     /// The response is complete: the body is of no use to anybody else.
     winding_up: bool,
     /// Nothing is read while it is shut.
@@ -86,6 +90,8 @@ impl RequestBody {
             bytes: 0,
             attempt: 0,
             being_read: false,
+            starved: false,
+            failed: false,
             winding_up: false,
             gate_shut: waits,
             waker: None,
@@ -123,6 +129,16 @@ impl RequestBody {
     /// Content bytes that have been read.
     pub(super) fn bytes(&self) -> u64 {
         self.0.borrow().bytes
+    }
+
+    /// Whether whoever reads it waits for the caller.
+    pub(super) fn is_starved(&self) -> bool {
+        self.0.borrow().starved
+    }
+
+    /// Whether it broke, by what the caller did.
+    pub(super) fn has_failed(&self) -> bool {
+        self.0.borrow().failed
     }
 
     /// Lets the body be read.
@@ -181,14 +197,16 @@ impl RequestBody {
 
 impl State {
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.source).poll_frame(cx));
+        let poll = Pin::new(&mut self.source).poll_frame(cx);
+        self.starved = poll.is_pending();
+        let frame = std::task::ready!(poll);
         let piece = match frame {
             None => {
                 self.ended = true;
                 return Poll::Ready(None);
             }
             Some(Err(error)) => {
-                self.gone = true;
+                (self.gone, self.failed) = (true, true);
                 return Poll::Ready(Some(Err(error)));
             }
             Some(Ok(frame)) => match frame.into_data() {

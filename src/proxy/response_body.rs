@@ -1,19 +1,30 @@
 //! A response's body on its way to the caller, with everything that must end when it ends.
+//!
+//! # How long it may take
+//! Until the request's deadline, and as long as something moves (`stream_idle_timeout`), be it the endpoint that sends nothing or
+//! the caller that takes nothing: who does not read holds an endpoint's connection. Whoever writes to the caller therefore
+//! asks [`ResponseBody::poll_overdue`] while it waits.
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{Cause, Reason, exchange::Exchange};
+use super::{
+    Cause, Reason,
+    exchange::Exchange,
+    idle::Patience,
+    report::{Answered, classify_grpc},
+    request_body::RequestBody,
+};
 use crate::{
     http::{Body, BodyError, grpc},
-    service::Picked,
+    telemetry::AttemptOutcome,
     upstream::Lease,
 };
 
@@ -22,53 +33,85 @@ pub struct ResponseBody {
     body: Body,
     /// None once the request is over.
     state: Option<Box<State>>,
+    /// None when towpath answers itself.
+    limits: Option<Limits>,
+    /// There is to be no response.
+    reset: bool,
 }
 
 struct State {
     exchange: Exchange,
     /// None when towpath answers itself.
-    upstream: Option<(Lease, Picked)>,
-    /// Of the whole request.
-    deadline: Option<Pin<Box<Sleep>>>,
+    upstream: Option<(Lease, Answered)>,
+}
+
+/// How long the rest of a response may take.
+struct Limits {
+    /// Of the whole request, and which limit that is.
+    deadline: Option<(Instant, Cause)>,
+    /// For the deadline; made when it is first waited for.
+    timer: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
+}
+
+impl Limits {
+    /// Ready, with the limit, when the time is over. `moved` grows with what moves.
+    fn poll(&mut self, cx: &mut Context<'_>, moved: u64) -> Poll<Cause> {
+        if let Some((deadline, cause)) = self.deadline {
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            if timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(cause);
+            }
+        }
+        self.patience.poll(cx, moved).map(|()| Cause::StreamIdleTimeout)
+    }
 }
 
 impl ResponseBody {
-    /// Towpath's own body.
-    pub(super) fn own(body: Body, exchange: Exchange) -> Self {
-        Self { body, state: Some(Box::new(State { exchange, upstream: None, deadline: None })) }
+    /// Towpath's own body; with `reset`, of a response that the caller is not to get.
+    pub(super) fn own(body: Body, exchange: Exchange, reset: bool) -> Self {
+        Self { body, state: Some(Box::new(State { exchange, upstream: None })), limits: None, reset }
     }
 
     /// An endpoint's body.
     pub(super) fn forwarded(
         body: Body,
         exchange: Exchange,
-        lease: Lease,
-        picked: Picked,
-        deadline: Option<Instant>,
+        upstream: (Lease, Answered),
+        deadline: Option<(Instant, Cause)>,
     ) -> Self {
-        let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
-        let state = State { exchange, upstream: Some((lease, picked)), deadline };
-        let mut this = Self { body, state: Some(Box::new(state)) };
+        let patience = Patience::new(&exchange.worker, upstream.1.stream_idle_timeout());
+        let limits = Some(Limits { deadline, timer: None, patience });
+        let state = State { exchange, upstream: Some(upstream) };
+        let mut this = Self { body, state: Some(Box::new(state)), limits, reset: false };
         this.finish_if_ended();
         this
     }
 
     /// A body of a response that belongs to no recorded request.
     pub(super) fn unrecorded(body: Body) -> Self {
-        Self { body, state: None }
+        Self { body, state: None, limits: None, reset: false }
     }
 
-    /// When the whole request has to be over, the writing of its response included.
-    pub fn deadline(&self) -> Option<Instant> {
-        let state = self.state.as_ref()?;
-        state.deadline.as_ref().map(|sleep| sleep.deadline())
+    /// Whether the caller gets no response: its connection (HTTP/1.1) or stream is to be reset instead.
+    pub fn is_reset(&self) -> bool {
+        self.reset
     }
 
-    /// Notes that the caller has not taken the response in time.
-    pub fn not_taken(&mut self) {
+    /// For whoever waits for the caller to take what there is, having `written` so many bytes: ready when the time for that is over.
+    /// The request is then, too.
+    pub fn poll_overdue(&mut self, cx: &mut Context<'_>, written: u64) -> Poll<()> {
+        let Some(limits) = &mut self.limits else { return Poll::Pending };
+        let moved = self.state.as_ref().map_or(0, |state| state.exchange.moved());
+        let cause = match ready!(limits.poll(cx, moved + written)) {
+            Cause::StreamIdleTimeout => Cause::StreamIdleTimeout,
+            _ => Cause::ResponseNotTaken,
+        };
         if let Some(mut state) = self.state.take() {
-            state.exchange.broke_off(Reason::Timeout, Some(Cause::ResponseNotTaken));
+            state.end(AttemptOutcome::Timeout);
+            state.exchange.broke_off(Reason::Timeout, Some(cause));
         }
+        Poll::Ready(())
     }
 
     fn finish_if_ended(&mut self) {
@@ -80,8 +123,9 @@ impl ResponseBody {
     /// The response is complete: the connection may serve the next request, and the record is written.
     fn finish(&mut self) {
         if let Some(mut state) = self.state.take() {
+            state.end(AttemptOutcome::Success);
             state.exchange.complete();
-            if let Some((lease, _picked)) = state.upstream {
+            if let Some((lease, _answered)) = state.upstream {
                 lease.finish();
             }
         }
@@ -94,14 +138,23 @@ impl ResponseBody {
         error: BodyError,
     ) -> Option<Result<Frame<Bytes>, BodyError>> {
         let Some(mut state) = self.state.take() else { return Some(Err(error)) };
+        state.end(match cause {
+            Some(_) => AttemptOutcome::Timeout,
+            // The caller has broken its own request, and with it the connection or stream to the endpoint.
+            None if state.exchange.body.as_ref().is_some_and(RequestBody::has_failed) => {
+                AttemptOutcome::Cancelled
+            }
+            None => AttemptOutcome::Reset,
+        });
         state.exchange.broke_off(reason, cause);
         self.body = Body::Empty;
         if !state.exchange.is_grpc {
             return Some(Err(error));
         }
+        let which = cause.map_or(String::new(), |cause| format!(" ({})", cause.name()));
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", HeaderValue::from(reason.grpc() as u16));
-        trailers.insert("grpc-message", grpc::message(&format!("towpath: {error}")));
+        trailers.insert("grpc-message", grpc::message(&format!("towpath: {error}{which}")));
         trailers.insert("towpath-error", HeaderValue::from_static(reason.name()));
         Some(Ok(Frame::trailers(trailers)))
     }
@@ -112,6 +165,9 @@ impl ResponseBody {
                 state.exchange.sent(data.len());
             } else if let Some(trailers) = frame.trailers_ref() {
                 state.exchange.grpc_status(trailers);
+                if state.exchange.is_grpc {
+                    state.end(classify_grpc(trailers));
+                }
             }
         }
         if frame.is_trailers() {
@@ -122,9 +178,21 @@ impl ResponseBody {
         frame
     }
 
-    fn deadline_passed(&mut self, cx: &mut Context<'_>) -> bool {
-        let deadline = self.state.as_mut().and_then(|state| state.deadline.as_mut());
-        deadline.is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
+    /// Ready, with the limit, when nothing has come for too long.
+    fn poll_limits(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
+        match (&mut self.limits, &self.state) {
+            (Some(limits), Some(state)) => limits.poll(cx, state.exchange.moved()),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl State {
+    /// Counts how the endpoint's answer ended; the first end counts.
+    fn end(&mut self, outcome: AttemptOutcome) {
+        if let Some((_, answered)) = &mut self.upstream {
+            answered.end(outcome);
+        }
     }
 }
 
@@ -145,10 +213,10 @@ impl HttpBody for ResponseBody {
                 self.finish();
                 Poll::Ready(None)
             }
-            Poll::Pending if self.deadline_passed(cx) => {
-                Poll::Ready(self.break_off((Reason::Timeout, Some(Cause::RouteTimeout)), BodyError::Timeout))
+            Poll::Pending => {
+                let cause = ready!(self.poll_limits(cx));
+                Poll::Ready(self.break_off((Reason::Timeout, Some(cause)), BodyError::Timeout))
             }
-            Poll::Pending => Poll::Pending,
         }
     }
 

@@ -4,6 +4,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+use super::idle::Waiting;
 use crate::{
     published::{Published, Reader},
     snapshot::{ListenerRoutes, Snapshot, View},
@@ -22,6 +23,8 @@ pub struct Worker {
     pub metrics: Arc<Metrics>,
     /// Connections to endpoints.
     pub pools: Pools,
+    /// Requests that wait for something to move.
+    pub(super) waiting: Waiting,
     snapshot: Reader<Snapshot>,
     view: RefCell<Rc<View>>,
     /// Earlier views with listeners that the present one lacks, until connections have had the time to leave.
@@ -40,6 +43,7 @@ impl Worker {
             index,
             metrics,
             pools: Pools::default(),
+            waiting: Waiting::default(),
             snapshot,
             view: RefCell::new(view),
             leaving: RefCell::default(),
@@ -85,6 +89,7 @@ impl Worker {
     pub fn sweep(&self) {
         let now = Instant::now();
         self.pools.sweep(now);
+        self.waiting.sweep(now);
         self.leaving.borrow_mut().retain(|(since, _)| now - *since < LEAVING);
         // Also lets go of a snapshot that no request has asked about since it was replaced.
         self.view().sweep();

@@ -5,6 +5,7 @@
 mod condition;
 mod explain;
 mod hosts;
+mod matcher;
 mod paths;
 mod precedence;
 mod request;
@@ -13,6 +14,7 @@ mod split;
 mod table;
 
 pub use explain::{Explanation, LostBy, Mismatch, RuleVerdict, Verdict};
+pub use matcher::Matcher;
 pub use request::RequestView;
 pub use split::Split;
 pub use table::Router;

@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -21,7 +21,7 @@ use http::{
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout},
 };
 
 use super::{members::Membership, timer::Timer};
@@ -227,6 +227,11 @@ impl Stream {
                 poll_fn(|cx| poll_response(cx, handling.as_mut(), &mut self.respond, &self.interim)).await?
             }
         };
+        if response.body().is_reset() {
+            // Not REFUSED_STREAM, which says that nothing was processed: callers send it again without being asked.
+            self.respond.send_reset(Reset::INTERNAL_ERROR);
+            return Ok(());
+        }
         let (mut parts, body) = response.into_parts();
         if !parts.headers.contains_key(DATE) {
             parts.headers.insert(DATE, streams.worker.date());
@@ -264,7 +269,6 @@ fn poll_response<F: Future<Output = Response<ResponseBody>>>(
 }
 
 async fn write_body(mut body: ResponseBody, mut stream: SendStream<Bytes>) -> Result<(), h2::Error> {
-    let until = body.deadline();
     loop {
         let frame = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
             Poll::Ready(frame) => Poll::Ready(Ok(frame)),
@@ -282,17 +286,18 @@ async fn write_body(mut body: ResponseBody, mut stream: SendStream<Bytes>) -> Re
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
                     let end = body.is_end_stream();
-                    let writing = write_data(&mut stream, data, end);
-                    let in_time = match until {
-                        None => Ok(writing.await),
-                        Some(until) => timeout_at(until, writing).await,
+                    let taken = {
+                        let mut writing = pin!(write_data(&mut stream, data, end));
+                        poll_fn(|cx| match writing.as_mut().poll(cx) {
+                            Poll::Ready(written) => Poll::Ready(written.map(|()| true)),
+                            Poll::Pending => body.poll_overdue(cx, 0).map(|()| Ok(false)),
+                        })
+                        .await?
                     };
-                    let Ok(written) = in_time else {
-                        body.not_taken();
+                    if !taken {
                         stream.send_reset(Reset::CANCEL);
                         return Ok(());
-                    };
-                    written?;
+                    }
                     if end {
                         return Ok(());
                     }

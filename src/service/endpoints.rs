@@ -121,11 +121,7 @@ impl Endpoint {
         let ended = Instant::now();
         let (millis, elapsed) = (clock::millis_at(ended), ended.saturating_duration_since(begun));
         let (now, decay) = (millis as u32, of.layout.decay);
-        let policy = (&*of.ward, &of.layout.ejection);
-        let change = self.gate.report(policy, (outcome, admission), millis, || fastrand::u64(..));
-        if let Some(change) = change {
-            self.tell(change, outcome, &of.ward);
-        }
+        self.judge(of, (outcome, admission), millis);
         match outcome {
             AttemptOutcome::Success => self.latency.observe(now, elapsed, decay),
             // Says nothing but that an answer would have taken longer.
@@ -135,6 +131,45 @@ impl Endpoint {
                 }
             }
             _ => self.latency.fail(now, elapsed, decay),
+        }
+    }
+
+    /// Counts that an attempt which was made on it since `begun`, by right of `admission`, is being answered: how long that took, and
+    /// that it answers at all, on which a probe need not wait until a long answer ends.
+    pub(super) fn answered(&self, of: &EndpointSet, admission: Admission, begun: Instant) -> Instant {
+        let heard = Instant::now();
+        let (now, elapsed) = (clock::millis_at(heard), heard.saturating_duration_since(begun));
+        self.latency.observe(now as u32, elapsed, of.layout.decay);
+        if admission != Admission::Usable {
+            self.judge(of, (AttemptOutcome::Success, admission), now);
+        }
+        heard
+    }
+
+    /// Counts how such an answer ended.
+    pub(super) fn ended(&self, of: &EndpointSet, outcome: AttemptOutcome, (_, heard): (Instant, Instant)) {
+        self.series.request(outcome);
+        match outcome {
+            // Usually at once: that is worth no second look at the clock.
+            AttemptOutcome::Success => {
+                self.judge(of, (outcome, Admission::Usable), clock::millis_at(heard));
+            }
+            // It may be the caller who did not take it.
+            AttemptOutcome::Timeout | AttemptOutcome::Cancelled => {}
+            _ => {
+                let now = clock::millis();
+                self.judge(of, (outcome, Admission::Usable), now);
+                self.latency.fail(now as u32, Duration::ZERO, of.layout.decay);
+            }
+        }
+    }
+
+    /// Has the gate count it, at this moment.
+    fn judge(&self, of: &EndpointSet, (outcome, admission): (AttemptOutcome, Admission), now: u64) {
+        let policy = (&*of.ward, &of.layout.ejection);
+        let change = self.gate.report(policy, (outcome, admission), now, || fastrand::u64(..));
+        if let Some(change) = change {
+            self.tell(change, outcome, &of.ward);
         }
     }
 

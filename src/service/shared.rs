@@ -14,6 +14,7 @@ use super::{
     budgets::Budgets,
     endpoints::{EndpointSet, Known, Of},
     neighbourhood::Neighbourhood,
+    standing::Standing,
 };
 use crate::{
     config::{Name, ServicePolicy, Source},
@@ -37,6 +38,8 @@ pub struct Service {
     pub series: ServiceSeries,
     pub(super) budgets: Arc<Budgets>,
     pub(super) endpoints: Published<EndpointSet>,
+    /// For those who have another service to go to.
+    pub(super) standing: Arc<Standing>,
     metrics: Arc<Metrics>,
     neighbourhood: Arc<Neighbourhood>,
     changed: watch::Sender<()>,
@@ -75,6 +78,7 @@ impl Service {
             policy,
             series,
             budgets: Budgets::of(previous),
+            standing: previous.map(|previous| previous.standing.clone()).unwrap_or_default(),
             metrics: metrics.clone(),
             neighbourhood: neighbourhood.clone(),
             changed: watch::Sender::new(()),

@@ -114,6 +114,18 @@ impl Picked {
         let admission = self.admission.take();
         self.set.endpoints[self.index].report(&self.set, (outcome, admission), begun);
     }
+
+    /// Counts that the attempt which was made on it since `begun` is being answered: the end is for [`Self::ended`]. Returns when
+    /// that was.
+    pub fn answered(&self, begun: Instant) -> Instant {
+        let admission = self.admission.take();
+        self.set.endpoints[self.index].answered(&self.set, admission, begun)
+    }
+
+    /// Counts how an answer ended whose attempt and whose head were at these `times`.
+    pub fn ended(&self, outcome: AttemptOutcome, times: (Instant, Instant)) {
+        self.set.endpoints[self.index].ended(&self.set, outcome, times);
+    }
 }
 
 impl Picked {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{self, BackendTarget, Config, LogPath, Name},
-    router::{Router, Split},
+    router::{Matcher, Router, Split},
     service::{Neighbourhood, Service},
     telemetry::{AccessLog, Metrics},
 };
@@ -43,7 +43,7 @@ pub(super) fn build(
     let services = services(&config, previous, (&shared.metrics, &neighbourhood));
     let index: HashMap<&Name, usize> =
         config.services.keys().enumerate().map(|(at, name)| (name, at)).collect();
-    let routes = config.routes.iter().map(|rule| route(rule, &index)).collect();
+    let routes = config.routes.iter().map(|rule| route(rule, &index, &shared.metrics)).collect();
     let listeners = (0..config.listeners.len()).map(|listener| listener_routes(&config, listener)).collect();
     Snapshot {
         generation: previous.map_or(1, |previous| previous.generation + 1),
@@ -87,17 +87,23 @@ fn services(
     config.services.iter().map(service).collect()
 }
 
-fn route(rule: &Arc<config::Route>, services: &HashMap<&Name, usize>) -> Route {
+fn route(rule: &Arc<config::Route>, services: &HashMap<&Name, usize>, metrics: &Metrics) -> Route {
     let weights: Vec<u32> = rule.backends.iter().map(|backend| backend.weight).collect();
     let backend = |backend: &config::Backend| match &backend.target {
         BackendTarget::Service(name) => Backend::Service(services[name]),
         BackendTarget::PerHost(template) => Backend::PerHost(Box::new(template.clone())),
     };
+    let mut backends: Vec<Backend> = rule.backends.iter().map(backend).collect();
+    backends.extend(rule.failover.services.iter().map(|name| Backend::Service(services[name])));
+    let is_special = rule.fault.is_some() || !rule.failover.services.is_empty();
     Route {
         rule: rule.clone(),
         name: rule.name.clone(),
         split: Split::new(&weights),
-        backends: rule.backends.iter().map(backend).collect(),
+        stand_ins: rule.backends.len()..backends.len(),
+        backends,
+        fault: rule.fault.as_ref().map(|fault| Box::new(Matcher::new(&fault.matches))),
+        series: is_special.then(|| Box::new(metrics.route_series(&rule.name))),
         timeout: rule.timeout,
         attempt_timeout: rule.attempt_timeout,
         persists: rule.retry.is_some() || rule.hedge.is_some(),

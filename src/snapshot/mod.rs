@@ -1,11 +1,12 @@
 //! The picture that requests are served by: checked configuration + previous snapshot -> snapshot; reload.
 //!
 //! `build.rs` is the only file that turns configuration into live objects. `view.rs` is one worker's way to them,
-//! `doors.rs` the listening sockets, `host_services.rs` the services made on first use, `reload.rs` the order in which a
+//! `doors.rs` the listening sockets, `host_services.rs` the services made on first use, `faults.rs` the warning of faults, `reload.rs` the order in which a
 //! new configuration takes force.
 
 mod build;
 mod doors;
+mod faults;
 mod host_services;
 mod picture;
 mod reload;

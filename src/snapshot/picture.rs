@@ -1,15 +1,15 @@
 //! The immutable picture itself.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
 use super::HostServices;
 use crate::{
     config::{self, Config, HostTemplate, Name},
-    router::{Router, Split},
+    router::{Matcher, Router, Split},
     service::{Neighbourhood, Service},
-    telemetry::{AccessLog, Metrics},
+    telemetry::{AccessLog, Metrics, RouteSeries},
 };
 
 /// Everything that a request is decided by. One request reads exactly one.
@@ -62,10 +62,16 @@ pub struct Route {
     pub rule: Arc<config::Route>,
     /// In metrics and logs.
     pub name: Name,
-    /// Over `backends`.
+    /// Over those of `backends` that are drawn.
     pub split: Split,
-    /// Where requests go.
+    /// Where requests go: first those that are drawn, then those that stand in for them.
     pub backends: Vec<Backend>,
+    /// The positions in `backends` of those that stand in, in order.
+    pub stand_ins: Range<usize>,
+    /// What is done to requests on purpose, to those that meet this; the rest is in `rule`.
+    pub fault: Option<Box<Matcher>>,
+    /// What it counts with; none without faults and stand-ins.
+    pub series: Option<Box<RouteSeries>>,
     /// The whole request.
     pub timeout: Option<Duration>,
     /// One attempt, up to the response's head.

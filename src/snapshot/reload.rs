@@ -10,6 +10,7 @@ use super::{
     HostServices,
     build::{self, Shared},
     doors::{Door, DoorCommand, Doors, Plan},
+    faults,
     picture::{Backend, Snapshot},
     source::Reader,
 };
@@ -105,6 +106,7 @@ impl Reloader {
             service::follow(service, &discovery, false);
         }
         doors.commit(opened.plan, snapshot.config.drain.timeout);
+        faults::warn(&snapshot.config);
         let outcome = Ok(Reloaded::Applied { generation: snapshot.generation });
         let last = Attempt { at: SystemTime::now(), outcome };
         let seen = Seen {
@@ -178,6 +180,7 @@ impl Reloader {
         self.doors.commit(opened.plan, snapshot.config.drain.timeout);
         self.seen.doors.publish(Arc::new(self.doors.open().to_vec()));
         self.replaced.push(old);
+        faults::warn(&snapshot.config);
         Ok(Reloaded::Applied { generation: snapshot.generation })
     }
 

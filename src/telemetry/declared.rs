@@ -81,7 +81,7 @@ const fn declare(
 pub(super) const TABLE: [Declared; 39] = [
     declare(Id::AcceptErrors, "towpath_accept_errors_total", Kind::Counter, &[], "Connections that could not be accepted, such as for want of file descriptors."),
     declare(Id::AccessLogDropped, "towpath_access_log_dropped_total", Kind::Counter, &[], "Access log records lost because the log could not be written, or not fast enough."),
-    declare(Id::Attempts, "towpath_attempts_total", Kind::Counter, &["service", "outcome"], "Attempts to have a request answered by an endpoint. Outcomes: success, server_error, connect_failed, reset, timeout, cancelled."),
+    declare(Id::Attempts, "towpath_attempts_total", Kind::Counter, &["service", "outcome"], "Attempts to have a request answered by an endpoint. Outcomes, as they are when the response ends: success, server_error, overloaded (429, RESOURCE_EXHAUSTED), connect_failed, reset, timeout, cancelled."),
     declare(Id::BuildInfo, "towpath_build_info", Kind::Level, &["version"], "Always 1; the label says which version runs."),
     declare(Id::ConfigGeneration, "towpath_config_generation", Kind::Level, &[], "Number of the configuration in force."),
     declare(Id::ConfigLastReloadSuccess, "towpath_config_last_reload_success", Kind::Level, &[], "1 when the last reload was applied or changed nothing, 0 when it was refused."),

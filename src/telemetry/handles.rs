@@ -25,6 +25,8 @@ pub enum AttemptOutcome {
     Timeout,
     /// The caller went away.
     Cancelled,
+    /// A response that says: not now, there is too much to do (429, RESOURCE_EXHAUSTED).
+    Overloaded,
 }
 
 impl AttemptOutcome {
@@ -37,16 +39,17 @@ impl AttemptOutcome {
             Self::Reset => "reset",
             Self::Timeout => "timeout",
             Self::Cancelled => "cancelled",
+            Self::Overloaded => "overloaded",
         }
     }
 }
 
 /// One counter per outcome, each made when it first happens.
-struct Outcomes([OnceLock<Counter>; 6]);
+struct Outcomes([OnceLock<Counter>; 7]);
 
 impl Outcomes {
     fn new() -> Self {
-        Self([const { OnceLock::new() }; 6])
+        Self([const { OnceLock::new() }; 7])
     }
 
     fn inc(&self, outcome: AttemptOutcome, resolve: impl FnOnce() -> Counter) {

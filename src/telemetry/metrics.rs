@@ -11,6 +11,7 @@ use super::{
     handles::{EndpointFamilies, EndpointSeries, ListenerSeries, ServiceFamilies, ServiceSeries},
     process, render,
     request_series::RequestSeries,
+    route_series::RouteSeries,
     series::{Counter, Gauge, Level},
 };
 
@@ -69,6 +70,12 @@ impl Metrics {
         let requests = self.families.get(Id::Requests).clone();
         let durations = self.families.get(Id::RequestDuration).clone();
         RequestSeries::new(self.arena.clone(), requests, durations, [listener, route, service])
+    }
+
+    /// What a route counts with that has faults or stand-ins.
+    pub fn route_series(&self, route: &str) -> RouteSeries {
+        let family = |id| self.families.get(id).clone();
+        RouteSeries::new(route, family(Id::FaultsInjected), family(Id::Failovers))
     }
 
     /// What a service counts with.

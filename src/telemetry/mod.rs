@@ -14,6 +14,7 @@ mod metrics;
 mod process;
 mod render;
 mod request_series;
+mod route_series;
 mod series;
 mod trace;
 
@@ -23,5 +24,6 @@ pub use arena::enter_worker;
 pub use handles::{AttemptOutcome, EndpointSeries, ListenerSeries, ServiceSeries};
 pub use metrics::Metrics;
 pub use request_series::RequestSeries;
+pub use route_series::RouteSeries;
 pub use series::{Counter, Gauge, Held, Histogram, Level};
 pub use trace::{ensure_request_id, ensure_trace};

@@ -1,6 +1,6 @@
 //! A request as one attempt sends it.
 
-use http::{HeaderValue, request::Parts};
+use http::{HeaderName, HeaderValue, request::Parts};
 
 use crate::http::Body;
 
@@ -10,6 +10,6 @@ pub struct Outgoing<'r> {
     pub parts: &'r Parts,
     /// The content, from its beginning.
     pub body: Body,
-    /// What `grpc-timeout` says instead, when the request has one: the time that is left now.
-    pub timeout: Option<HeaderValue>,
+    /// Fields of this attempt alone; `parts` has none of these names.
+    pub fields: Vec<(&'static HeaderName, HeaderValue)>,
 }

@@ -44,12 +44,12 @@ check_no_match() {
 
 shorten() { tr '\n' '|' <<<"$1" | head -c 600; }
 
-# Counts the `ok` and `FAIL` lines of a program that does checks of its own: absorb NAME COMMAND...
+# Counts the `ok` and `FAIL` lines of a program that does checks of its own, and shows its figures (lines that begin with blanks): absorb NAME COMMAND...
 absorb() {
   local name=$1 output status=0
   shift
   output=$(timeout 180 "$@" 2>"$work/$name.stderr") || status=$?
-  echo "$output" | grep -E '^(ok|FAIL) ' || true
+  echo "$output" | grep -E '^(ok|FAIL|  ) ' || true
   passed=$((passed + $(grep -c '^ok ' <<<"$output" || true)))
   failed=$((failed + $(grep -c '^FAIL ' <<<"$output" || true)))
   if ! grep -q '^ok ' <<<"$output" || { [ "$status" -ne 0 ] && ! grep -q '^FAIL ' <<<"$output"; }; then

@@ -102,26 +102,27 @@ impl Outbound {
         encode::end(self.0.buffer());
     }
 
-    /// Puts content in; a large piece is written at once.
-    ///
-    /// # Errors
-    /// When the caller is gone.
-    pub(super) async fn content(&mut self, data: Bytes, ends: Ends) -> io::Result<()> {
-        let length = data.len();
+    /// Puts content in. When it is large ([`Self::has_large`]), it is to be written before [`Self::end_piece`] and anything else.
+    pub(super) fn content(&mut self, data: Bytes, ends: Ends) {
         match ends {
-            Ends::Empty => return Ok(()),
-            Ends::Chunked if length == 0 => return Ok(()),
-            Ends::Chunked => encode::size_line(self.0.buffer(), length),
+            Ends::Empty => return,
+            Ends::Chunked if data.is_empty() => return,
+            Ends::Chunked => encode::size_line(self.0.buffer(), data.len()),
             Ends::After(_) | Ends::WithConnection => {}
         }
         self.0.push(data);
-        if self.0.has_large() {
-            self.flush().await?;
-        }
+    }
+
+    /// Whether a large piece waits.
+    pub(super) fn has_large(&self) -> bool {
+        self.0.has_large()
+    }
+
+    /// Ends a piece of content that was not empty.
+    pub(super) fn end_piece(&mut self, ends: Ends) {
         if ends == Ends::Chunked {
             self.0.buffer().extend_from_slice(b"\r\n");
         }
-        Ok(())
     }
 
     /// Puts the end in.
@@ -136,17 +137,14 @@ impl Outbound {
         self.0.waiting()
     }
 
-    /// Writes what waits.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_flush(cx)
+    /// Bytes that the kernel has taken, since the beginning.
+    pub(super) fn written(&self) -> u64 {
+        self.0.total()
     }
 
     /// Writes what waits.
-    ///
-    /// # Errors
-    /// When the caller is gone.
-    pub(super) async fn flush(&mut self) -> io::Result<()> {
-        std::future::poll_fn(|cx| self.poll_flush(cx)).await
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_flush(cx)
     }
 
     /// Says that nothing more will come.

@@ -11,7 +11,7 @@ use std::{
 use bytes::BytesMut;
 use http::{Method, Request, Response, StatusCode, Version, header::EXPECT};
 use http_body::Body as _;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::{
     inbound::Inbound,
@@ -116,6 +116,10 @@ impl Connection {
         let body = self.inbound.body(&head);
         let request = Request::from_parts(head.parts, body);
         let response = self.answer(request, asked.version).await?;
+        if response.body().is_reset() {
+            self.stream.reset_when_closed();
+            return Err(Over::Closed);
+        }
         let keep = wants_keep && !self.membership.is_draining() && !self.inbound.is_spoilt();
         self.respond(response, &asked, keep).await?;
         if !keep { Err(Over::Linger) } else { self.finish_request().await }
@@ -245,19 +249,13 @@ impl Connection {
         keep: bool,
     ) -> Result<(), Over> {
         let (parts, mut body) = response.into_parts();
-        let until = body.deadline();
         let ends = asked.ends(parts.status, &parts.headers, &size_of(&body));
         let keep = keep && ends != Ends::WithConnection;
         self.outbound.head(&parts, ends, asked, keep, || self.worker.date());
         if ends != Ends::Empty {
-            let written = in_time(until, self.write_body(&mut body, ends)).await;
-            // A caller that went away has not taken too long.
-            if written.is_err() && until.is_some_and(|until| Instant::now() >= until) {
-                body.not_taken();
-            }
-            written?;
+            self.write_body(&mut body, ends).await?;
         }
-        in_time(until, async { self.outbound.flush().await.map_err(|_| Over::Closed) }).await?;
+        self.flush(&mut body).await?;
         if ends == Ends::WithConnection { Err(Over::Linger) } else { Ok(()) }
     }
 
@@ -271,13 +269,13 @@ impl Connection {
                     Ok(data) => {
                         // More than was declared would be read as the next response.
                         left = left.checked_sub(data.len() as u64).ok_or(Over::Closed)?;
-                        self.outbound.content(data, ends).await.map_err(|_| Over::Closed)?;
+                        self.write_content(body, data, ends).await?;
                     }
                     Err(frame) => trailers = frame.into_trailers().ok(),
                 },
                 // The caller must see that the response is not whole: no end, and the connection closes.
                 Some(Err(_)) => {
-                    let _ = self.outbound.flush().await;
+                    let _ = self.flush(body).await;
                     if ends == Ends::WithConnection {
                         self.stream.reset_when_closed();
                     }
@@ -285,15 +283,41 @@ impl Connection {
                 }
             }
             if self.outbound.waiting() >= WRITE_AHEAD {
-                self.outbound.flush().await.map_err(|_| Over::Closed)?;
+                self.flush(body).await?;
             }
         }
         if matches!(ends, Ends::After(_)) && left > 0 {
-            let _ = self.outbound.flush().await;
+            let _ = self.flush(body).await;
             return Err(Over::Closed);
         }
         self.outbound.end(ends, trailers.as_ref());
         Ok(())
+    }
+
+    async fn write_content(
+        &mut self,
+        body: &mut ResponseBody,
+        data: bytes::Bytes,
+        ends: Ends,
+    ) -> Result<(), Over> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        self.outbound.content(data, ends);
+        if self.outbound.has_large() {
+            self.flush(body).await?;
+        }
+        self.outbound.end_piece(ends);
+        Ok(())
+    }
+
+    /// Writes what waits. What the caller does not take in time is given up: it would hold an endpoint's connection.
+    async fn flush(&mut self, body: &mut ResponseBody) -> Result<(), Over> {
+        poll_fn(|cx| match self.outbound.poll_flush(cx) {
+            Poll::Ready(done) => Poll::Ready(done.map_err(|_| Over::Closed)),
+            Poll::Pending => body.poll_overdue(cx, self.outbound.written()).map(|()| Err(Over::Closed)),
+        })
+        .await
     }
 
     /// The next frame of the response; what waits is written while there is none.
@@ -334,17 +358,6 @@ impl Connection {
         if timeout(UPLOAD_LINGER, self.inbound.left_alone()).await.is_ok() {
             let _ = timeout(CLOSE_LINGER, self.inbound.skip_all()).await;
         }
-    }
-}
-
-/// What is not done at `until` is given up: a caller that does not read holds an endpoint's connection.
-async fn in_time(
-    until: Option<Instant>,
-    writing: impl Future<Output = Result<(), Over>>,
-) -> Result<(), Over> {
-    match until {
-        None => writing.await,
-        Some(until) => timeout_at(until, writing).await.unwrap_or(Err(Over::Closed)),
     }
 }
 

@@ -153,11 +153,12 @@ fn put_head(out: &mut Vec<u8>, request: &Outgoing<'_>, framing: Framing) {
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     encode::request_line(out, &parts.method, target);
     for (name, value) in &parts.headers {
-        match &request.timeout {
-            _ if name == CONTENT_LENGTH || name == TRANSFER_ENCODING => {}
-            Some(timeout) if name == "grpc-timeout" => encode::field(out, name, timeout),
-            _ => encode::field(out, name, value),
+        if name != CONTENT_LENGTH && name != TRANSFER_ENCODING {
+            encode::field(out, name, value);
         }
+    }
+    for (name, value) in &request.fields {
+        encode::field(out, name, value);
     }
     match framing {
         Framing::Length(length) => length_field(out, length),

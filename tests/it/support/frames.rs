@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Raw, RawServer};
+use super::{Raw, RawServer, within};
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -100,10 +100,15 @@ impl Frames {
     }
 
     pub async fn next(&mut self) -> Frame {
-        let head = self.raw.read_exact(9).await;
+        within("a frame", self.try_next()).await.expect("a frame before the end of the connection")
+    }
+
+    /// The next frame, as long as it takes; None at the end of the connection.
+    pub async fn try_next(&mut self) -> Option<Frame> {
+        let head = self.raw.try_read_exact(9).await?;
         let size = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
-        Frame { kind: head[3], flags: head[4], stream, payload: self.raw.read_exact(size).await }
+        Some(Frame { kind: head[3], flags: head[4], stream, payload: self.raw.try_read_exact(size).await? })
     }
 
     /// The next frame of one of these kinds.

@@ -106,7 +106,7 @@ impl Raw {
         Self::over(within("connect", TcpStream::connect(address)).await.unwrap())
     }
 
-    fn over(stream: TcpStream) -> Self {
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self { stream, buffer: Vec::new() }
     }
@@ -166,6 +166,16 @@ impl Raw {
             assert!(matches!(read, Ok(size) if size > 0), "{read:?} after {} of {size}", self.buffer.len());
         }
         self.buffer.drain(..size).collect()
+    }
+
+    /// As [`Raw::read_exact`], as long as it takes; None when the peer closes or resets before it.
+    pub async fn try_read_exact(&mut self, size: usize) -> Option<Vec<u8>> {
+        while self.buffer.len() < size {
+            if !matches!(self.stream.read_buf(&mut self.buffer).await, Ok(size) if size > 0) {
+                return None;
+            }
+        }
+        Some(self.buffer.drain(..size).collect())
     }
 
     /// Everything until the peer closes or resets.
