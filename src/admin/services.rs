@@ -39,7 +39,7 @@ pub struct ServiceState {
     pub discovery_age_seconds: Option<f64>,
     /// Requests that are running.
     pub in_flight: i64,
-    /// Endpoints that are not ejected.
+    /// Endpoints that are neither ejected nor unhealthy.
     pub usable: usize,
     /// Whether all endpoints are used because too few are usable (`panic_percent`).
     pub panic: bool,
@@ -84,14 +84,51 @@ pub struct EndpointState {
     pub latency_ms: Option<f64>,
     /// Of the requests to it, those that failed: a moving average that fades like the latency.
     pub failing_percent: f64,
-    /// `healthy`; `warming` while it comes to its full share; `spare` outside of this node's aperture; or `ejected` for its failures.
+    /// `healthy`; `warming` while it comes to its full share; `spare` outside of this node's aperture; `ejected` for its failures; or
+    /// `unhealthy` while its health checks fail, whether it is ejected as well or not.
     pub state: String,
     /// While it is ejected: until a request may try it. None while one does.
     pub ejected_for_seconds: Option<f64>,
     /// Whether it is ejected, and a request is trying it.
     pub probing: bool,
+    /// While it is ejected: `consecutive_failures`, `success_rate` or `latency`.
+    pub ejected_because: Option<String>,
+    /// While it is ejected: since when. RFC 3339.
+    pub ejected_since: Option<String>,
+    /// While it is ejected: from when a request may try it. None while one does. RFC 3339.
+    pub ejected_until: Option<String>,
+    /// While it is ejected: how many ejections there were without a long time between them, failed tries included.
+    pub ejections_in_a_row: Option<u32>,
+    /// What its health checks say; none without any.
+    pub health_check: Option<CheckState>,
     /// Since the service has it.
     pub age_seconds: f64,
+}
+
+/// What health checks say of an endpoint.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CheckState {
+    /// `unknown`, `healthy` or `unhealthy`.
+    pub status: String,
+    /// What the last probe saw, for people.
+    pub last: Option<String>,
+    /// Since the last probe.
+    pub last_seconds_ago: Option<f64>,
+    /// How many of the last results were alike.
+    pub in_a_row: u32,
+}
+
+impl CheckState {
+    fn of(endpoint: &Endpoint) -> Option<Self> {
+        let state = endpoint.check_state()?;
+        let (last, ago) = state.last.unzip();
+        Some(Self {
+            status: state.status.to_owned(),
+            last,
+            last_seconds_ago: ago.map(|ago| ago.as_secs_f64()),
+            in_a_row: state.row,
+        })
+    }
 }
 
 impl ServiceState {
@@ -142,7 +179,7 @@ fn endpoint(
     is_covered: bool,
     (index, (endpoint, found)): Numbered<'_>,
 ) -> EndpointState {
-    let health = endpoint.health();
+    let (health, ejection) = (endpoint.health(), endpoint.ejection());
     EndpointState {
         address: endpoint.address.to_string(),
         source: source.to_owned(),
@@ -155,6 +192,7 @@ fn endpoint(
         failing_percent: f64::from((set.failed_part(endpoint) * 1000.0).round()) / 10.0,
         state: match health {
             Health::Ejected(_) | Health::Probed => "ejected",
+            Health::Unwell => "unhealthy",
             Health::Usable if !is_covered => "spare",
             Health::Usable if set.is_warming(endpoint) => "warming",
             Health::Usable => "healthy",
@@ -162,9 +200,14 @@ fn endpoint(
         .to_owned(),
         ejected_for_seconds: match health {
             Health::Ejected(time) => Some(time.as_secs_f64()),
-            Health::Usable | Health::Probed => None,
+            Health::Usable | Health::Probed | Health::Unwell => None,
         },
         probing: health == Health::Probed,
+        ejected_because: ejection.map(|ejection| ejection.why.to_owned()),
+        ejected_since: ejection.map(|ejection| words::time(ejection.since)),
+        ejected_until: ejection.and_then(|ejection| ejection.until).map(words::time),
+        ejections_in_a_row: ejection.map(|ejection| ejection.times),
+        health_check: CheckState::of(endpoint),
         age_seconds: endpoint.since.elapsed().as_secs_f64(),
     }
 }

@@ -179,7 +179,10 @@ fn endpoint_state(endpoint: &EndpointState) -> String {
         _ if endpoint.probing => format!("{}, is tried", endpoint.state),
         Some(left) if left <= 0.0 => format!("{}, the next request tries it", endpoint.state),
         Some(left) => format!("{}, {left:.1}s left", endpoint.state),
-        None => endpoint.state.clone(),
+        None => match endpoint.health_check.as_ref().and_then(|check| check.last.as_ref()) {
+            Some(last) if endpoint.state == "unhealthy" => format!("{}: {last}", endpoint.state),
+            _ => endpoint.state.clone(),
+        },
     }
 }
 
@@ -209,11 +212,12 @@ mod tests {
     }
 
     #[test]
-    fn an_ejected_endpoint_shows_for_how_long_or_that_it_is_tried() {
+    fn an_ejected_endpoint_shows_for_how_long_or_that_it_is_tried_and_an_unhealthy_one_why() {
         let shown = |state: &str, left: Option<f64>, probing: bool| {
             let json = serde_json::json!({
                 "address": "10.0.0.1:80", "source": "dns", "failing_percent": 0.0, "priority": 0, "weight": 1, "zone": null, "place": "elsewhere", "load": 0,
                 "latency_ms": null, "state": state, "ejected_for_seconds": left, "probing": probing, "age_seconds": 1.0,
+                "health_check": { "status": "?", "last": "HTTP 503", "last_seconds_ago": 1.0, "in_a_row": 3 },
             });
             endpoint("s", &serde_json::from_value(json).unwrap())[9].clone()
         };
@@ -221,5 +225,6 @@ mod tests {
         assert_eq!(shown("ejected", Some(4.21), false), "ejected, 4.2s left");
         assert_eq!(shown("ejected", Some(0.0), false), "ejected, the next request tries it");
         assert_eq!(shown("ejected", None, true), "ejected, is tried");
+        assert_eq!(shown("unhealthy", None, false), "unhealthy: HTTP 503");
     }
 }

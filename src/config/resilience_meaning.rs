@@ -165,8 +165,11 @@ pub(super) fn health_check(service: Section<'_>) -> Option<HealthCheck> {
     })
 }
 
+/// A probe of the service's own takes the place of another kind that the defaults have.
 fn health_probe(check: Section<'_>) -> Option<HealthProbe> {
-    if let Some(path) = check.text("http") {
+    let is_own = ["http", "tcp", "grpc"].iter().any(|kind| check.alone().written(kind).is_some());
+    let kind = if is_own { check.alone() } else { check };
+    if let Some(path) = kind.text("http") {
         let number =
             |node: &Node| if let Data::Number(status) = node.data { status.try_into().ok() } else { None };
         let mut expect: Vec<u16> = check.list("expect").iter().filter_map(number).collect();
@@ -176,8 +179,8 @@ fn health_probe(check: Section<'_>) -> Option<HealthProbe> {
         expect.sort_unstable();
         return Some(HealthProbe::Http { path, host: check.text("host"), expect });
     }
-    if check.flag("tcp").is_some() {
+    if kind.flag("tcp").is_some() {
         return Some(HealthProbe::Tcp);
     }
-    check.text("grpc").map(HealthProbe::Grpc)
+    kind.text("grpc").map(HealthProbe::Grpc)
 }

@@ -36,6 +36,11 @@ impl<'a> Section<'a> {
         Self { fallback: fallback.own, ..self }
     }
 
+    /// The same without a second one.
+    pub(super) fn alone(self) -> Self {
+        Self { fallback: None, ..self }
+    }
+
     /// Its first byte.
     pub(super) fn at(&self) -> usize {
         self.own.map_or(0, |node| node.at)

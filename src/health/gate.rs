@@ -1,4 +1,13 @@
-//! One endpoint's gate: usable, or ejected for a while after too many failures in a row.
+//! One endpoint's gate: usable, ejected for a while because its requests fail, or unwell by its health checks.
+//!
+//! # Two reasons, one word
+//! Whether it is ejected and whether its checks fail are told apart, and stand in one atomic, so that every change is one step
+//! and the ward's counts are exact. Both must agree that it is well: an endpoint whose `/healthz` works while its requests fail
+//! stays ejected, and no request goes to one that is unwell, not even as a probe.
+//!
+//! # What ejects
+//! Failures in a row, over all workers; and, where the policy says so, a window in which too small a share of its requests
+//! succeeded. The share is looked at when a request fails, and begins anew when the endpoint returns.
 //!
 //! # Coming back
 //! An ejected endpoint gets no request until its backoff is over. Then one request at a time goes to it as a probe: a success makes
@@ -11,19 +20,28 @@
 //! up its place after [`PATIENCE`], or an endpoint with one endless request would never come back.
 
 use std::{
-    sync::atomic::{
-        AtomicU32, AtomicU64,
-        Ordering::{AcqRel, Acquire, Relaxed, Release},
+    sync::{
+        OnceLock,
+        atomic::{
+            AtomicU8, AtomicU32, AtomicU64,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
+        },
     },
     time::Duration,
 };
 
-use super::ward::Ward;
-use crate::{config::Ejection, telemetry::AttemptOutcome};
+use super::{
+    sign::{Sign, Why},
+    ward::Ward,
+    window::Window,
+};
+use crate::config::Ejection;
 
-/// In place of a moment: may be used.
+/// It may be used.
 const USABLE: u64 = 0;
-/// In place of a moment: its service does not have it any more.
+/// In the highest bit: its health checks fail.
+const UNWELL: u64 = 1 << 63;
+/// In place of all: its service does not have it any more.
 const LEFT: u64 = u64::MAX;
 /// Milliseconds after which a probe that has said nothing does not keep others away.
 const PATIENCE: u64 = 10_000;
@@ -31,8 +49,8 @@ const PATIENCE: u64 = 10_000;
 /// Whether one endpoint may be used.
 #[derive(Debug, Default)]
 pub struct Gate {
-    /// From when an ejected endpoint may be probed; else [`USABLE`] or [`LEFT`].
-    until: AtomicU64,
+    /// From when an ejected endpoint may be probed, and [`UNWELL`]; else [`USABLE`] or [`LEFT`].
+    state: AtomicU64,
     /// Failures since the last success, over all workers.
     failures: AtomicU32,
     /// Ejections since it was last usable for long.
@@ -41,6 +59,25 @@ pub struct Gate {
     probe: AtomicU64,
     /// When it last became usable again.
     returned: AtomicU64,
+    /// When it was last ejected.
+    since: AtomicU64,
+    /// Why it was last ejected: a [`Why`].
+    why: AtomicU8,
+    /// How its requests ended of late; made when a policy first wants to know.
+    window: OnceLock<Box<Window>>,
+}
+
+/// An ejection that lasts. Moments are as those of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejected {
+    /// What began it.
+    pub why: Why,
+    /// When it began.
+    pub since: u64,
+    /// From when a request may try the endpoint.
+    pub until: u64,
+    /// How many there were without a long time between them, failed probes included; this one is the last.
+    pub times: u32,
 }
 
 /// By which right a request went to an endpoint.
@@ -59,7 +96,7 @@ pub enum Admission {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It is ejected for this long.
-    Ejected(Duration),
+    Ejected(Duration, Why),
     /// Its probe failed: it stays ejected for this long.
     Prolonged(Duration),
     /// It is usable again.
@@ -70,7 +107,13 @@ impl Gate {
     /// Whether requests may go to it.
     #[inline]
     pub fn is_usable(&self) -> bool {
-        !is_ejected(self.until.load(Acquire))
+        matches!(self.state.load(Acquire), USABLE | LEFT)
+    }
+
+    /// Whether its health checks fail.
+    pub fn is_unwell(&self) -> bool {
+        let state = self.state.load(Acquire);
+        state != LEFT && state & UNWELL != 0
     }
 
     /// Whether it is ejected and the time for a probe has come.
@@ -80,25 +123,34 @@ impl Gate {
 
     /// Whether a probe of it is running.
     pub fn is_probed(&self, now: u64) -> bool {
-        !self.is_usable() && self.probe.load(Acquire) > now
+        moment(self.state.load(Acquire)).is_some() && self.probe.load(Acquire) > now
     }
 
-    /// When it may be probed next, in milliseconds; None while it is usable.
+    /// When it may be probed next, in milliseconds; None while it is not ejected, and while it is unwell.
     pub fn next_probe(&self) -> Option<u64> {
-        let until = self.until.load(Acquire);
-        is_ejected(until).then(|| until.max(self.probe.load(Acquire)))
+        let state = self.state.load(Acquire);
+        let until = moment(state).filter(|_| state & UNWELL == 0)?;
+        Some(until.max(self.probe.load(Acquire)))
+    }
+
+    /// The ejection that lasts.
+    pub fn ejected(&self) -> Option<Ejected> {
+        let until = moment(self.state.load(Acquire))?.max(self.probe.load(Acquire));
+        let (since, times) = (self.since.load(Relaxed), self.ejections.load(Relaxed));
+        Some(Ejected { why: Why::unpack(self.why.load(Relaxed)), since, until, times })
     }
 
     /// Takes the place of the only probe, if that is due. To be given back by [`Gate::report`] or [`Gate::release`].
     pub fn try_probe(&self, now: u64) -> Option<Admission> {
         let held = self.probe.load(Acquire);
-        if !is_ejected(self.until.load(Acquire)) || self.next_probe()? > now {
+        if self.next_probe()? > now {
             return None;
         }
         let mine = now + PATIENCE;
         self.probe.compare_exchange(held, mine, AcqRel, Relaxed).ok()?;
-        // Between the two looks it may have become usable, or been ejected anew.
-        if self.until.load(Acquire) > now || self.is_usable() {
+        // Between the two looks it may have become usable or unwell, or been ejected anew.
+        let state = self.state.load(Acquire);
+        if state & UNWELL != 0 || moment(state).is_none_or(|until| until > now) {
             self.free(mine);
             return None;
         }
@@ -123,53 +175,85 @@ impl Gate {
     pub fn report(
         &self,
         (ward, policy): (&Ward, &Ejection),
-        (outcome, admission): (AttemptOutcome, Admission),
+        (sign, admission): (Sign, Admission),
         now: u64,
         random: impl FnOnce() -> u64,
     ) -> Option<Change> {
-        match (outcome, admission) {
-            (AttemptOutcome::Success, Admission::Usable) => {
+        match (sign, admission) {
+            (Sign::Good, Admission::Usable) => {
                 // Nearly always so: a line that all workers read is not written.
                 if self.failures.load(Relaxed) != 0 {
                     self.failures.store(0, Relaxed);
                 }
+                if policy.success_percent > 0 {
+                    self.window().count(now, policy.window, false);
+                }
                 None
             }
             // It has too much to do, and is alive: a probe asks no more.
-            (AttemptOutcome::Overloaded, Admission::Usable) => None,
-            (AttemptOutcome::Success | AttemptOutcome::Overloaded, _) => self.readmit(ward, admission, now),
-            (AttemptOutcome::Cancelled, _) => {
+            (Sign::Busy, Admission::Usable) => None,
+            (Sign::Good | Sign::Busy, _) => self.readmit(ward, admission, now),
+            (Sign::None, _) => {
                 self.release(ward, admission, now);
                 None
             }
-            (_, Admission::Probe(mine)) => self.prolong((ward, policy), mine, now, random),
-            _ => self.fail((ward, policy), now, random),
+            (_, Admission::Probe(mine)) => self.prolong((ward, policy), (sign, mine), now, random),
+            _ => self.fail((ward, policy), sign, now, random),
         }
+    }
+
+    fn window(&self) -> &Window {
+        self.window.get_or_init(Box::default)
     }
 
     #[cold]
     fn fail(
         &self,
         (ward, policy): (&Ward, &Ejection),
+        sign: Sign,
         now: u64,
         random: impl FnOnce() -> u64,
     ) -> Option<Change> {
         let failures = self.failures.fetch_add(1, Relaxed).saturating_add(1);
-        let enough = policy.consecutive_failures > 0 && failures >= policy.consecutive_failures;
-        if !enough || self.until.load(Acquire) != USABLE || !ward.take_place() {
+        let in_a_row = policy.consecutive_failures > 0 && failures >= policy.consecutive_failures;
+        let by_share = policy.success_percent > 0 && {
+            self.window().count(now, policy.window, true);
+            self.window().tally(now, policy.window).is_below(policy.success_percent, policy.min_requests)
+        };
+        let why = match sign {
+            _ if !in_a_row && !by_share => return None,
+            Sign::Slow => Why::Latency,
+            _ if in_a_row => Why::ConsecutiveFailures,
+            _ => Why::SuccessRate,
+        };
+        self.eject((ward, policy), why, now, random)
+    }
+
+    fn eject(
+        &self,
+        (ward, policy): (&Ward, &Ejection),
+        why: Why,
+        now: u64,
+        random: impl FnOnce() -> u64,
+    ) -> Option<Change> {
+        if self.state.load(Acquire) != USABLE || !ward.take_place() {
             return None;
         }
         let quiet = now.saturating_sub(self.returned.load(Relaxed)) > millis(policy.longest);
         let before = if quiet { 0 } else { self.ejections.load(Relaxed) };
         let delay = delay(policy, before, random());
-        if self.until.compare_exchange(USABLE, now + delay, AcqRel, Relaxed).is_err() {
+        ward.closes();
+        if self.state.compare_exchange(USABLE, now + delay, AcqRel, Relaxed).is_err() {
+            ward.opens();
             ward.give_back_place();
             return None;
         }
         self.ejections.store(before.saturating_add(1), Relaxed);
+        self.since.store(now, Relaxed);
+        self.why.store(why.pack(), Relaxed);
         ward.changed();
         ward.probe_at(now + delay);
-        Some(Change::Ejected(Duration::from_millis(delay)))
+        Some(Change::Ejected(Duration::from_millis(delay), why))
     }
 
     /// After a probe that failed. The place is free only when the next probe has its moment.
@@ -177,19 +261,20 @@ impl Gate {
     fn prolong(
         &self,
         (ward, policy): (&Ward, &Ejection),
-        mine: u64,
+        (sign, mine): (Sign, u64),
         now: u64,
         random: impl FnOnce() -> u64,
     ) -> Option<Change> {
-        let until = self.until.load(Acquire);
+        let until = moment(self.state.load(Acquire));
         let still_mine = self.probe.load(Acquire) == mine;
-        if !is_ejected(until) || !still_mine {
+        if until.is_none() || !still_mine {
             self.free(mine);
-            return self.fail((ward, policy), now, random);
+            return self.fail((ward, policy), sign, now, random);
         }
         let before = self.ejections.load(Relaxed);
         let delay = delay(policy, before, random());
-        let prolonged = self.until.compare_exchange(until, now + delay, AcqRel, Relaxed).is_ok();
+        let later = |state: u64| (moment(state) == until).then_some(now + delay | state & UNWELL);
+        let prolonged = self.state.fetch_update(AcqRel, Relaxed, later).is_ok();
         self.free(mine);
         if !prolonged {
             return None;
@@ -201,46 +286,91 @@ impl Gate {
 
     #[cold]
     fn readmit(&self, ward: &Ward, admission: Admission, now: u64) -> Option<Change> {
-        self.returned.store(now, Relaxed);
-        let was_ejected = self.open(ward);
+        let returns = self.open(ward);
+        if returns {
+            self.returned.store(now, Relaxed);
+        }
         if let Admission::Probe(mine) = admission {
             self.free(mine);
         }
-        was_ejected.then_some(Change::Returned)
+        (returns && self.is_usable()).then_some(Change::Returned)
     }
 
-    /// Makes it usable again, whatever its requests say. Says whether it was ejected.
+    /// Ends its ejection, whatever its requests say. Says whether it was ejected.
     pub(super) fn open(&self, ward: &Ward) -> bool {
-        let until = self.until.load(Acquire);
         self.failures.store(0, Relaxed);
-        if !is_ejected(until) || self.until.compare_exchange(until, USABLE, AcqRel, Relaxed).is_err() {
-            return false;
+        if let Some(window) = self.window.get() {
+            window.clear();
         }
+        let end = |state: u64| moment(state).map(|_| state & UNWELL);
+        let Ok(before) = self.state.fetch_update(AcqRel, Relaxed, end) else { return false };
         ward.give_back_place();
-        ward.changed();
+        if before & UNWELL == 0 {
+            ward.opens();
+            ward.changed();
+        }
         true
     }
 
-    /// Its service does not have it any more: it is not ejected again.
+    /// Its health checks fail: it gets no request. Says whether that is news.
+    pub fn mark_unwell(&self, ward: &Ward) -> bool {
+        ward.closes();
+        let mark = |state: u64| (state & UNWELL == 0).then_some(state | UNWELL);
+        let before = self.state.fetch_update(AcqRel, Relaxed, mark);
+        match before {
+            Ok(USABLE) => ward.changed(),
+            // It was closed already.
+            _ => ward.opens(),
+        }
+        before.is_ok()
+    }
+
+    /// Its health checks say nothing against it. Says whether that is news.
+    pub fn mark_well(&self, ward: &Ward) -> bool {
+        let unmark = |state: u64| (state != LEFT && state & UNWELL != 0).then_some(state & !UNWELL);
+        match self.state.fetch_update(AcqRel, Relaxed, unmark).map(moment) {
+            // It was ejected meanwhile, and may be probed again.
+            Ok(Some(until)) => ward.probe_at(until),
+            Ok(None) => {
+                ward.opens();
+                ward.changed();
+            }
+            Err(_) => return false,
+        }
+        true
+    }
+
+    /// Its service does not have it any more: it is neither ejected nor unwell again.
     pub fn leave(&self, ward: &Ward) {
-        if is_ejected(self.until.swap(LEFT, AcqRel)) {
+        let before = self.state.swap(LEFT, AcqRel);
+        if moment(before).is_some() {
             ward.give_back_place();
+        }
+        if !matches!(before, USABLE | LEFT) {
+            ward.opens();
             ward.changed();
         }
     }
 
-    /// Its service has it again, and knows nothing against it.
-    pub fn rejoin(&self) {
-        if self.until.compare_exchange(LEFT, USABLE, AcqRel, Relaxed).is_ok() {
+    /// Its service has it again, and knows nothing against it. Says whether it had left.
+    pub fn rejoin(&self) -> bool {
+        let had_left = self.state.compare_exchange(LEFT, USABLE, AcqRel, Relaxed).is_ok();
+        if had_left {
             self.failures.store(0, Relaxed);
             self.ejections.store(0, Relaxed);
             self.probe.store(0, Release);
+            if let Some(window) = self.window.get() {
+                window.clear();
+            }
         }
+        had_left
     }
 }
 
-fn is_ejected(until: u64) -> bool {
-    until != USABLE && until != LEFT
+/// From when an ejected endpoint may be probed; None for one that is not ejected.
+fn moment(state: u64) -> Option<u64> {
+    let moment = state & !UNWELL;
+    (state != LEFT && moment != 0).then_some(moment)
 }
 
 /// Twice as long after each ejection before, up to the longest; then up to a quarter more, by chance, so that nodes do not

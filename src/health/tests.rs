@@ -8,8 +8,10 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{Admission, Change, Gate, Ward};
+use super::{Admission, Change, Gate, Sign, Ward, Why};
 use crate::{config::Ejection, telemetry::AttemptOutcome};
+
+mod reasons;
 
 const FAILURE: AttemptOutcome = AttemptOutcome::ServerError;
 const SUCCESS: AttemptOutcome = AttemptOutcome::Success;
@@ -37,7 +39,11 @@ impl Clinic {
     }
 
     fn report(&self, gate: usize, outcome: AttemptOutcome, admission: Admission, now: u64) -> Option<Change> {
-        self.gates[gate].report((&self.ward, &self.policy), (outcome, admission), now, || 0)
+        self.sign(gate, Sign::of(outcome, Duration::ZERO, &self.policy), admission, now)
+    }
+
+    fn sign(&self, gate: usize, sign: Sign, admission: Admission, now: u64) -> Option<Change> {
+        self.gates[gate].report((&self.ward, &self.policy), (sign, admission), now, || 0)
     }
 
     fn fail(&self, gate: usize, now: u64) -> Option<Change> {
@@ -51,10 +57,19 @@ impl Clinic {
     fn unusable(&self) -> usize {
         self.gates.iter().filter(|gate| !gate.is_usable()).count()
     }
+
+    fn ejected(&self) -> usize {
+        self.gates.iter().filter(|gate| gate.ejected().is_some()).count()
+    }
+
+    /// As the ward counts them.
+    fn counts(&self) -> (usize, usize) {
+        (self.ward.ejected(), self.ward.unusable())
+    }
 }
 
 fn ejected(seconds: u64) -> Option<Change> {
-    Some(Change::Ejected(Duration::from_secs(seconds)))
+    Some(Change::Ejected(Duration::from_secs(seconds), Why::ConsecutiveFailures))
 }
 
 fn prolonged(seconds: u64) -> Option<Change> {
@@ -121,11 +136,12 @@ fn chance_makes_a_backoff_up_to_a_quarter_longer() {
     for (random, millis) in [(0, 5000), (1250, 6250), (1251, 5000), (u64::MAX, 5000 + u64::MAX % 1251)] {
         let clinic = Clinic::new(2, policy(50));
         let fail = |_| {
-            let report = (FAILURE, Admission::Usable);
+            let report = (Sign::Bad, Admission::Usable);
             clinic.gates[0].report((&clinic.ward, &clinic.policy), report, 1, || random)
         };
         let change = (0..5).filter_map(fail).last();
-        assert_eq!(change, Some(Change::Ejected(Duration::from_millis(millis))));
+        let why = Why::ConsecutiveFailures;
+        assert_eq!(change, Some(Change::Ejected(Duration::from_millis(millis), why)));
     }
 }
 
@@ -272,6 +288,11 @@ fn workers_that_race_never_eject_more_than_the_maximum_nor_probe_twice() {
                 let outcome = if random.u8(..) < 40 { SUCCESS } else { FAILURE };
                 let (gate, admission) = clinic.probe(now).unwrap_or((random.usize(..10), Admission::Usable));
                 clinic.report(gate, outcome, admission, now);
+                match random.u8(..16) {
+                    0 => _ = clinic.gates[gate].mark_unwell(&clinic.ward),
+                    1 | 2 => _ = clinic.gates[gate].mark_well(&clinic.ward),
+                    _ => {}
+                }
             }
         };
         let workers: Vec<_> = (0..4).map(|seed| scope.spawn(move || work(seed))).collect();
@@ -279,7 +300,10 @@ fn workers_that_race_never_eject_more_than_the_maximum_nor_probe_twice() {
         stop.store(true, SeqCst);
         assert!(watcher.join().unwrap() <= 3);
     });
-    assert_eq!(clinic.ward.ejected(), clinic.unusable());
+    assert_eq!(clinic.counts(), (clinic.ejected(), clinic.unusable()));
+    clinic.gates.iter().for_each(|gate| {
+        gate.mark_well(&clinic.ward);
+    });
     // Each comes back, whatever happened before.
     let mut now = u64::from(u32::MAX);
     while let Some((gate, admission)) = clinic.probe(now) {
@@ -303,6 +327,8 @@ enum Event {
     Rejoin(usize),
     /// A reload changes the maximum.
     Percent(u8),
+    /// Health checks say that this endpoint is well, or not.
+    Check(usize, bool),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -313,6 +339,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..8usize).prop_map(Event::Leave),
         1 => (0..8usize).prop_map(Event::Rejoin),
         1 => (0..=100u8).prop_map(Event::Percent),
+        2 => (0..8usize, any::<bool>()).prop_map(|(gate, well)| Event::Check(gate, well)),
     ]
 }
 
@@ -323,19 +350,19 @@ proptest! {
         endpoints in 1..9usize,
         random in any::<u64>(),
     ) {
-        let mut clinic = Clinic::new(endpoints, policy(50));
+        let share = Ejection { success_percent: 40, min_requests: 4, window: reasons::by_share().window, ..policy(50) };
+        let mut clinic = Clinic::new(endpoints, share);
         let (mut now, mut left) = (1, vec![false; endpoints]);
         for event in events {
             match event {
                 Event::Wait(time) => now += time,
                 Event::Request(gate, success) if gate < endpoints => {
-                    let outcome = if success { SUCCESS } else { FAILURE };
-                    let report = (outcome, Admission::Usable);
+                    let report = (if success { Sign::Good } else { Sign::Bad }, Admission::Usable);
                     clinic.gates[gate].report((&clinic.ward, &clinic.policy), report, now, || random);
                 }
                 Event::Probe(outcome) => {
                     if let Some((gate, admission)) = clinic.probe(now) {
-                        prop_assert!(!clinic.gates[gate].is_usable());
+                        prop_assert!(!clinic.gates[gate].is_usable() && !clinic.gates[gate].is_unwell());
                         clinic.report(gate, outcome, admission, now);
                     }
                 }
@@ -348,16 +375,21 @@ proptest! {
                     left[gate] = false;
                 }
                 Event::Percent(percent) => clinic.policy.max_percent = percent,
-                Event::Request(..) | Event::Leave(_) | Event::Rejoin(_) => {}
+                Event::Check(gate, true) if gate < endpoints => _ = clinic.gates[gate].mark_well(&clinic.ward),
+                Event::Check(gate, false) if gate < endpoints => _ = clinic.gates[gate].mark_unwell(&clinic.ward),
+                Event::Request(..) | Event::Leave(_) | Event::Rejoin(_) | Event::Check(..) => {}
             }
             let present = (0..endpoints).filter(|gate| !left[*gate]).map(|gate| &clinic.gates[gate]);
             let present: Vec<_> = present.collect();
             clinic.ward.settle(clinic.policy.share(), present.iter().copied());
             let most = if present.len() < 2 { 0 } else { present.len() * usize::from(clinic.policy.max_percent) / 100 };
-            prop_assert_eq!(clinic.ward.ejected(), clinic.unusable());
-            prop_assert!(clinic.unusable() <= most);
+            prop_assert_eq!(clinic.counts(), (clinic.ejected(), clinic.unusable()));
+            prop_assert!(clinic.ejected() <= most);
             prop_assert!(clinic.policy.max_percent == 100 || present.is_empty() || most < present.len());
         }
+        clinic.gates.iter().for_each(|gate| {
+        gate.mark_well(&clinic.ward);
+    });
         for _ in 0..endpoints {
             now += 60 * SECOND;
             while let Some((gate, admission)) = clinic.probe(now) {

@@ -1,4 +1,4 @@
-//! One service's endpoints together: how many may be ejected, how many are, and when the next is to be probed.
+//! One service's endpoints together: how many may be ejected, how many are, how many are unusable, and when the next is to be probed.
 //!
 //! # The maximum
 //! An ejection takes a place first, out of as many as the service has. Both numbers stand in one atomic, so that no two workers
@@ -23,6 +23,8 @@ const LINES: u64 = 10;
 pub struct Ward {
     /// How many may be ejected in the upper half, how many are in the lower.
     places: AtomicU64,
+    /// How many are unusable, for whatever reason. Raised before a gate closes and lowered after it has opened: never too small.
+    unusable: AtomicU64,
     /// Counts the changes of which endpoints are usable.
     changes: AtomicU64,
     /// [`Self::changes`] when somebody last asked for news.
@@ -35,14 +37,19 @@ pub struct Ward {
 
 impl Default for Ward {
     fn default() -> Self {
-        let [places, changes, seen, lines] = [const { AtomicU64::new(0) }; 4];
-        Self { places, changes, seen, next_probe: AtomicU64::new(NEVER), lines }
+        let [places, unusable, changes, seen, lines] = [const { AtomicU64::new(0) }; 5];
+        Self { places, unusable, changes, seen, next_probe: AtomicU64::new(NEVER), lines }
     }
 }
 
 impl Ward {
-    /// How many endpoints are ejected.
+    /// How many endpoints are ejected or unwell.
     #[inline]
+    pub fn unusable(&self) -> usize {
+        self.unusable.load(Relaxed) as usize
+    }
+
+    /// How many endpoints are ejected.
     pub fn ejected(&self) -> usize {
         (self.places.load(Relaxed) & u64::from(u32::MAX)) as usize
     }
@@ -76,7 +83,7 @@ impl Ward {
         let limit_now = |places: u64| Some((limit as u64) << 32 | places & u64::from(u32::MAX));
         // The function never refuses.
         let _ = self.places.fetch_update(AcqRel, Relaxed, limit_now);
-        let mut ejected: Vec<_> = gates.filter_map(|gate| Some((gate.next_probe()?, gate))).collect();
+        let mut ejected: Vec<_> = gates.filter_map(|gate| Some((gate.ejected()?.until, gate))).collect();
         ejected.sort_unstable_by_key(|(next, _)| *next);
         for (_, gate) in ejected.iter().take(ejected.len().saturating_sub(limit)) {
             gate.open(self);
@@ -90,6 +97,16 @@ impl Ward {
 
     pub(super) fn give_back_place(&self) {
         self.places.fetch_sub(1, AcqRel);
+    }
+
+    /// A gate is about to close.
+    pub(super) fn closes(&self) {
+        self.unusable.fetch_add(1, AcqRel);
+    }
+
+    /// A gate has opened, or was closed already.
+    pub(super) fn opens(&self) {
+        self.unusable.fetch_sub(1, AcqRel);
     }
 
     pub(super) fn changed(&self) {

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     config::Protocol,
     http::{Body, Interim},
-    service::{Choice, Picked, Wish},
+    service::{Ailment, Choice, Picked, Wish},
     snapshot::BackendView,
     telemetry::AttemptOutcome,
     upstream::{CallerFault, ConnectError, Lease, Outgoing, SendError, Version, Want},
@@ -183,7 +183,9 @@ impl Call {
             match view.pick(&wish, || self.worker.random()) {
                 Choice::Picked(picked) => return Ok(picked),
                 Choice::Nothing(message) => return Err(Failure::new(Reason::NoEndpoints, message)),
-                Choice::Unhealthy(message) => return Err(Failure::new(Reason::AllUnhealthy, message)),
+                Choice::Unhealthy(ailment, message) => {
+                    return Err(Failure::new(Reason::AllUnhealthy, message).because(cause_of(ailment)));
+                }
                 Choice::Waiting if waited => {
                     let (name, wait) = (&view.service.name, self.first_answer_timeout);
                     let message =
@@ -291,6 +293,13 @@ pub(super) fn counted(outcome: &Outcome, is_grpc: bool) -> AttemptOutcome {
     match outcome {
         Ok((response, _)) => classify(response, is_grpc),
         Err(error) => error.outcome(),
+    }
+}
+
+fn cause_of(ailment: Ailment) -> Cause {
+    match ailment {
+        Ailment::Ejected => Cause::Ejected,
+        Ailment::Unwell => Cause::HealthChecks,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Choosing an endpoint while some of the service's are ejected.
+//! Choosing an endpoint while some of the service's are ejected or unwell.
 //!
 //! # Probes
 //! The first request after an endpoint's backoff goes to it, if a request may: one that was not sent before, and, with priorities,
@@ -6,14 +6,13 @@
 //! endpoint.
 //!
 //! # Too few
-//! With fewer usable endpoints than `panic_percent`, all are used alike. Without that, and without a usable one, requests fail.
-
-use std::time::Duration;
+//! With fewer usable endpoints than `panic_percent`, all are used alike, those whose health checks fail included. Without that, and without a usable one, requests fail.
 
 use super::{
     clock,
-    endpoints::{EndpointSet, Health},
+    endpoints::EndpointSet,
     view::{Choice, Picked, Scope, ServiceView, Wish, by_hash},
+    why::why,
 };
 use crate::{health::Admission, published::Current};
 
@@ -32,42 +31,18 @@ impl ServiceView {
         }
         match self.choose(&set, wish, scope, random) {
             Some(index) => Choice::Picked(Picked::within(set, index)),
-            None => Choice::Unhealthy(self.why(&set)),
+            None => {
+                let (ailment, message) = why(&self.service, &set);
+                Choice::Unhealthy(ailment, message)
+            }
         }
     }
 
     /// Which endpoints requests may go to.
     pub(super) fn scope(&self, set: &EndpointSet) -> Scope {
-        let all = set.ward.ejected() == 0 || set.is_panicking(&self.service.policy);
+        let all = set.ward.unusable() == 0 || set.is_panicking(&self.service.policy);
         if all { Scope::All } else { Scope::Usable(set.ward.generation()) }
     }
-
-    /// Why no endpoint can be used, and when the next may be.
-    fn why(&self, set: &EndpointSet) -> String {
-        let (service, all) = (&self.service.name, set.endpoints.len());
-        let failures = self.service.policy.ejection.consecutive_failures;
-        let ejected: Vec<Health> = set
-            .endpoints
-            .iter()
-            .map(|endpoint| endpoint.health())
-            .filter(|health| *health != Health::Usable)
-            .collect();
-        let which = match ejected.len() {
-            ejected if ejected == all => format!("all {all} endpoints of {service} are ejected"),
-            ejected => format!("no endpoint of {service} can take a request, {ejected} of {all} are ejected"),
-        };
-        format!("{which} ({failures} failures in a row each); {}", next(&ejected))
-    }
-}
-
-/// When one of them will be tried.
-fn next(ejected: &[Health]) -> String {
-    if ejected.contains(&Health::Probed) {
-        return "one is being tried now".to_owned();
-    }
-    let wait = |health: &Health| if let Health::Ejected(wait) = health { *wait } else { Duration::ZERO };
-    let wait = ejected.iter().map(wait).min().unwrap_or_default();
-    format!("the next is tried in {:.1}s", wait.as_secs_f64())
 }
 
 /// An endpoint that this request is to try, and the right to do so.

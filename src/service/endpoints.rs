@@ -7,15 +7,15 @@ use std::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use super::{clock, layout::Layout, neighbourhood::Neighbourhood};
+use super::{checked::Checked, clock, layout::Layout, neighbourhood::Neighbourhood};
 use crate::{
     balance::{self, Latency, Place},
     config::{Name, ServicePolicy},
     discovery,
-    health::{Admission, Change, Gate, Ward},
+    health::{Admission, Change, Ejected, Gate, Sign, Ward},
     net::Address,
     telemetry::{AttemptOutcome, EndpointSeries, Metrics, ServiceSeries},
     upstream::Target,
@@ -41,6 +41,8 @@ pub struct Endpoint {
     latency: Latency,
     /// Whether requests may go to it.
     pub(super) gate: Gate,
+    /// What health checks know of it.
+    pub(super) checked: Checked,
     pub(super) series: EndpointSeries,
 }
 
@@ -53,6 +55,21 @@ pub enum Health {
     Ejected(Duration),
     /// None but the one that runs, which tells what becomes of it.
     Probed,
+    /// None: its health checks fail. It may be ejected as well.
+    Unwell,
+}
+
+/// An ejection that lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ejection {
+    /// `consecutive_failures`, `success_rate` or `latency`.
+    pub why: &'static str,
+    /// When it began.
+    pub since: SystemTime,
+    /// When a request may try the endpoint; None while one does.
+    pub until: Option<SystemTime>,
+    /// How many there were without a long time between them, failed probes included.
+    pub times: u32,
 }
 
 impl Endpoint {
@@ -68,7 +85,15 @@ impl Endpoint {
             load: AtomicU32::new(0),
             latency: Latency::new(),
             gate: Gate::default(),
+            checked: Checked::new(of.policy.health_check.as_ref()),
             series: endpoint,
+        }
+    }
+
+    /// It is new to its service, which may want to see it pass a check first.
+    fn join(&self, of: &Of<'_>, ward: &Ward) {
+        if of.policy.health_check.as_ref().is_some_and(|check| check.first_pass) {
+            self.gate.mark_unwell(ward);
         }
     }
 
@@ -103,11 +128,25 @@ impl Endpoint {
     /// Whether it gets requests.
     pub fn health(&self) -> Health {
         let now = clock::millis();
-        match self.gate.next_probe() {
+        match self.gate.ejected() {
+            _ if self.gate.is_unwell() => Health::Unwell,
             None => Health::Usable,
             Some(_) if self.gate.is_probed(now) => Health::Probed,
-            Some(next) => Health::Ejected(Duration::from_millis(next.saturating_sub(now))),
+            Some(Ejected { until, .. }) => Health::Ejected(Duration::from_millis(until.saturating_sub(now))),
         }
+    }
+
+    /// Its ejection, if it is ejected.
+    pub fn ejection(&self) -> Option<Ejection> {
+        let Ejected { why, since, until, times } = self.gate.ejected()?;
+        let (now, of) = (SystemTime::now(), clock::millis());
+        let until = Duration::from_millis(until.saturating_sub(of));
+        Some(Ejection {
+            why: why.as_str(),
+            since: now - Duration::from_millis(of.saturating_sub(since)),
+            until: (!self.gate.is_probed(of)).then(|| now + until),
+            times,
+        })
     }
 
     /// Counts an attempt that was made on it since `begun`, by right of `admission`.
@@ -121,7 +160,7 @@ impl Endpoint {
         let ended = Instant::now();
         let (millis, elapsed) = (clock::millis_at(ended), ended.saturating_duration_since(begun));
         let (now, decay) = (millis as u32, of.layout.decay);
-        self.judge(of, (outcome, admission), millis);
+        self.judge(of, outcome, (Sign::of(outcome, elapsed, &of.layout.ejection), admission), millis);
         match outcome {
             AttemptOutcome::Success => self.latency.observe(now, elapsed, decay),
             // Says nothing but that an answer would have taken longer.
@@ -134,41 +173,52 @@ impl Endpoint {
         }
     }
 
+    /// Whether it may be chosen, in the metric. Others may set it as well, in the wrong order: a sweep sets that right.
+    pub(super) fn show_available(&self) {
+        self.series.available.set(self.gate.is_usable());
+    }
+
     /// Counts that an attempt which was made on it since `begun`, by right of `admission`, is being answered: how long that took, and
-    /// that it answers at all, on which a probe need not wait until a long answer ends.
+    /// that it answers at all, on which a probe need not wait until a long answer ends. That it took too long is counted now as well.
     pub(super) fn answered(&self, of: &EndpointSet, admission: Admission, begun: Instant) -> Instant {
         let heard = Instant::now();
         let (now, elapsed) = (clock::millis_at(heard), heard.saturating_duration_since(begun));
         self.latency.observe(now as u32, elapsed, of.layout.decay);
-        if admission != Admission::Usable {
-            self.judge(of, (AttemptOutcome::Success, admission), now);
+        let sign = Sign::of(AttemptOutcome::Success, elapsed, &of.layout.ejection);
+        if admission != Admission::Usable || sign == Sign::Slow {
+            self.judge(of, AttemptOutcome::Success, (sign, admission), now);
         }
         heard
     }
 
-    /// Counts how such an answer ended.
-    pub(super) fn ended(&self, of: &EndpointSet, outcome: AttemptOutcome, (_, heard): (Instant, Instant)) {
+    /// Counts how such an answer ended, unless it was too slow already.
+    pub(super) fn ended(&self, of: &EndpointSet, outcome: AttemptOutcome, times: (Instant, Instant)) {
         self.series.request(outcome);
+        let (begun, heard) = times;
+        let elapsed = heard.saturating_duration_since(begun);
+        let sign = match Sign::of(AttemptOutcome::Success, elapsed, &of.layout.ejection) {
+            Sign::Slow => Sign::None,
+            _ => Sign::of(outcome, Duration::ZERO, &of.layout.ejection),
+        };
         match outcome {
             // Usually at once: that is worth no second look at the clock.
             AttemptOutcome::Success => {
-                self.judge(of, (outcome, Admission::Usable), clock::millis_at(heard));
+                self.judge(of, outcome, (sign, Admission::Usable), clock::millis_at(heard));
             }
             // It may be the caller who did not take it.
             AttemptOutcome::Timeout | AttemptOutcome::Cancelled => {}
             _ => {
                 let now = clock::millis();
-                self.judge(of, (outcome, Admission::Usable), now);
+                self.judge(of, outcome, (sign, Admission::Usable), now);
                 self.latency.fail(now as u32, Duration::ZERO, of.layout.decay);
             }
         }
     }
 
     /// Has the gate count it, at this moment.
-    fn judge(&self, of: &EndpointSet, (outcome, admission): (AttemptOutcome, Admission), now: u64) {
+    fn judge(&self, of: &EndpointSet, outcome: AttemptOutcome, by: (Sign, Admission), now: u64) {
         let policy = (&*of.ward, &of.layout.ejection);
-        let change = self.gate.report(policy, (outcome, admission), now, || fastrand::u64(..));
-        if let Some(change) = change {
+        if let Some(change) = self.gate.report(policy, by, now, || fastrand::u64(..)) {
             self.tell(change, outcome, &of.ward);
         }
     }
@@ -176,8 +226,8 @@ impl Endpoint {
     /// In metrics and in the log.
     #[cold]
     fn tell(&self, change: Change, outcome: AttemptOutcome, ward: &Ward) {
-        self.series.available.set(self.gate.is_usable());
-        if let Change::Ejected(_) = change {
+        self.show_available();
+        if let Change::Ejected(..) = change {
             self.series.ejection();
         }
         if !ward.may_log(clock::millis()) {
@@ -185,8 +235,9 @@ impl Endpoint {
         }
         let (service, endpoint, outcome) = (self.series.service(), &self.address, outcome.as_str());
         match change {
-            Change::Ejected(time) => {
-                tracing::warn!(service, %endpoint, last = outcome, ?time, "an endpoint fails and is ejected");
+            Change::Ejected(time, why) => {
+                let why = why.as_str();
+                tracing::warn!(service, %endpoint, why, last = outcome, ?time, "an endpoint fails and is ejected");
             }
             Change::Prolonged(time) => {
                 tracing::info!(service, %endpoint, last = outcome, ?time, "an ejected endpoint still fails");
@@ -269,10 +320,17 @@ impl EndpointSet {
         let endpoint = |found: &discovery::Endpoint| match old.get(&found.address) {
             Some(endpoint) => {
                 endpoint.target.revive();
-                endpoint.gate.rejoin();
+                if endpoint.gate.rejoin() {
+                    endpoint.checked.renew(of.policy.health_check.as_ref());
+                    endpoint.join(of, &previous.ward);
+                }
                 (*endpoint).clone()
             }
-            None => Arc::new(Endpoint::new(of, found.address, !old.is_empty())),
+            None => {
+                let endpoint = Endpoint::new(of, found.address, !old.is_empty());
+                endpoint.join(of, &previous.ward);
+                Arc::new(endpoint)
+            }
         };
         let endpoints: Vec<_> = found.iter().map(endpoint).collect();
         let same = *found == *previous.found && !endpoints.is_empty();
@@ -318,12 +376,12 @@ impl EndpointSet {
 
     /// Sets the metric that says which endpoints are usable.
     pub(super) fn show_available(&self) {
-        self.endpoints.iter().for_each(|endpoint| endpoint.series.available.set(endpoint.gate.is_usable()));
+        self.endpoints.iter().for_each(|endpoint| endpoint.show_available());
     }
 
     /// How many endpoints are usable.
     pub fn usable(&self) -> usize {
-        self.endpoints.len().saturating_sub(self.ward.ejected())
+        self.endpoints.len().saturating_sub(self.ward.unusable())
     }
 
     /// Whether all endpoints are used because fewer than `panic_percent` of them are usable.

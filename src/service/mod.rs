@@ -1,10 +1,13 @@
 //! A service: the endpoints of one name, and how one of them is chosen.
 //!
 //! `shared.rs` is what all workers share, `endpoints.rs` the set that discovery publishes, `layout.rs` how requests are
-//! shared out among it, `neighbourhood.rs` how near its members are, `view.rs` one worker's way to it, `ejected.rs` that way while not all of it is usable, `standing.rs` whether it
-//! takes requests that may go elsewhere, `budgets.rs` what its requests may cost in further attempts, `follow.rs` the wire to discovery.
+//! shared out among it, `neighbourhood.rs` how near its members are, `view.rs` one worker's way to it, `ejected.rs` that way while not all of it is usable,
+//! `why.rs` what is said when none is, `standing.rs` whether it takes requests that may go elsewhere, `budgets.rs` what its requests
+//! may cost in further attempts, `follow.rs` the wire to discovery, `checks.rs` the health checks, `checked.rs` what they know of an endpoint.
 
 mod budgets;
+mod checked;
+mod checks;
 mod clock;
 mod ejected;
 mod endpoints;
@@ -16,11 +19,14 @@ mod standing;
 #[cfg(test)]
 mod tests;
 mod view;
+mod why;
 
 pub use budgets::Spend;
-pub use endpoints::{Endpoint, EndpointSet, Health, Known};
+pub use checked::CheckState;
+pub use checks::check;
+pub use endpoints::{Ejection, Endpoint, EndpointSet, Health, Known};
 pub use follow::follow;
 pub use neighbourhood::Neighbourhood;
 pub use shared::Service;
 pub use standing::Turn;
-pub use view::{Choice, Picked, ServiceView, Wish};
+pub use view::{Ailment, Choice, Picked, ServiceView, Wish};

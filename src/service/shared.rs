@@ -57,6 +57,8 @@ pub struct Service {
     predecessors: Mutex<Vec<(Instant, Weak<Self>)>>,
     /// Ends discovery when the service is dropped.
     follower: Mutex<Option<oneshot::Sender<()>>>,
+    /// Ends its health checks.
+    checker: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 impl Service {
@@ -89,6 +91,7 @@ impl Service {
             last_used: previous.map_or(0, |previous| previous.last_used.load(Ordering::Relaxed)).into(),
             predecessors: Mutex::default(),
             follower: Mutex::new(None),
+            checker: Mutex::new(None),
         }
     }
 
@@ -218,8 +221,16 @@ impl Service {
         *self.follower.lock().unwrap_or_else(PoisonError::into_inner) = Some(follower);
     }
 
+    /// Health checks run until the sender is dropped with the service, or another takes its place. They go by what is received of
+    /// changes of the endpoints.
+    pub(super) fn checked_by(&self, checker: oneshot::Sender<()>) -> watch::Receiver<()> {
+        *self.checker.lock().unwrap_or_else(PoisonError::into_inner) = Some(checker);
+        self.changed.subscribe()
+    }
+
     fn stop_following(&self) {
         self.follower.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.checker.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Notes that a request uses it. Writes at most once a second, so that workers share the line in peace.

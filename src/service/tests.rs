@@ -238,7 +238,7 @@ fn an_ejected_endpoint_of_a_higher_priority_is_probed_only_when_that_is_used() {
     probed.sort();
     assert_eq!(probed, ["10.0.0.1:80", "10.0.0.2:80"]);
     let wish = Wish { avoid: &[], affinity: None, unreachable: None };
-    let Choice::Unhealthy(message) = view.pick(&wish, || 0) else { panic!("both are being tried") };
+    let Choice::Unhealthy(_, message) = view.pick(&wish, || 0) else { panic!("both are being tried") };
     assert!(message.ends_with("one is being tried now"), "{message}");
     first.report(AttemptOutcome::Success, Instant::now());
     assert_eq!(who(counts(&view, 20, &[])), [first.address.to_string()[7..8].to_owned()]);

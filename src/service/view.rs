@@ -83,7 +83,16 @@ pub enum Choice {
     /// There is none. Says why.
     Nothing(String),
     /// There are some, and none may be used. Says why, and until when.
-    Unhealthy(String),
+    Unhealthy(Ailment, String),
+}
+
+/// Why endpoints may not be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ailment {
+    /// Requests to them fail: they are ejected.
+    Ejected,
+    /// Their health checks fail.
+    Unwell,
 }
 
 /// An endpoint that carries one more attempt until this is dropped.
@@ -172,7 +181,7 @@ impl ServiceView {
         if set.endpoints.is_empty() {
             return self.nothing(&set.known);
         }
-        if set.ward.ejected() > 0 {
+        if set.ward.unusable() > 0 {
             return self.pick_usable(set, wish, &mut random);
         }
         match self.choose(&set, wish, Scope::All, &mut random) {

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     config::{Config, HostTemplate},
     discovery::{Discovery, Prepared},
+    health::Prober,
     published::Published,
     service::{self, Neighbourhood, Service},
     telemetry::{AccessLog, Metrics},
@@ -82,6 +83,7 @@ pub struct Reloader {
     doors: Doors,
     shared: Shared,
     discovery: Discovery,
+    prober: Prober,
     draining: bool,
     /// Snapshots that have been replaced: the last to let go frees ten thousand routes, which no worker should do.
     replaced: Vec<Arc<Snapshot>>,
@@ -102,8 +104,10 @@ impl Reloader {
         let opened = open(&config, &doors, None, &shared)?;
         let discovery = Discovery::new(opened.dns.expect("there is no previous one that could be kept"));
         let snapshot = Arc::new(build::build(config, None, &shared, opened.access_log));
+        let prober = Prober::default();
         for service in &snapshot.services {
             service::follow(service, &discovery, false);
+            service::check(service, &prober);
         }
         doors.commit(opened.plan, snapshot.config.drain.timeout);
         faults::warn(&snapshot.config);
@@ -115,7 +119,8 @@ impl Reloader {
             last: Published::new(Arc::new(last)),
         };
         let (replaced, logs) = (Vec::new(), Vec::new());
-        let reloader = Self { source, seen, doors, shared, discovery, draining: false, replaced, logs };
+        let reloader =
+            Self { source, seen, doors, shared, discovery, prober, draining: false, replaced, logs };
         reloader.count("applied", true);
         Ok(reloader)
     }
@@ -193,6 +198,7 @@ impl Reloader {
                 Err(_) => {}
             }
             service::follow(service, &self.discovery, false);
+            service::check(service, &self.prober);
         }
         let gone = |old: &&Arc<Service>| {
             new.services.binary_search_by(|service| service.name.cmp(&old.name)).is_err()
@@ -201,9 +207,10 @@ impl Reloader {
         self.sweep();
     }
 
-    /// Lets discovery follow a service that a worker made, because a request is for it.
+    /// Lets discovery and health checks follow a service that a worker made, because a request is for it.
     pub fn follow(&self, service: &Arc<Service>) {
         service::follow(service, &self.discovery, true);
+        service::check(service, &self.prober);
     }
 
     /// Closes every listener; connections finish what they serve. There is no way back.

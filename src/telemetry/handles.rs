@@ -84,6 +84,7 @@ pub(super) struct ServiceFamilies {
     pub(super) retries_denied: Arc<Family>,
     pub(super) hedges: Arc<Family>,
     pub(super) discovery_updates: Arc<Family>,
+    pub(super) health_checks: Arc<Family>,
 }
 
 impl ServiceSeries {
@@ -131,6 +132,11 @@ impl ServiceSeries {
     /// One more answer of discovery. Takes a lock: for the control thread.
     pub fn discovery_update(&self, result: &str) {
         self.families.discovery_updates.counter(&[&self.service, result]).inc();
+    }
+
+    /// One more probe of an endpoint. Takes a lock: for the control thread.
+    pub fn health_check(&self, result: &str) {
+        self.families.health_checks.counter(&[&self.service, result]).inc();
     }
 }
 

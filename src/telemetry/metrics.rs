@@ -87,6 +87,7 @@ impl Metrics {
             retries_denied: family(Id::RetriesDenied),
             hedges: family(Id::Hedges),
             discovery_updates: family(Id::DiscoveryUpdates),
+            health_checks: family(Id::HealthChecks),
         };
         let gauges = [Id::RequestsInFlight, Id::UpstreamConnections].map(|id| family(id).gauge(&[service]));
         let levels =

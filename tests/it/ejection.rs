@@ -234,7 +234,7 @@ async fn with_every_endpoint_ejected_requests_fail_and_say_why() {
         assert_eq!((answer.status, answer.reason()), (503, "all_unhealthy"));
         let body = answer.json();
         let message = body["error"]["message"].as_str().unwrap();
-        let start = "all 2 endpoints of echo are ejected (5 failures in a row each); the next is tried in ";
+        let start = "all 2 endpoints of echo are ejected: 5 failures in a row; the next is tried in ";
         assert!(message.starts_with(start) && message.ends_with('s'), "{message}");
     }
     daemon.metric_becomes("errors_total", &[("reason", "all_unhealthy")], 10.0).await;
@@ -355,4 +355,45 @@ async fn a_caller_that_does_not_wait_ejects_nobody() {
         assert_eq!(answer.header("towpath-error"), "timeout", "{answer:?}");
     }
     assert!(daemon.metric("ejections_total", &[]).await < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_endpoint_of_which_too_few_requests_succeed_is_ejected() {
+    let backends = backends(2).await;
+    let bad = &backends[0];
+    let keys = "ejection = { success_percent = 60, min_requests = 20, backoff = [\"1h\", \"1h\"] }";
+    let daemon = Daemon::start(&service(&backends, keys));
+    let mut client = Client::connect(daemon.address(), Speaks::Http1).await;
+    for _ in 0..80 {
+        // Three of five fail, and never five in a row.
+        bad.answers(if bad.requests() % 5 < 3 { 500 } else { AS_ASKED });
+        client.ask(get("svc", "/")).await;
+    }
+    // The first failure from the twentieth on.
+    assert_eq!(bad.requests(), 21);
+    available(&daemon, bad.address, false).await;
+    let (_, endpoint) = state(&daemon, bad.address).await;
+    assert_eq!(endpoint["ejected_because"], "success_rate", "{endpoint}");
+    let moment = |key: &str| endpoint[key].as_str().unwrap().to_owned();
+    assert!(moment("ejected_since") < moment("ejected_until") && moment("ejected_since").ends_with('Z'));
+    assert_eq!(endpoint["ejections_in_a_row"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_endpoint_that_answers_too_late_is_ejected() {
+    let backends = backends(2).await;
+    let slow = &backends[0];
+    slow.answer_after(Duration::from_millis(150));
+    let keys = "ejection = { max_latency = \"100ms\", max_percent = 100, backoff = [\"1h\", \"1h\"] }";
+    let daemon = Daemon::start(&service(&backends, keys));
+    let answers = ask(&daemon, 20).await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "its answers are used");
+    assert_eq!(slow.requests(), 5);
+    assert_eq!(state(&daemon, slow.address).await.1["ejected_because"], "latency");
+    backends[1].answer_after(Duration::from_millis(150));
+    let answers = ask(&daemon, 20).await;
+    let last = answers.last().unwrap().json();
+    assert_eq!(last["error"]["cause"], "ejected");
+    let message = last["error"]["message"].as_str().unwrap();
+    assert!(message.contains("are ejected: answers after more than 100ms; the next"), "{message}");
 }

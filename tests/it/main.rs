@@ -31,6 +31,7 @@ mod framing;
 mod fuzz;
 mod grpc;
 mod h2_frames;
+mod health_checks;
 mod hedge;
 mod host_services;
 mod http1;

@@ -11,6 +11,7 @@ pub mod dns;
 pub mod faulty;
 pub mod frames;
 pub mod grpc;
+pub mod health;
 pub mod load;
 pub mod ports;
 pub mod process;
