@@ -43,12 +43,12 @@ pub struct ServiceState {
     pub usable: usize,
     /// Whether all endpoints are used because too few are usable (`panic_percent`).
     pub panic: bool,
+    /// While requests that have another service to go to pass it over (`failover`).
+    pub passed_over: Option<PassedOver>,
     /// Further attempts that the retry budget allows now.
     pub retry_budget_available: u64,
     /// Further attempts of what nobody can have processed that their budget allows now.
     pub requeue_budget_available: u64,
-    /// While requests that have another service to go to pass it over (`failover`).
-    pub passed_over: Option<PassedOver>,
     /// In the order of their priorities and addresses.
     pub endpoints: Vec<EndpointState>,
 }
@@ -154,12 +154,12 @@ impl ServiceState {
             in_flight: service.series.in_flight.get(),
             usable: set.usable(),
             panic: set.is_panicking(&service.policy),
-            retry_budget_available: service.available(Spend::Retry),
-            requeue_budget_available: service.available(Spend::Requeue),
             passed_over: service.passed_over().map(|[since, left]| PassedOver {
                 since_seconds: since.as_secs_f64(),
                 for_seconds: left.as_secs_f64(),
             }),
+            retry_budget_available: service.available(Spend::Retry),
+            requeue_budget_available: service.available(Spend::Requeue),
             endpoints: endpoints(&set, words::kind_of_source(&service.source)),
         }
     }

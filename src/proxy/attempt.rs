@@ -97,7 +97,7 @@ pub(super) struct Way<'a> {
 }
 
 impl Limit {
-    /// Whether it is no matter of this attempt alone.
+    /// Whether the whole request has no more time.
     pub(super) fn is_final(self) -> bool {
         matches!(self, Self::Route | Self::Caller | Self::CallerIdle)
     }
@@ -140,7 +140,7 @@ impl Call {
             let Some(wait) = self.again(&outcome, report.picked(), exchange, &mut history) else {
                 return self.settle(outcome, report, exchange.is_grpc);
             };
-            report.end(counted(&outcome, exchange.is_grpc));
+            drop(report.end(counted(&outcome, exchange.is_grpc)));
             discard(outcome);
             if !wait.is_zero() {
                 Box::pin(tokio::time::sleep(wait)).await;

@@ -226,15 +226,15 @@ impl Exchange {
         self.route.map(|route| &*self.view.snapshot.routes[route].rule)
     }
 
+    /// Bytes of content that have moved either way.
+    pub(super) fn moved(&self) -> u64 {
+        self.bytes_out + self.body.as_ref().map_or(0, RequestBody::bytes)
+    }
+
     /// The rule that matched, if it has requests sent again or twice. Most do not, and are not looked at.
     pub(super) fn persistent_rule(&self) -> Option<&config::Route> {
         let route = &self.view.snapshot.routes[self.route?];
         route.persists.then_some(&*route.rule)
-    }
-
-    /// Bytes of content that have moved either way.
-    pub(super) fn moved(&self) -> u64 {
-        self.bytes_out + self.body.as_ref().map_or(0, RequestBody::bytes)
     }
 
     /// Notes the status that a gRPC call ended with.

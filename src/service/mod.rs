@@ -2,8 +2,9 @@
 //!
 //! `shared.rs` is what all workers share, `endpoints.rs` the set that discovery publishes, `layout.rs` how requests are
 //! shared out among it, `neighbourhood.rs` how near its members are, `view.rs` one worker's way to it, `ejected.rs` that way while not all of it is usable,
-//! `why.rs` what is said when none is, `standing.rs` whether it takes requests that may go elsewhere, `budgets.rs` what its requests
-//! may cost in further attempts, `follow.rs` the wire to discovery, `checks.rs` the health checks, `checked.rs` what they know of an endpoint.
+//! `why.rs` what is said when none is, `standing.rs` whether it takes requests that may go elsewhere, `follow.rs` the wire to
+//! discovery, `checks.rs` the health checks, `checked.rs` what they know of an endpoint, `budgets.rs` what its requests may cost
+//! in further attempts.
 
 mod budgets;
 mod checked;
