@@ -121,7 +121,7 @@ impl RequestBody {
         let state = self.0.borrow();
         Body::other(CopyBody {
             pieces: state.kept.clone().into(),
-            length: state.length.clone(),
+            length: state.length,
             is_whole: !state.gone,
         })
     }
@@ -352,7 +352,7 @@ impl HttpBody for CopyBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.length.clone()
+        self.length
     }
 }
 
