@@ -23,7 +23,7 @@ pub mod health;
 pub mod http;
 /// 10: signals, drain, readiness.
 pub mod lifecycle;
-/// 3: pure counting: places and queues, adaptive limits, the memory ceiling.
+/// 3: limits as pure arithmetic: places and queues, adaptive limits, retry budgets, latency quantiles, the memory ceiling.
 pub mod limit;
 /// 0: sockets: addresses, listening, streams, the kernel's view of a peer.
 pub mod net;

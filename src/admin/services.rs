@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{BreakerState, server::Shared, words};
 use crate::{
     config, discovery,
-    service::{Endpoint, EndpointSet, Health, Known, Service},
+    service::{Endpoint, EndpointSet, Health, Known, Service, Spend},
 };
 
 /// All services.
@@ -47,6 +47,10 @@ pub struct ServiceState {
     pub panic: bool,
     /// While requests that have another service to go to pass it over (`failover`).
     pub passed_over: Option<PassedOver>,
+    /// Further attempts that the retry budget allows now.
+    pub retry_budget_available: u64,
+    /// Further attempts of what nobody can have processed that their budget allows now.
+    pub requeue_budget_available: u64,
     /// In the order of their priorities and addresses.
     pub endpoints: Vec<EndpointState>,
 }
@@ -157,6 +161,8 @@ impl ServiceState {
                 since_seconds: since.as_secs_f64(),
                 for_seconds: left.as_secs_f64(),
             }),
+            retry_budget_available: service.available(Spend::Retry),
+            requeue_budget_available: service.available(Spend::Requeue),
             endpoints: endpoints(&set, words::kind_of_source(&service.source)),
         }
     }

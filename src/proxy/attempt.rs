@@ -1,12 +1,9 @@
 //! Attempts: pick an endpoint, get a connection, send, classify, report.
 //!
-//! # When a request is sent again
-//! Only what cannot have been processed, so that no caller can tell: no connection could be made (and the service has
-//! another endpoint), the connection had been closed or refused the stream before it read the request, or, for an
-//! idempotent method, a reused connection ended without a byte of response (RFC 9110 9.2.2, RFC 9113 8.7). This is
-//! counted, and not what a route's retry policy is about.
+//! What is sent again, and why, is in `requeue.rs` (what nobody can have processed) and `retry.rs` (what a route's policy says);
+//! a second attempt beside a slow first one in `hedge.rs`.
 
-use std::{net::SocketAddr, pin::pin, rc::Rc, time::Duration};
+use std::{pin::pin, rc::Rc, time::Duration};
 
 use http::{Response, request::Parts};
 use tokio::time::{Instant, timeout_at};
@@ -19,6 +16,8 @@ use super::{
     headers::address_request,
     report::{Answered, Report, classify},
     request_body::RequestBody,
+    requeue::History,
+    retry::discard,
     target::Target,
 };
 use crate::{
@@ -27,11 +26,9 @@ use crate::{
     service::{Ailment, Choice, Picked, Wish},
     snapshot::BackendView,
     telemetry::AttemptOutcome,
-    upstream::{CallerFault, ConnectError, Lease, Outgoing, SendError, Sent, Version, Want},
+    upstream::{CallerFault, ConnectError, Lease, Outgoing, SendError, Version, Want},
 };
 
-/// Attempts at most, the first included.
-const MAX_ATTEMPTS: u32 = 3;
 /// An endpoint that does not answer `Expect: 100-continue` gets the body after this (RFC 9110 10.1.1 wants a bound).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
@@ -66,6 +63,9 @@ pub(super) struct Call {
     pub(super) interim: Interim,
 }
 
+/// What came of an attempt.
+pub(super) type Outcome = Result<(Response<Body>, Lease), AttemptError>;
+
 pub(super) enum AttemptError {
     Connect(ConnectError),
     Send(SendError),
@@ -85,7 +85,24 @@ pub(super) enum Limit {
     CallerIdle,
 }
 
+/// What sets an attempt apart from the others of its call.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    pub(super) version: Version,
+    /// Only over a new connection.
+    pub(super) fresh: bool,
+    /// It runs beside another, which reads the body.
+    pub(super) beside: bool,
+    /// Where its interim answers go.
+    pub(super) interim: &'a Interim,
+}
+
 impl Limit {
+    /// Whether the whole request has no more time.
+    pub(super) fn is_final(self) -> bool {
+        matches!(self, Self::Route | Self::Caller | Self::CallerIdle)
+    }
+
     fn cause(self) -> Cause {
         match self {
             Self::Attempt => Cause::AttemptTimeout,
@@ -95,17 +112,6 @@ impl Limit {
             Self::Idle | Self::CallerIdle => Cause::StreamIdleTimeout,
         }
     }
-}
-
-/// What is known from the attempts so far.
-#[derive(Default)]
-struct History {
-    /// Endpoints that could not be connected to, or refused the request.
-    avoid: Vec<u64>,
-    /// The last that could not be connected to.
-    unreachable: Option<SocketAddr>,
-    /// A reused connection has failed.
-    fresh: bool,
 }
 
 impl Call {
@@ -120,30 +126,43 @@ impl Call {
         }
         enter_service(self, exchange).await?;
         address_request(&mut self.parts, &self.target, version);
+        self.backend.view.count_request();
         let mut history = History::default();
         loop {
             let mut report = Report::begin(&self.backend, self.pick(&history).await?);
             exchange.attempt();
-            let result = self.attempt(&mut report, version, history.fresh).await;
+            let way = Way { version, fresh: history.fresh, beside: false, interim: &self.interim };
+            let outcome = if self.may_hedge(exchange, &history) {
+                Box::pin(self.hedged(&mut report, way, exchange, &mut history)).await
+            } else {
+                self.attempt(&mut report, way).await
+            };
             exchange.went_to(report.picked());
-            match result {
-                Ok((response, lease)) => {
-                    if let Some(body) = &self.body {
-                        body.settle();
-                    }
-                    let answered = report.answered(classify(&response, exchange.is_grpc));
-                    return Ok(Answer { response, lease, answered });
+            history.avoid.extend(report.lost());
+            let Some(wait) = self.again(&outcome, report.picked(), exchange, &mut history) else {
+                return self.settle(outcome, report, exchange.is_grpc);
+            };
+            drop(report.end(counted(&outcome, exchange.is_grpc)));
+            discard(outcome);
+            if !wait.is_zero() {
+                Box::pin(tokio::time::sleep(wait)).await;
+            }
+        }
+    }
+
+    /// What the last attempt has come to is what the caller gets.
+    fn settle(&self, outcome: Outcome, report: Report<'_>, is_grpc: bool) -> Result<Answer, Failure> {
+        match outcome {
+            Ok((response, lease)) => {
+                if let Some(body) = &self.body {
+                    body.settle();
                 }
-                Err(error) => {
-                    history.avoid.extend(report.lost());
-                    let picked = report.end(error.outcome());
-                    let again =
-                        (exchange.attempts < MAX_ATTEMPTS).then(|| self.again(&error, &picked, &mut history));
-                    match again.flatten() {
-                        Some(reason) => self.backend.view.service.series.retry(reason),
-                        None => return Err(self.failure(error, &picked)),
-                    }
-                }
+                let answered = report.answered(classify(&response, is_grpc));
+                Ok(Answer { response, lease, answered })
+            }
+            Err(error) => {
+                let picked = report.end(error.outcome());
+                Err(self.failure(error, &picked))
             }
         }
     }
@@ -158,7 +177,7 @@ impl Call {
     }
 
     /// An endpoint; the first request of a service waits for discovery's first answer.
-    async fn pick(&self, history: &History) -> Result<Picked, Failure> {
+    pub(super) async fn pick(&self, history: &History) -> Result<Picked, Failure> {
         let view = &self.backend.view;
         let wish = Wish { avoid: &history.avoid, affinity: self.affinity, unreachable: history.unreachable };
         let mut waited = false;
@@ -194,45 +213,35 @@ impl Call {
     }
 
     /// One attempt, within its deadline.
-    async fn attempt(
-        &self,
-        report: &mut Report<'_>,
-        version: Version,
-        fresh: bool,
-    ) -> Result<(Response<Body>, Lease), AttemptError> {
+    pub(super) async fn attempt(&self, report: &mut Report<'_>, way: Way<'_>) -> Outcome {
         let own = self.attempt_timeout.map(|timeout| Instant::now() + timeout);
         let of_request = if self.deadline_is_callers { Limit::Caller } else { Limit::Route };
         let (until, limit) = match (own, self.deadline) {
             (Some(own), Some(whole)) if whole <= own => (whole, of_request),
             (Some(own), _) => (own, Limit::Attempt),
             (None, Some(whole)) => (whole, of_request),
-            (None, None) => return self.exchange(report, version, fresh).await,
+            (None, None) => return self.exchange(report, way).await,
         };
-        match timeout_at(until, self.exchange(report, version, fresh)).await {
+        match timeout_at(until, self.exchange(report, way)).await {
             Ok(result) => result,
             Err(_) => Err(AttemptError::Timeout(limit)),
         }
     }
 
-    async fn exchange(
-        &self,
-        report: &mut Report<'_>,
-        version: Version,
-        fresh: bool,
-    ) -> Result<(Response<Body>, Lease), AttemptError> {
+    async fn exchange(&self, report: &mut Report<'_>, way: Way<'_>) -> Outcome {
         let want = Want {
-            version,
-            fresh,
+            version: way.version,
+            fresh: way.fresh,
             certain: !self.parts.method.is_idempotent() || self.body.is_some(),
             even_retired: false,
         };
         let mut lease = self.connect(report, want).await.map_err(AttemptError::Connect)?;
-        let response = self.send(&mut lease).await?;
+        let response = self.send(&mut lease, way).await?;
         Ok((response, lease))
     }
 
-    async fn send(&self, lease: &mut Lease) -> Result<Response<Body>, AttemptError> {
-        let mut sending = pin!(lease.send(self.request(), &self.interim));
+    async fn send(&self, lease: &mut Lease, way: Way<'_>) -> Result<Response<Body>, AttemptError> {
+        let mut sending = pin!(lease.send(self.request(way), way.interim));
         let Some(body) = self.body.as_ref().filter(|_| self.expects_continue) else {
             return self.head(sending).await;
         };
@@ -254,10 +263,14 @@ impl Call {
     }
 
     /// The request for the next attempt.
-    fn request(&self) -> Outgoing<'_> {
+    fn request(&self, way: Way<'_>) -> Outgoing<'_> {
         Outgoing {
             parts: &self.parts,
-            body: self.body.as_ref().map_or(Body::Empty, RequestBody::begin),
+            body: match &self.body {
+                Some(body) if way.beside => body.copy(),
+                Some(body) => body.begin(),
+                None => Body::Empty,
+            },
             fields: self.time_left(),
         }
     }
@@ -275,41 +288,13 @@ impl Call {
         }
         failure
     }
+}
 
-    /// Whether the request is sent again, and the reason that counts it.
-    fn again(&self, error: &AttemptError, picked: &Picked, history: &mut History) -> Option<&'static str> {
-        if !self.body.as_ref().is_none_or(RequestBody::can_begin_again) {
-            return None;
-        }
-        match error {
-            // It has waited as long as it may.
-            AttemptError::Connect(ConnectError::Full { .. }) => None,
-            AttemptError::Connect(error) => {
-                history.avoid.push(picked.target.id);
-                let (reason, unreachable) = match error {
-                    ConnectError::Removed => ("endpoint_removed", None),
-                    _ => ("connect_failed", Some(picked.target.address)),
-                };
-                history.unreachable = unreachable;
-                let service = &self.backend.view.service;
-                let another = service.endpoints().has_another(&history.avoid, &service.policy);
-                another.then_some(reason)
-            }
-            AttemptError::Send(SendError { caller: Some(_), .. }) | AttemptError::Timeout(_) => None,
-            AttemptError::Send(error) => {
-                // An HTTP/2 connection that has ended is not chosen again; an endpoint that refuses streams is not
-                // helped by more connections, but another may take the request.
-                history.fresh = self.parts.version == http::Version::HTTP_11;
-                if !history.fresh {
-                    history.avoid.push(picked.target.id);
-                }
-                match error.sent {
-                    Sent::Nothing => Some("unprocessed"),
-                    Sent::Maybe if self.parts.method.is_idempotent() => Some("closed_when_reused"),
-                    Sent::Maybe | Sent::Some => None,
-                }
-            }
-        }
+/// What an attempt counts as.
+pub(super) fn counted(outcome: &Outcome, is_grpc: bool) -> AttemptOutcome {
+    match outcome {
+        Ok((response, _)) => classify(response, is_grpc),
+        Err(error) => error.outcome(),
     }
 }
 

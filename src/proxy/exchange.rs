@@ -4,7 +4,7 @@
 //! or when the task is dropped. Counts that were raised fall in `Drop`.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     rc::{Rc, Weak},
     sync::Arc,
     time::SystemTime,
@@ -80,7 +80,7 @@ pub(super) struct Exchange {
     route: Option<usize>,
     /// The service, and the listener, route and backend by which it was found.
     backend: Option<((usize, usize, usize), Rc<BackendView>)>,
-    pub(super) attempts: u32,
+    pub(super) attempts: Cell<u32>,
     pub(super) request_id: Option<HeaderValue>,
     pub(super) body: Option<RequestBody>,
     status: u16,
@@ -126,7 +126,7 @@ impl Exchange {
             listener,
             route: None,
             backend: None,
-            attempts: 0,
+            attempts: Cell::new(0),
             request_id: None,
             body: None,
             status: 0,
@@ -191,8 +191,8 @@ impl Exchange {
     }
 
     /// Notes that an attempt begins.
-    pub(super) fn attempt(&mut self) {
-        self.attempts += 1;
+    pub(super) fn attempt(&self) {
+        self.attempts.set(self.attempts.get() + 1);
     }
 
     /// Notes which endpoint an attempt went to.
@@ -238,6 +238,12 @@ impl Exchange {
     /// Bytes of content that have moved either way.
     pub(super) fn moved(&self) -> u64 {
         self.bytes_out + self.body.as_ref().map_or(0, RequestBody::bytes)
+    }
+
+    /// The rule that matched, if it has requests sent again or twice. Most do not, and are not looked at.
+    pub(super) fn persistent_rule(&self) -> Option<&config::Route> {
+        let route = &self.view.snapshot.routes[self.route?];
+        route.persists.then_some(&*route.rule)
     }
 
     /// Notes the status that a gRPC call ended with.
@@ -331,7 +337,7 @@ impl Exchange {
             reason: self.reason.map(Reason::name),
             cause: self.cause.map(Cause::name),
             fault: self.fault,
-            attempts: self.attempts,
+            attempts: self.attempts.get(),
             duration,
             bytes_in: self.body.as_ref().map_or(0, RequestBody::bytes),
             bytes_out: self.bytes_out,

@@ -14,7 +14,7 @@ use super::{
     failover,
     failure::About,
     fault, headers,
-    request_body::RequestBody,
+    request_body::{KEPT, RequestBody},
     target::Target,
 };
 use crate::{
@@ -74,7 +74,10 @@ fn prepare(
     let (deadline, deadline_is_callers) =
         deadline(&mut parts, timeout, (exchange.started, exchange.is_grpc))?;
     let expects_continue = expects_continue(&mut parts, &body);
-    exchange.body = (!body.is_end_stream()).then(|| RequestBody::new(body, expects_continue));
+    exchange.body = (!body.is_end_stream()).then(|| {
+        let retry = exchange.persistent_rule().and_then(|rule| rule.retry.as_ref());
+        RequestBody::new(body, expects_continue, retry.map_or(KEPT, |retry| retry.body_limit))
+    });
     let affinity = affinity(&backend.view.service.policy.balancer, &parts, &target, &caller.peer);
     Ok(Call {
         stand_ins: failover::stand_ins(exchange, &parts, &target, &caller.peer),

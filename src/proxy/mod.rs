@@ -12,11 +12,14 @@ mod fault;
 mod handle;
 mod head;
 mod headers;
+mod hedge;
 mod idle;
 mod race;
 mod report;
 mod request_body;
+mod requeue;
 mod response_body;
+mod retry;
 mod target;
 mod worker;
 

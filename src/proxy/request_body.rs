@@ -1,8 +1,9 @@
 //! A request's body on its way to the endpoint: it can begin again, and it can wait for `100 Continue`.
 //!
 //! # Beginning again
-//! What has been read is kept, up to [`KEPT`] bytes, so that an attempt which cannot have been processed may be
-//! repeated. Past that the body has gone on and the request is sent once. Large pieces are kept by reference.
+//! What has been read is kept, up to [`KEPT`] bytes or what the route's retry policy says, so that an attempt may be
+//! repeated. Past that the body has gone on and the request is sent once. Large pieces are kept by reference. A body that
+//! has been read whole can also be had by a second attempt while the first still runs.
 //!
 //! # Waiting
 //! A caller that sends `Expect: 100-continue` sends the body only when it is asked to. It is asked when the body is
@@ -11,6 +12,7 @@
 
 use std::{
     cell::RefCell,
+    collections::VecDeque,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -23,10 +25,12 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::http::{Body, BodyError};
 
-/// Bytes of a body that are kept for another attempt.
-const KEPT: usize = 64 * 1024;
-/// Pieces that are kept: each costs some memory of its own, however short it is.
+/// Bytes of a body that are kept for another attempt, where no policy says otherwise.
+pub(super) const KEPT: usize = 64 * 1024;
+/// Pieces that are kept at least: each costs some memory of its own, however short it is.
 const KEPT_PIECES: usize = 256;
+/// Where more bytes are kept, so are more pieces: one for so many.
+const BYTES_PER_PIECE: usize = KEPT / KEPT_PIECES;
 /// How long an upload may go on after the response is complete. An endpoint may answer first and still want the rest.
 const UPLOAD_LINGER: Duration = Duration::from_secs(2);
 /// A piece up to this is kept as a copy.
@@ -38,9 +42,11 @@ pub(super) struct RequestBody(Rc<RefCell<State>>);
 
 struct State {
     source: Body,
-    /// What the source has yielded; empty once it is more than [`KEPT`].
+    /// What the source has yielded; empty once it is more than `limit`.
     kept: Vec<Piece>,
     kept_bytes: usize,
+    /// Bytes that are kept at most.
+    limit: usize,
     /// More has been read than is kept: no other attempt can have the body.
     gone: bool,
     ended: bool,
@@ -71,13 +77,14 @@ enum Piece {
 }
 
 impl RequestBody {
-    /// Takes `source` over. With `waits`, nothing is read until [`RequestBody::open`].
-    pub(super) fn new(source: Body, waits: bool) -> Self {
+    /// Takes `source` over, of which up to `limit` bytes are kept. With `waits`, nothing is read until [`RequestBody::open`].
+    pub(super) fn new(source: Body, waits: bool, limit: usize) -> Self {
         Self(Rc::new(RefCell::new(State {
             length: source.size_hint(),
             source,
             kept: Vec::new(),
             kept_bytes: 0,
+            limit,
             gone: false,
             ended: false,
             bytes: 0,
@@ -102,6 +109,21 @@ impl RequestBody {
     /// Whether another attempt can have the whole body.
     pub(super) fn can_begin_again(&self) -> bool {
         !self.0.borrow().gone
+    }
+
+    /// Whether all of it has been read and kept, so that two attempts can have it at a time.
+    pub(super) fn is_kept(&self) -> bool {
+        self.can_begin_again() && self.is_read()
+    }
+
+    /// The body from its beginning, for an attempt beside the one that runs. For one that [is kept](Self::is_kept).
+    pub(super) fn copy(&self) -> Body {
+        let state = self.0.borrow();
+        Body::other(CopyBody {
+            pieces: state.kept.clone().into(),
+            length: state.length.clone(),
+            is_whole: !state.gone,
+        })
     }
 
     /// Content bytes that have been read.
@@ -203,7 +225,7 @@ impl State {
             return;
         }
         self.kept_bytes += length;
-        if self.kept_bytes > KEPT || self.kept.len() == KEPT_PIECES {
+        if self.kept_bytes > self.limit || self.kept.len() == KEPT_PIECES.max(self.limit / BYTES_PER_PIECE) {
             self.gone = true;
             self.kept = Vec::new();
         } else {
@@ -226,6 +248,13 @@ impl Piece {
         match self {
             Self::Data(data) if data.len() < COPIED => Self::Data(Bytes::copy_from_slice(data)),
             other => other.clone(),
+        }
+    }
+
+    fn frame(self) -> Frame<Bytes> {
+        match self {
+            Self::Data(data) => Frame::data(data),
+            Self::Trailers(trailers) => Frame::trailers(trailers),
         }
     }
 }
@@ -267,12 +296,7 @@ impl HttpBody for AttemptBody {
             },
         };
         self.next += 1;
-        Poll::Ready(piece.map(|piece| {
-            piece.map(|piece| match piece {
-                Piece::Data(data) => Frame::data(data),
-                Piece::Trailers(trailers) => Frame::trailers(trailers),
-            })
-        }))
+        Poll::Ready(piece.map(|piece| piece.map(Piece::frame)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -300,6 +324,38 @@ impl Drop for AttemptBody {
     }
 }
 
+/// The body as a second attempt reads it.
+struct CopyBody {
+    pieces: VecDeque<Piece>,
+    length: SizeHint,
+    /// Guards against sending a part of a body as if it were the whole.
+    is_whole: bool,
+}
+
+impl HttpBody for CopyBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if !self.is_whole {
+            return Poll::Ready(Some(Err(BodyError::Incomplete)));
+        }
+        self.length = SizeHint::default();
+        Poll::Ready(self.pieces.pop_front().map(|piece| Ok(piece.frame())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_whole && self.pieces.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http_body::Body as _;
@@ -324,7 +380,7 @@ mod tests {
 
     fn body(pieces: &[usize]) -> RequestBody {
         let pieces = pieces.iter().map(|length| Bytes::from(vec![b'x'; *length])).collect();
-        RequestBody::new(Body::other(Pieces(pieces)), false)
+        RequestBody::new(Body::other(Pieces(pieces)), false, KEPT)
     }
 
     async fn read(mut body: Body, frames: usize) -> usize {
@@ -376,8 +432,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_policy_decides_how_much_is_kept() {
+        for (limit, kept) in [(2, false), (3, true), (10 * KEPT, true)] {
+            let pieces = [Bytes::from_static(b"x"), Bytes::from_static(b"yz")].into();
+            let body = RequestBody::new(Body::other(Pieces(pieces)), false, limit);
+            read(body.begin(), 9).await;
+            assert_eq!(body.can_begin_again(), kept, "{limit}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_was_read_can_be_had_twice_at_a_time() {
+        let body = body(&[1, 2]);
+        let mut first = body.begin();
+        next_frame(&mut first).await.unwrap().unwrap();
+        assert!(!body.is_kept(), "there is more to come");
+        next_frame(&mut first).await.unwrap().unwrap();
+        assert!(next_frame(&mut first).await.is_none());
+        assert!(body.is_kept());
+        assert_eq!(read(body.copy(), 9).await, 3);
+        assert!(next_frame(&mut first).await.is_none(), "the first attempt still has its own");
+    }
+
+    #[tokio::test]
+    async fn a_copy_of_what_is_not_there_is_no_empty_body() {
+        let body = body(&[KEPT, 1]);
+        read(body.begin(), 9).await;
+        assert!(!body.is_kept());
+        assert!(matches!(next_frame(&mut body.copy()).await, Some(Err(_))));
+    }
+
+    #[tokio::test]
     async fn who_waits_for_a_body_that_is_stopped_is_told() {
-        let body = RequestBody::new(Body::Full(Bytes::from_static(b"x")), true);
+        let body = RequestBody::new(Body::Full(Bytes::from_static(b"x")), true, KEPT);
         let mut attempt = body.begin();
         let waiting = next_frame(&mut attempt);
         let (frame, ()) = tokio::join!(waiting, async { body.stop() });
@@ -386,7 +473,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_read_before_the_gate_opens() {
-        let body = RequestBody::new(Body::Full(Bytes::from_static(b"x")), true);
+        let body = RequestBody::new(Body::Full(Bytes::from_static(b"x")), true, KEPT);
         let mut attempt = body.begin();
         let waker = Waker::noop();
         let poll = Pin::new(&mut attempt).poll_frame(&mut Context::from_waker(waker));

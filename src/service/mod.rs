@@ -3,9 +3,11 @@
 //! `shared.rs` is what all workers share, `breaker.rs` how much the service may have, `endpoints.rs` the set that discovery
 //! publishes, `layout.rs` how requests are shared out among it, `neighbourhood.rs` how near its members are, `view.rs` one worker's way
 //! to it, `ejected.rs` that way while not all of it is usable, `why.rs` what is said when none is, `standing.rs` whether it takes requests
-//! that may go elsewhere, `follow.rs` the wire to discovery, `checks.rs` the health checks, `checked.rs` what they know of an endpoint.
+//! that may go elsewhere, `follow.rs` the wire to discovery, `checks.rs` the health checks, `checked.rs` what they know of an endpoint,
+//! `budgets.rs` what its requests may cost in further attempts.
 
 mod breaker;
+mod budgets;
 mod checked;
 mod checks;
 mod clock;
@@ -22,6 +24,7 @@ mod view;
 mod why;
 
 pub use breaker::Breaker;
+pub use budgets::Spend;
 pub use checked::CheckState;
 pub use checks::check;
 pub use clock::{millis, unix_millis};

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
     breaker::Breaker,
+    budgets::Budgets,
     endpoints::{EndpointSet, Known, Of},
     neighbourhood::Neighbourhood,
     standing::Standing,
@@ -38,6 +39,7 @@ pub struct Service {
     pub breaker: Breaker,
     /// Its metrics.
     pub series: ServiceSeries,
+    pub(super) budgets: Arc<Budgets>,
     pub(super) endpoints: Published<EndpointSet>,
     /// For those who have another service to go to.
     pub(super) standing: Arc<Standing>,
@@ -85,6 +87,7 @@ impl Service {
             breaker,
             series,
             standing: previous.map(|previous| previous.standing.clone()).unwrap_or_default(),
+            budgets: Budgets::of(previous),
             metrics: metrics.clone(),
             neighbourhood: neighbourhood.clone(),
             changed: watch::Sender::new(()),
@@ -190,6 +193,7 @@ impl Service {
     /// Housekeeping; to be called about once a second.
     pub fn sweep(&self) {
         self.predecessors();
+        self.sweep_budgets();
         self.breaker.sweep(&self.name);
         self.series.discovery_age.set(self.discovery_age().unwrap_or(Duration::ZERO).as_secs_f64());
         let set = self.endpoints.get();

@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::{
+    budgets::Tally,
     clock,
     endpoints::{Endpoint, EndpointSet, Known},
     layout::Layout,
@@ -37,6 +38,7 @@ pub struct ServiceView {
     pub gate: Rc<Gate>,
     /// What this worker remembers between requests.
     memory: RefCell<Option<Rc<Memory>>>,
+    pub(super) tally: Tally,
 }
 
 /// What a worker remembers of a layout.
@@ -169,7 +171,13 @@ impl ServiceView {
     /// A view for the calling worker.
     pub fn new(service: Arc<Service>) -> Self {
         let gate = Gate::new(service.breaker.requests.clone(), telemetry::present_worker());
-        Self { endpoints: service.endpoints.reader(), service, gate, memory: RefCell::new(None) }
+        Self {
+            endpoints: service.endpoints.reader(),
+            service,
+            gate,
+            memory: RefCell::new(None),
+            tally: Tally::default(),
+        }
     }
 
     /// Chooses an endpoint.

@@ -109,6 +109,7 @@ fn route(rule: &Arc<config::Route>, services: &HashMap<&Name, usize>, metrics: &
         series: is_special.then(|| Box::new(metrics.route_series(&rule.name))),
         timeout: rule.timeout,
         attempt_timeout: rule.attempt_timeout,
+        persists: rule.retry.is_some() || rule.hedge.is_some(),
     }
 }
 

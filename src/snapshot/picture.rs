@@ -78,6 +78,8 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// One attempt, up to the response's head.
     pub attempt_timeout: Option<Duration>,
+    /// Whether `rule` has requests sent again or twice (`retry`, `hedge`).
+    pub persists: bool,
 }
 
 /// Where a share of a route's requests goes.

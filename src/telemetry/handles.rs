@@ -67,16 +67,22 @@ pub struct ServiceSeries {
     pub discovery_age: Level,
     /// 1 while all endpoints are used for want of usable ones.
     pub panic: Level,
+    /// Further attempts that the retry budget allows.
+    pub retry_budget: Level,
     service: Box<str>,
     families: ServiceFamilies,
     attempts: Outcomes,
-    retries: ByLabel<4>,
+    retries: ByLabel<8>,
+    retries_denied: ByLabel<4>,
+    hedges: ByLabel<4>,
 }
 
 /// Where a service's further series come from.
 pub(super) struct ServiceFamilies {
     pub(super) attempts: Arc<Family>,
     pub(super) retries: Arc<Family>,
+    pub(super) retries_denied: Arc<Family>,
+    pub(super) hedges: Arc<Family>,
     pub(super) discovery_updates: Arc<Family>,
     pub(super) health_checks: Arc<Family>,
 }
@@ -86,11 +92,21 @@ impl ServiceSeries {
         service: &str,
         families: ServiceFamilies,
         [in_flight, upstream_connections]: [Gauge; 2],
-        [discovery_age, panic]: [Level; 2],
+        [discovery_age, panic, retry_budget]: [Level; 3],
     ) -> Self {
-        let (attempts, retries) = (Outcomes::new(), ByLabel::new());
-        let service = service.into();
-        Self { in_flight, upstream_connections, discovery_age, panic, service, families, attempts, retries }
+        Self {
+            in_flight,
+            upstream_connections,
+            discovery_age,
+            panic,
+            retry_budget,
+            service: service.into(),
+            families,
+            attempts: Outcomes::new(),
+            retries: ByLabel::new(),
+            retries_denied: ByLabel::new(),
+            hedges: ByLabel::new(),
+        }
     }
 
     /// One more attempt.
@@ -101,6 +117,16 @@ impl ServiceSeries {
     /// One more attempt after a request's first, made necessary by `reason`: of a small fixed set.
     pub fn retry(&self, reason: &str) {
         self.retries.inc(reason, || self.families.retries.counter(&[&self.service, reason]));
+    }
+
+    /// A failed attempt was the last because of `reason`: of a small fixed set.
+    pub fn retry_denied(&self, reason: &str) {
+        self.retries_denied.inc(reason, || self.families.retries_denied.counter(&[&self.service, reason]));
+    }
+
+    /// What became of a second attempt beside a slow first one, of a small fixed set.
+    pub fn hedge(&self, result: &str) {
+        self.hedges.inc(result, || self.families.hedges.counter(&[&self.service, result]));
     }
 
     /// One more answer of discovery. Takes a lock: for the control thread.

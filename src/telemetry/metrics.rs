@@ -91,11 +91,14 @@ impl Metrics {
         let families = ServiceFamilies {
             attempts: family(Id::Attempts),
             retries: family(Id::Retries),
+            retries_denied: family(Id::RetriesDenied),
+            hedges: family(Id::Hedges),
             discovery_updates: family(Id::DiscoveryUpdates),
             health_checks: family(Id::HealthChecks),
         };
         let gauges = [Id::RequestsInFlight, Id::UpstreamConnections].map(|id| family(id).gauge(&[service]));
-        let levels = [Id::DiscoveryAge, Id::ServicePanic].map(|id| family(id).level(&[service]));
+        let levels =
+            [Id::DiscoveryAge, Id::ServicePanic, Id::RetryBudget].map(|id| family(id).level(&[service]));
         ServiceSeries::new(service, families, gauges, levels)
     }
 

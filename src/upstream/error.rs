@@ -50,9 +50,11 @@ impl ConnectError {
 /// How much of a failed request the endpoint may have seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// Nothing can have been processed: the connection was closed before, the stream was refused, or a GOAWAY
-    /// excludes it (RFC 9113 8.7). Safe to send again whatever the method.
+    /// Nothing can have been processed: the connection was closed before, or a GOAWAY excludes the stream (RFC 9113 8.7).
+    /// Safe to send again whatever the method.
     Nothing,
+    /// Neither: the endpoint has refused the stream, for want of room as a rule (RFC 9113 8.7). As safe, but no accident.
+    Refused,
     /// A reused connection ended without a byte of response. Safe to send again when the method is idempotent
     /// (RFC 9110 9.2.2).
     Maybe,
@@ -65,6 +67,8 @@ pub enum Sent {
 pub struct SendError {
     /// How much the endpoint may have seen.
     pub sent: Sent,
+    /// An earlier request had used the connection.
+    pub reused: bool,
     /// Set when the cause was the caller's request, not the endpoint.
     pub caller: Option<CallerFault>,
     /// For people.
@@ -95,11 +99,16 @@ impl CallerFault {
 
 impl SendError {
     pub(super) fn caller(fault: CallerFault) -> Self {
-        Self { sent: Sent::Some, caller: Some(fault), message: "the caller's body failed".to_owned() }
+        Self {
+            sent: Sent::Some,
+            reused: false,
+            caller: Some(fault),
+            message: "the caller's body failed".to_owned(),
+        }
     }
 
     pub(super) fn endpoint(sent: Sent, message: impl Into<String>) -> Self {
-        Self { sent, caller: None, message: message.into() }
+        Self { sent, reused: false, caller: None, message: message.into() }
     }
 }
 

@@ -231,11 +231,12 @@ async fn send_data(stream: &mut SendStream<Bytes>, data: Bytes, end: bool) -> bo
 fn classify(error: &h2::Error, reused: bool) -> SendError {
     let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
     let excluded = error.is_go_away() && error.is_remote();
-    let sent = match error.is_remote() && (refused || excluded) {
-        true => Sent::Nothing,
+    let sent = match error.is_remote() {
+        true if refused => Sent::Refused,
+        true if excluded => Sent::Nothing,
         // The connection has ended under it.
-        false if reused && error.is_io() => Sent::Maybe,
-        false => Sent::Some,
+        _ if reused && error.is_io() => Sent::Maybe,
+        _ => Sent::Some,
     };
     SendError::endpoint(sent, describe(error))
 }

@@ -50,10 +50,11 @@ impl Lease {
         request: Outgoing<'_>,
         interim: &Interim,
     ) -> Result<Response<Body>, SendError> {
-        match &mut self.kind {
+        let result = match &mut self.kind {
             Kind::Http1 { connection, .. } => connection.send(request, interim, self.reused).await,
             Kind::Http2(stream) => stream.send(request, interim, self.reused).await,
-        }
+        };
+        result.map_err(|error| SendError { reused: self.reused, ..error })
     }
 
     /// The response has been read to its end: the connection may serve the next request.
