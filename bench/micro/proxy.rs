@@ -16,7 +16,7 @@ use tokio::{
 use towpath::{
     drain::Trigger,
     server::{Acceptor, WorkerHandle, WorkerSeed},
-    snapshot::{DoorCommand, Reader, Reloader, Seen, Source, Wiring},
+    snapshot::{DoorCommand, NodeLimits, Reader, Reloader, Seen, Source, Wiring},
     telemetry::Metrics,
 };
 
@@ -50,7 +50,8 @@ fn worker_with_caller(peer: &mut Peer) -> (Seen, WorkerSeed) {
         let reloader = Reloader::start(source, config, wiring).expect("the node can start");
         let seen = reloader.seen().clone();
         peer.connect_to(&seen.doors.get()[0].address.to_string());
-        accept_one(handle, metrics, commands).await;
+        let limits = seen.snapshot.get().limits.clone();
+        accept_one(handle, (metrics, limits), commands).await;
         seen
     });
     (seen, seed)
@@ -58,11 +59,11 @@ fn worker_with_caller(peer: &mut Peer) -> (Seen, WorkerSeed) {
 
 async fn accept_one(
     handle: WorkerHandle,
-    metrics: Arc<Metrics>,
+    (metrics, limits): (Arc<Metrics>, Arc<NodeLimits>),
     commands: mpsc::UnboundedReceiver<DoorCommand>,
 ) {
     let workers: Arc<[WorkerHandle]> = Arc::new([handle]);
-    let acceptor = Acceptor::new(workers.clone(), metrics);
+    let acceptor = Acceptor::new(workers.clone(), metrics, limits);
     let accepted = async {
         while workers[0].connections() == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -63,6 +63,10 @@ impl Call {
         exchange: &Exchange,
         history: &mut History,
     ) -> Option<Duration> {
+        if matches!(outcome, Err(AttemptError::Connect(ConnectError::Full { .. }))) {
+            // It has waited as long as it may, and more attempts do not make more connections: no policy sends it again.
+            return None;
+        }
         let policy = exchange.persistent_rule().and_then(|rule| rule.retry.as_ref());
         let series = &self.backend.view.service.series;
         let mut denied = None;

@@ -12,7 +12,7 @@ use crate::support::{
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 /// One worker, whose pool has one place.
 const NODE: &str = "[node]\nname = \"test\"\nworkers = 1\n";
-const POOL: &str = "pool = { max_connections = 1 }\n";
+const POOL: &str = "pool = { max_connections = 1 }\nbreaker = { pending_timeout = \"9s\" }\n";
 
 async fn started() -> (RawServer, Daemon) {
     let server = RawServer::start().await;

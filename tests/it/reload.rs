@@ -289,8 +289,8 @@ async fn a_request_that_waits_for_a_connection_is_served_although_a_reload_remov
     let six = Backend::again("six", "[::1]:0".parse().unwrap()).await;
     for endpoints in [&[four.address][..], &[four.address, six.address]] {
         let one_worker = "[node]\nname = \"test\"\nworkers = 1\n";
-        let before =
-            format!("{one_worker}{}pool = {{ max_connections = 1 }}\n", one_service("http1", endpoints));
+        let keys = "pool = { max_connections = 1 }\nbreaker = { pending_timeout = \"9s\" }\n";
+        let before = format!("{one_worker}{}{keys}", one_service("http1", endpoints));
         let daemon = Daemon::start(&before);
         let address = daemon.address();
         let busy: Vec<_> = endpoints
