@@ -162,7 +162,7 @@ impl Call {
                 if let Some(body) = &self.body {
                     body.settle();
                 }
-                let answered = report.answered(classify(&response, is_grpc));
+                let answered = report.answered(self.judge(&response, is_grpc));
                 Ok(Answer { response, lease, answered })
             }
             Err(error) => {

@@ -11,11 +11,17 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, request::Parts};
 use tokio::time::Instant;
 
-use super::{Cause, Failure, Reason, attempt::Call};
-use crate::http::grpc;
+use super::{Cause, Failure, Reason, attempt::Call, report::classify};
+use crate::{
+    http::{Body, grpc},
+    telemetry::AttemptOutcome,
+};
+
+/// What a deadline may lose when it is told: [`format`] rounds down.
+const ROUNDING: Duration = Duration::from_millis(1);
 
 static DEADLINE: HeaderName = HeaderName::from_static("towpath-deadline");
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -87,6 +93,17 @@ impl Call {
     /// Which limit the deadline is.
     pub(super) fn whose_deadline(&self) -> Cause {
         if self.deadline_is_callers { Cause::CallerDeadline } else { Cause::RouteTimeout }
+    }
+
+    /// What an answer says of its endpoint. The deadline that it was told passes a moment before the one here: when that is the
+    /// caller's, to have met it is no failure there either.
+    pub(super) fn judge(&self, response: &Response<Body>, is_grpc: bool) -> AttemptOutcome {
+        let is_late = |deadline| Instant::now() + ROUNDING >= deadline;
+        let of_caller = self.deadline.filter(|_| self.deadline_is_callers);
+        match response.status() {
+            StatusCode::GATEWAY_TIMEOUT if of_caller.is_some_and(is_late) => AttemptOutcome::Cancelled,
+            _ => classify(response, is_grpc),
+        }
     }
 
     /// What the endpoint of an attempt that is sent now is told of the time that is left.
