@@ -3,11 +3,14 @@
 //! Connections are rare beside requests, so one count for all will do. Who waits for a place is woken when one is given back;
 //! [`Connections::is_wanted`] tells others to give up what they do not need.
 
-use std::sync::{
-    Arc,
-    atomic::{
-        AtomicU32,
-        Ordering::{Relaxed, SeqCst},
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU32,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 
@@ -63,9 +66,12 @@ impl Connections {
     pub async fn freed(&self, max: u32) {
         self.waiting.fetch_add(1, SeqCst);
         let _waiting = Waiting(self);
+        let mut freed = pin!(self.freed.notified());
+        // In line first: places that are given back between the look and the line would wake one where several wait.
+        freed.as_mut().enable();
         // Said first and looked at second, as those who give back do it the other way round.
         if self.open.load(SeqCst) >= max {
-            self.freed.notified().await;
+            freed.await;
         }
     }
 }
