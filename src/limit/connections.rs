@@ -3,11 +3,14 @@
 //! Connections are rare beside requests, so one count for all will do. Who waits for a place is woken when one is given back;
 //! [`Connections::is_wanted`] tells others to give up what they do not need.
 
-use std::sync::{
-    Arc,
-    atomic::{
-        AtomicU32,
-        Ordering::{Relaxed, SeqCst},
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU32,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
 };
 
@@ -63,9 +66,12 @@ impl Connections {
     pub async fn freed(&self, max: u32) {
         self.waiting.fetch_add(1, SeqCst);
         let _waiting = Waiting(self);
-        // Said first and looked at second, as those who give back do it the other way round.
+        // Said first and looked at second, as those who give back do it the other way round. Who is in the row before it looks
+        // has a wake-up of its own: of those that come before anybody is in the row, only one is kept.
+        let mut freed = pin!(self.freed.notified());
+        freed.as_mut().enable();
         if self.open.load(SeqCst) >= max {
-            self.freed.notified().await;
+            freed.await;
         }
     }
 }
