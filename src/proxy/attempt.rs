@@ -274,7 +274,7 @@ impl Call {
                 Some(body) => body.begin(),
                 None => Body::Empty,
             },
-            fields: self.time_left(),
+            left: self.time_left(),
         }
     }
 

@@ -15,10 +15,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 use tokio::time::Instant;
 
 use super::{Cause, Failure, Reason, attempt::Call};
-use crate::http::grpc;
-
-static DEADLINE: HeaderName = HeaderName::from_static("towpath-deadline");
-static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+use crate::{
+    http::grpc,
+    upstream::{DEADLINE, GRPC_TIMEOUT, TimeLeft},
+};
 
 /// When a request that came at `started` has to be over, by its route's `timeout` and its own fields, which are taken out; and
 /// whether that is what the caller waits, and not what the route allows.
@@ -72,12 +72,6 @@ fn parse(value: &HeaderValue) -> Option<Duration> {
     text.parse().ok().map(Duration::from_millis)
 }
 
-/// `left` as the field says it: rounded down, and never to nothing while there is something.
-fn format(left: Duration) -> HeaderValue {
-    let millis = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-    HeaderValue::from(millis.max(1))
-}
-
 impl Call {
     /// The deadline, and who is told when it passes.
     pub(super) fn until(&self) -> Option<(Instant, Cause)> {
@@ -90,14 +84,9 @@ impl Call {
     }
 
     /// What the endpoint of an attempt that is sent now is told of the time that is left.
-    pub(super) fn time_left(&self) -> Vec<(&'static HeaderName, HeaderValue)> {
-        let Some(deadline) = self.deadline else { return Vec::new() };
-        let left = deadline.saturating_duration_since(Instant::now());
-        let mut fields = vec![(&DEADLINE, format(left))];
-        if grpc::is_grpc(&self.parts.headers) {
-            fields.push((&GRPC_TIMEOUT, grpc::format_timeout(left)));
-        }
-        fields
+    pub(super) fn time_left(&self) -> Option<TimeLeft> {
+        let time = self.deadline?.saturating_duration_since(Instant::now());
+        Some(TimeLeft { time, is_grpc: grpc::is_grpc(&self.parts.headers) })
     }
 }
 
@@ -177,7 +166,7 @@ mod tests {
         #[test]
         fn what_is_passed_on_is_never_more_than_what_is_left(micros in 1u64..u64::MAX / 1000) {
             let left = Duration::from_micros(micros);
-            let read = parse(&format(left)).expect("what is written can be read");
+            let read = parse(&HeaderValue::from(TimeLeft { time: left, is_grpc: false }.millis())).expect("what is written can be read");
             prop_assert!(read <= left.max(MILLI));
             prop_assert!(read + MILLI > left);
         }

@@ -171,8 +171,8 @@ fn head(request: &Outgoing<'_>) -> Request<()> {
     head.uri_mut().clone_from(&request.parts.uri);
     *head.version_mut() = request.parts.version;
     head.headers_mut().clone_from(&request.parts.headers);
-    for (name, value) in &request.fields {
-        head.headers_mut().insert(*name, value.clone());
+    if let Some(left) = request.left {
+        left.insert(head.headers_mut());
     }
     head
 }

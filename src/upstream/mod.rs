@@ -15,6 +15,6 @@ mod target;
 
 pub use error::{CallerFault, ConnectError, SendError, Sent};
 pub use lease::Lease;
-pub use outgoing::Outgoing;
+pub use outgoing::{DEADLINE, GRPC_TIMEOUT, Outgoing, TimeLeft};
 pub use pool::{Pools, Want};
 pub use target::{Target, Version};

@@ -51,7 +51,8 @@ impl Hasty {
 
     /// A daemon whose pool has one place.
     fn daemon(&self) -> Daemon {
-        let pool = "pool = { max_connections = 1 }\n";
+        // An upload in vain may keep the only place for two seconds, which is longer than a request waits by default.
+        let pool = "pool = { max_connections = 1 }\nbreaker = { pending_timeout = \"10s\" }\n";
         Daemon::start(&format!("{ONE_WORKER}{}{pool}", one_service("http1", &[self.server])))
     }
 

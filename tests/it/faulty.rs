@@ -276,7 +276,6 @@ async fn race(speaks: Speaks, requests: usize) {
     assert!(raced > 0.0, "no close met a request: this has proved nothing");
     daemon.metric_becomes("errors_total", &[], 0.0).await;
     daemon.metric_becomes("ejections_total", &[], 0.0).await;
-    println!("{requests} requests, {raced} met a close");
 }
 
 over_both_protocols! {

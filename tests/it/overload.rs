@@ -1,15 +1,13 @@
 //! `[overload]`, adaptive limits and `limits.memory`: what the node as a whole carries, and who is refused first.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
 use crate::support::{
     Answer, Backend, Client, Daemon, Speaks, client,
     daemon::{one_service, service},
-    eventually, get,
-    wait::HEAVY,
-    within,
+    eventually, get, within,
 };
 
 /// A route for each priority, by host, to one service.
@@ -207,82 +205,4 @@ async fn an_adaptive_limit_is_shown_and_lets_a_service_that_keeps_up_have_what_i
     })
     .await;
     assert!(callers.try_join_next().is_none(), "a request was refused");
-}
-
-/// What a backend works on at a time, and what each answer takes.
-const CAPACITY: usize = 8;
-const ANSWER: Duration = Duration::from_millis(25);
-
-/// Answers per second while the backend is always busy and nothing queues.
-async fn most(clients: &[Client], time: Duration) -> f64 {
-    let start = Instant::now();
-    let mut asking = tokio::task::JoinSet::new();
-    for number in 0..CAPACITY {
-        let mut client = clients[number % clients.len()].same_connection();
-        asking.spawn(async move {
-            let mut answers = 0;
-            while start.elapsed() < time {
-                assert_eq!(client.ask(get("svc", "/")).await.status, 200);
-                answers += 1;
-            }
-            answers
-        });
-    }
-    let answers: u32 = asking.join_all().await.into_iter().sum();
-    f64::from(answers) / start.elapsed().as_secs_f64()
-}
-
-/// Requests that come at `load` times what the backend can answer, whatever becomes of those before, for `time`. The answers
-/// per second, of `most`, and the 99th percentile of what they took.
-async fn storm(clients: &[Client], (load, most): (f64, f64), time: Duration) -> (f64, Duration) {
-    let start = Instant::now();
-    let mut asking = tokio::task::JoinSet::new();
-    let mut sent = 0;
-    while start.elapsed() < time {
-        let due = (start.elapsed().as_secs_f64() * most * load) as usize;
-        for number in sent..due {
-            let mut client = clients[number % clients.len()].same_connection();
-            asking.spawn(async move {
-                let asked = Instant::now();
-                let answer = client.ask(get("svc", "/")).await;
-                (answer.status, asked.elapsed())
-            });
-        }
-        sent = due;
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    let answers = asking.join_all().await;
-    let end = start.elapsed().as_secs_f64();
-    assert!(answers.iter().all(|(status, _)| matches!(status, 200 | 503)), "another answer");
-    let mut took: Vec<_> =
-        answers.iter().filter(|(status, _)| *status == 200).map(|(_, took)| *took).collect();
-    took.sort();
-    (took.len() as f64 / end / most, took[took.len() * 99 / 100])
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn at_three_times_the_load_goodput_stays_and_answers_take_less_than_three_times_as_long() {
-    let _alone = HEAVY.lock().await;
-    let backend = Backend::start("one").await;
-    backend.answer_after(ANSWER);
-    backend.works_on(CAPACITY);
-    let breaker = "breaker = { adaptive = true }\n";
-    let daemon = Daemon::start(&format!("{}{breaker}", one_service("http1", &[backend.address])));
-    let mut clients = Vec::new();
-    for _ in 0..4 {
-        clients.push(Client::connect(daemon.address(), Speaks::Http2).await);
-    }
-    let second = Duration::from_secs(1);
-    let most = most(&clients, second).await;
-    let (_, usual) = storm(&clients, (0.5, most), second).await;
-    // The limit finds its place within seconds; a machine that does other things beside has bad ones.
-    let mut seen = Vec::new();
-    for _ in 0..8 {
-        let (goodput, p99) = storm(&clients, (3.0, most), second).await;
-        seen.push((goodput, p99.as_secs_f64() / usual.as_secs_f64()));
-        if goodput > 0.9 && p99 < 3 * usual {
-            return;
-        }
-    }
-    panic!("usually {usual:?}, {most:.0}/s; goodput and p99 / usual: {seen:?}");
 }

@@ -157,8 +157,8 @@ fn put_head(out: &mut Vec<u8>, request: &Outgoing<'_>, framing: Framing) {
             encode::field(out, name, value);
         }
     }
-    for (name, value) in &request.fields {
-        encode::field(out, name, value);
+    if let Some(left) = request.left {
+        left.write(out);
     }
     match framing {
         Framing::Length(length) => length_field(out, length),

@@ -49,7 +49,6 @@ pub struct Backend {
     accepting: JoinHandle<()>,
 }
 
-const UNLIMITED: usize = 1 << 20;
 /// For [`Backend::answers`]: as the path asks.
 pub const AS_ASKED: u16 = 0;
 /// For [`Backend::answers`]: no answer at all.
@@ -65,8 +64,6 @@ struct Shared {
     running: AtomicI64,
     /// Milliseconds before every answer.
     delay: AtomicU64,
-    /// So many answers are worked on at a time; the others queue.
-    places: tokio::sync::Semaphore,
     /// The most that ran at a time.
     peak: AtomicI64,
     /// In place of what the paths ask for; 0 when nothing is.
@@ -128,7 +125,6 @@ impl Backend {
             open: AtomicI64::new(0),
             running: AtomicI64::new(0),
             delay: AtomicU64::new(0),
-            places: tokio::sync::Semaphore::new(UNLIMITED),
             peak: AtomicI64::new(0),
             status: AtomicU16::new(0),
             order: watch::Sender::default(),
@@ -165,11 +161,6 @@ impl Backend {
     /// Every answer takes at least this long from now on.
     pub fn answer_after(&self, delay: Duration) {
         self.shared.delay.store(delay.as_millis() as u64, Ordering::SeqCst);
-    }
-
-    /// So many answers are worked on at a time, and the others queue inside. To be called once.
-    pub fn works_on(&self, places: usize) {
-        self.shared.places.forget_permits(UNLIMITED - places);
     }
 
     /// The most requests that ran at a time since this was last asked.
@@ -280,7 +271,6 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
     let running = Held::new(&shared.running);
     let delay = shared.delay.load(Ordering::SeqCst);
     if delay > 0 {
-        let _place = shared.places.acquire().await.unwrap();
         tokio::time::sleep(Duration::from_millis(delay)).await;
     }
     let head = request.method() == http::Method::HEAD;
