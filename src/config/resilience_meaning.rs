@@ -78,10 +78,12 @@ pub(super) fn two_durations(nodes: &[Node]) -> Option<[Duration; 2]> {
     }
 }
 
-/// A route's.
+/// A route's. A kind of its own takes the place of the other kind that the defaults have.
 pub(super) fn hedge(route: Section<'_>) -> Option<Hedge> {
     route.written("hedge")?;
     let hedge = route.table("hedge");
+    let is_own = ["after", "percentile"].iter().any(|kind| hedge.alone().written(kind).is_some());
+    let hedge = if is_own { hedge.alone() } else { hedge };
     match hedge.duration("after") {
         Some(after) => Some(Hedge::After(after)),
         None => hedge.number("percentile").and_then(|of| u8::try_from(of).ok()).map(Hedge::Percentile),

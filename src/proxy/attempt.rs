@@ -12,7 +12,6 @@ use super::{
     Cause, Failure, Reason, Worker,
     admission::{enter_service, overloaded},
     exchange::Exchange,
-    failover::Candidate,
     headers::address_request,
     report::{Answered, Report, classify},
     request_body::RequestBody,
@@ -23,6 +22,7 @@ use super::{
 use crate::{
     config::Protocol,
     http::{Body, Interim},
+    net::Address,
     service::{Ailment, Choice, Picked, Wish},
     snapshot::BackendView,
     telemetry::AttemptOutcome,
@@ -58,8 +58,8 @@ pub(super) struct Call {
     pub(super) first_answer_timeout: Duration,
     /// The hash of what decides its endpoint, if anything does.
     pub(super) affinity: Option<u64>,
-    /// Who may take it in place of `backend`.
-    pub(super) stand_ins: Vec<Candidate>,
+    /// Who asks, where others may take it in place of `backend`.
+    pub(super) replaceable: Option<Address>,
     /// A connection was there to send it on.
     pub(super) sent: Cell<bool>,
     pub(super) interim: Interim,

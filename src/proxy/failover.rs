@@ -20,7 +20,6 @@ use super::{
     attempt::{Answer, Call},
     exchange::Exchange,
     request_body::RequestBody,
-    target::Target,
 };
 use crate::{
     net::Address,
@@ -44,19 +43,21 @@ impl Candidate {
 }
 
 /// Those that stand in for the backends of the request's route, in order.
-pub(super) fn stand_ins(
-    exchange: &Exchange,
-    parts: &http::request::Parts,
-    target: &Target,
-    peer: &Address,
-) -> Vec<Candidate> {
+fn stand_ins(call: &Call, exchange: &Exchange) -> Vec<Candidate> {
     let positions = exchange.route().map_or(0..0, |route| route.stand_ins.clone());
     let candidate = |share: usize| {
         let backend = exchange.stand_in(share)?;
-        let affinity = affinity(&backend.view.service.policy.balancer, parts, target, peer);
+        let peer = call.replaceable.as_ref()?;
+        let affinity = affinity(&backend.view.service.policy.balancer, &call.parts, &call.target, peer);
         Some(Candidate { share, backend, affinity })
     };
     positions.filter_map(candidate).collect()
+}
+
+/// Who asks, where others may take a request in place of the service that was drawn.
+pub(super) fn replaceable(exchange: &Exchange, peer: &Address) -> Option<Address> {
+    let has_stand_ins = exchange.route().is_some_and(|route| !route.stand_ins.is_empty());
+    has_stand_ins.then(|| peer.clone())
 }
 
 /// Has the request answered by the service that was drawn, or by one that stands in for it.
@@ -64,21 +65,39 @@ pub(super) fn stand_ins(
 /// # Errors
 /// As [`Call::run`] of the service that took the request; of the drawn one, if none could.
 pub(super) async fn run(call: &mut Call, exchange: &mut Exchange) -> Result<Answer, Failure> {
-    if call.stand_ins.is_empty() {
-        return call.run(exchange).await;
+    let mut told = None;
+    if call.replaceable.is_none() || call.backend.view.service.takes() {
+        let result = call.run(exchange).await;
+        match result {
+            Err(failure) if call.replaceable.is_some() && cannot_take(&failure, call.sent.get()) => {
+                told = Some(failure);
+            }
+            result => return result,
+        }
     }
-    // Boxed: a request without stand-ins should have no room for this.
-    Box::pin(in_order(call, exchange)).await
+    // Boxed: a request that goes where it should has no room for this.
+    Box::pin(in_order(call, exchange, told)).await
 }
 
-async fn in_order(call: &mut Call, exchange: &mut Exchange) -> Result<Answer, Failure> {
+/// `told`: why the drawn service could not take it, if that was asked already.
+async fn in_order(
+    call: &mut Call,
+    exchange: &mut Exchange,
+    told: Option<Failure>,
+) -> Result<Answer, Failure> {
     let Some(share) = exchange.share() else { return call.run(exchange).await };
     let drawn = Candidate { share, backend: call.backend.clone(), affinity: call.affinity };
-    let stand_ins = std::mem::take(&mut call.stand_ins);
+    let stand_ins = stand_ins(call, exchange);
     let back_after = exchange.rule().map(|rule| rule.failover.back_after).unwrap_or_default();
     let mut search = Search { call, exchange, drawn: share, back_after, told: None };
+    let was_asked = told.is_some();
+    if let Some(failure) = told
+        && let Some(result) = search.refused(&drawn, failure)
+    {
+        return result;
+    }
     let mut passed_over = Vec::new();
-    for candidate in std::iter::once(&drawn).chain(&stand_ins) {
+    for candidate in (!was_asked).then_some(&drawn).into_iter().chain(&stand_ins) {
         match candidate.service().turn(back_after) {
             Turn::PassOver => passed_over.push(candidate),
             turn => {

@@ -80,7 +80,7 @@ fn prepare(
     });
     let affinity = affinity(&backend.view.service.policy.balancer, &parts, &target, &caller.peer);
     Ok(Call {
-        stand_ins: failover::stand_ins(exchange, &parts, &target, &caller.peer),
+        replaceable: failover::replaceable(exchange, &caller.peer),
         sent: Cell::new(false),
         affinity,
         worker: exchange.worker.clone(),

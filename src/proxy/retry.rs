@@ -173,7 +173,7 @@ pub(super) fn class(on: &RetryOn, outcome: &Outcome, is_grpc: bool) -> Option<Cl
 }
 
 fn class_of_answer(on: &RetryOn, status: StatusCode, fields: &HeaderMap, is_grpc: bool) -> Option<Class> {
-    let code = fields.get("grpc-status").filter(|_| is_grpc);
+    let code = if is_grpc { fields.get("grpc-status") } else { None };
     let code = code.and_then(|code| code.to_str().ok()?.parse::<u32>().ok());
     let number = status.as_u16();
     if code.is_some_and(|code| lists(on, code)) {

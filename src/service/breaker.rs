@@ -41,11 +41,6 @@ impl Breaker {
         breaker
     }
 
-    /// Whether a further request would be refused now.
-    pub fn is_open(&self) -> bool {
-        self.requests.is_full()
-    }
-
     /// To be called about once a second.
     pub(super) fn sweep(&self, service: &str) {
         let (limit, refused) = (self.requests.limit(), self.requests.refused());

@@ -108,6 +108,12 @@ impl Standing {
 }
 
 impl Service {
+    /// Whether requests that may go elsewhere go to this service as ever.
+    #[inline]
+    pub fn takes(&self) -> bool {
+        self.standing.since.load(Relaxed) == 0
+    }
+
     /// Whether a request that may go elsewhere should go to this service.
     pub fn turn(&self, back_after: Duration) -> Turn {
         self.standing.turn(millis(back_after), clock::millis, || outlook(&self.endpoints(), self))

@@ -61,7 +61,7 @@ impl NodeLimits {
 
     fn look(&self, config: &Config) {
         let ceiling = config.limits.memory;
-        if ceiling.is_none() && !self.memory.is_short() {
+        if ceiling.is_none() && self.memory.ceiling().is_none() {
             return;
         }
         let used = telemetry::resident_bytes().unwrap_or(0);

@@ -78,6 +78,18 @@ fn a_route_takes_key_by_key_what_its_retry_is_silent_about_from_the_defaults() {
 }
 
 #[test]
+fn a_hedge_of_a_routes_own_takes_the_place_of_the_other_kind_in_the_defaults() {
+    let hedge = |default: &str, own: &str| {
+        let defaults = format!("[defaults.route]\nhedge = {default}\n");
+        let route = format!("[[routes]]\nname = \"r\"\nbackends = [{{ service = \"s\" }}]\nhedge = {own}\n");
+        read(&(defaults + &route)).routes[0].hedge
+    };
+    let (after, percentile) = (r#"{ after = "50ms" }"#, "{ percentile = 95 }");
+    assert_eq!(hedge(after, percentile), Some(Hedge::Percentile(95)));
+    assert_eq!(hedge(percentile, after), Some(Hedge::After(Duration::from_millis(50))));
+}
+
+#[test]
 fn faults_have_shares_with_fractions_and_three_kinds_of_abort() {
     let fault = |text: &str| route(&format!("fault = {text}")).fault.unwrap();
     let jittered = fault(r#"{ delay = "10ms", delay_max = "20ms", delay_percent = 0.5 }"#);

@@ -414,3 +414,65 @@ async fn a_service_whose_health_checks_fail_is_stood_in_for_until_they_have_pass
     // Up to 0.1 s of the last time it was seen unable is not noted.
     assert!(well.elapsed() >= Duration::from_millis(200), "{:?}", well.elapsed());
 }
+
+over_both_protocols! {
+    async fn a_service_that_is_full_is_stood_in_for_and_comes_back_when_there_is_room(speaks: Speaks) {
+        let (primary, dr) = (Backend::start("primary").await, Backend::start("dr").await);
+        let full = "breaker = { max_requests = 1, max_pending = 0 }\n";
+        let services = service("primary", "http1", &[primary.address]) + full;
+        let toml = route("300ms") + &services + &service("dr", "http1", &[dr.address]) + full;
+        let daemon = Daemon::start(&toml);
+        let address = daemon.address();
+        let hang = || tokio::spawn(async move { client::ask(address, Speaks::Http1, get("svc", "/hang")).await });
+        let first = hang();
+        eventually("it runs", async || primary.running() == 1).await;
+        let mut client = Client::connect(address, speaks).await;
+        for _ in 0..3 {
+            assert_eq!(client.ask(get("svc", "/")).await.backend(), "dr");
+        }
+        took(&daemon, "dr", 3.0).await;
+        assert_ne!(state(&daemon, "primary").await["passed_over"], Value::Null);
+        daemon.metric_becomes("errors_total", &[], 0.0).await;
+
+        // Nor has the stand-in a place: the caller is told why the drawn service could not.
+        let second = hang();
+        eventually("it runs there", async || dr.running() == 1).await;
+        let refused = client.ask(get("svc", "/")).await;
+        assert_eq!((refused.status, refused.reason(), refused.header("retry-after")), (503, "overloaded", "1"));
+        let error = &refused.json()["error"];
+        assert_eq!((&error["cause"], &error["service"]), (&"max_requests".into(), &"primary".into()), "{error}");
+        assert_eq!((primary.requests(), dr.requests()), (1, 4), "what is refused was not sent");
+
+        first.abort();
+        second.abort();
+        for name in ["primary", "dr"] {
+            let what = format!("every place of {name} is given back");
+            eventually(&what, async || state(&daemon, name).await["breaker"]["running"] == 0).await;
+        }
+        // Both were full: until either has been able for a while, the drawn one is asked first, and takes what it can.
+        eventually("it is used by all requests", async || {
+            let answer = client.ask(get("svc", "/")).await;
+            assert_eq!((answer.status, answer.backend()), (200, "primary"));
+            state(&daemon, "primary").await["passed_over"].is_null()
+        })
+        .await;
+    }
+}
+
+/// A request that has waited at one service for nothing takes no place with it to the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_request_that_waits_in_vain_for_a_place_goes_to_the_stand_in() {
+    let (primary, dr) = (Backend::start("primary").await, Backend::start("dr").await);
+    let services = service("primary", "http1", &[primary.address])
+        + "breaker = { max_requests = 1, max_pending = 1, pending_timeout = \"50ms\" }\n"
+        + &service("dr", "http1", &[dr.address]);
+    let daemon = Daemon::start(&(route(LONG) + &services));
+    let address = daemon.address();
+    let hang = tokio::spawn(async move { client::ask(address, Speaks::Http1, get("svc", "/hang")).await });
+    eventually("it runs", async || primary.running() == 1).await;
+    assert_eq!(ask(&daemon).await.backend(), "dr");
+    let breaker = state(&daemon, "primary").await["breaker"].clone();
+    assert_eq!((&breaker["running"], &breaker["pending"]), (&1.into(), &0.into()), "{breaker}");
+    assert_eq!(primary.requests(), 1);
+    hang.abort();
+}

@@ -170,6 +170,13 @@ async fn at_the_memory_ceiling_new_work_is_refused_and_admin_answers() {
     daemon.metric_becomes("memory_pressure", &[], 0.0).await;
     assert_eq!(two.ask(get("svc", "/")).await.status, 200);
     assert_eq!(client::ask(daemon.address(), Speaks::Http1, get("svc", "/")).await.status, 200);
+
+    assert!(memory(&daemon).await["ceiling_bytes"].is_u64());
+    let without = one_service("http1", &[backend.address]);
+    daemon.reload(Some(&without)).unwrap();
+    // What the cgroup of these tests allows, if anything.
+    let meant = Daemon::start(&without);
+    assert_eq!(memory(&daemon).await["ceiling_bytes"], memory(&meant).await["ceiling_bytes"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
