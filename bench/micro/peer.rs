@@ -23,6 +23,8 @@ pub const ANSWER: &[u8] = br#"{"id":17,"title":"towpath","stars":5,"text":"one p
 pub enum Load {
     /// HTTP/1.1, no body.
     Get,
+    /// The same, by a route and to a service that use all of resilience, which has nothing to do.
+    Guarded,
     /// HTTP/1.1, 1 KiB of body.
     Post,
     /// HTTP/2, no body.
@@ -31,12 +33,13 @@ pub enum Load {
 
 impl Load {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Get, Self::Post, Self::Http2];
+    pub const ALL: [Self; 4] = [Self::Get, Self::Guarded, Self::Post, Self::Http2];
 
     /// On the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Get => "http1-get",
+            Self::Guarded => "http1-get-guarded",
             Self::Post => "http1-post-1KiB",
             Self::Http2 => "http2-get",
         }
@@ -130,7 +133,9 @@ fn request(load: Load) -> Vec<u8> {
             let head = format!("POST /v2/items HTTP/1.1\r\n{fields}content-length: {BODY}\r\n\r\n");
             [head.into_bytes(), vec![b'x'; BODY]].concat()
         }
-        Load::Get | Load::Http2 => format!("GET /v2/items/17 HTTP/1.1\r\n{fields}\r\n").into_bytes(),
+        Load::Get | Load::Guarded | Load::Http2 => {
+            format!("GET /v2/items/17 HTTP/1.1\r\n{fields}\r\n").into_bytes()
+        }
     }
 }
 

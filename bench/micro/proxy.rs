@@ -75,10 +75,27 @@ async fn accept_one(
     }
 }
 
+/// What is written for a route and its service that use all of resilience; nothing of it has anything to do.
+const GUARDED: (&str, &str) = (
+    r#"
+        failover = ["spare"]
+        retry = { on = ["connect-failure", "reset", "timeout", "5xx", "429"] }
+        hedge = { after = "5s" }
+        fault = { delay = "1s", delay_percent = 50, abort = 503, match = [{ headers = { x-chaos = "on" } }] }
+    "#,
+    r#"
+        head_timeout = "5s"
+        ejection = { success_percent = 50, max_latency = "5s" }
+        breaker = { max_requests = 100, adaptive = true }
+        health_check = { http = "/healthz", interval = "1h" }
+    "#,
+);
+
 /// Defaults, and what the first steps in docs/ configure: a few routes, a service of five endpoints.
 fn configuration(peer: &Peer) -> String {
     let endpoints =
         peer.endpoints.iter().map(|address| format!("{address:?}")).collect::<Vec<_>>().join(", ");
+    let (route, service) = if peer.load == Load::Guarded { GUARDED } else { ("", "") };
     let protocol = if peer.load.is_http2() { "http2" } else { "http1" };
     format!(
         r#"
@@ -100,9 +117,13 @@ fn configuration(peer: &Peer) -> String {
         backends = [{{ service = "reviews" }}]
         timeout = "30s"
         attempt_timeout = "10s"
+        {route}
         [services.reviews]
         endpoints = [{endpoints}]
         protocol = "{protocol}"
+        {service}
+        [services.spare]
+        endpoints = ["127.0.0.1:9"]
         "#
     )
 }

@@ -71,10 +71,10 @@ impl Connections {
     pub async fn freed(&self, max: u32) {
         self.waiting.fetch_add(1, SeqCst);
         let _waiting = Waiting(self, max);
-        // Said first and looked at second, as those who give back do it the other way round. Who is in the row before it looks
-        // has a wake-up of its own: of those that come before anybody is in the row, only one is kept.
         let mut freed = pin!(self.freed.notified());
+        // In line first: places that are given back between the look and the line would wake one where several wait.
         freed.as_mut().enable();
+        // Said first and looked at second, as those who give back do it the other way round.
         if self.open.load(SeqCst) >= max {
             freed.await;
         }

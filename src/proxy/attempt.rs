@@ -145,6 +145,9 @@ impl Call {
                 return self.settle(outcome, report, exchange.is_grpc);
             };
             drop(report.end(counted(&outcome, exchange.is_grpc)));
+            if let Some(body) = &self.body {
+                body.recall();
+            }
             discard(outcome);
             if !wait.is_zero() {
                 Box::pin(tokio::time::sleep(wait)).await;
@@ -159,7 +162,7 @@ impl Call {
                 if let Some(body) = &self.body {
                     body.settle();
                 }
-                let answered = report.answered(classify(&response, is_grpc));
+                let answered = report.answered(self.judge(&response, is_grpc));
                 Ok(Answer { response, lease, answered })
             }
             Err(error) => {

@@ -11,14 +11,18 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, request::Parts};
 use tokio::time::Instant;
 
-use super::{Cause, Failure, Reason, attempt::Call};
+use super::{Cause, Failure, Reason, attempt::Call, report::classify};
 use crate::{
-    http::grpc,
+    http::{Body, grpc},
+    telemetry::AttemptOutcome,
     upstream::{DEADLINE, GRPC_TIMEOUT, TimeLeft},
 };
+
+/// What a deadline may lose when it is told: [`TimeLeft::millis`] rounds down.
+const ROUNDING: Duration = Duration::from_millis(1);
 
 /// When a request that came at `started` has to be over, by its route's `timeout` and its own fields, which are taken out; and
 /// whether that is what the caller waits, and not what the route allows.
@@ -81,6 +85,17 @@ impl Call {
     /// Which limit the deadline is.
     pub(super) fn whose_deadline(&self) -> Cause {
         if self.deadline_is_callers { Cause::CallerDeadline } else { Cause::RouteTimeout }
+    }
+
+    /// What an answer says of its endpoint. The deadline that it was told passes a moment before the one here: when that is the
+    /// caller's, to have met it is no failure there either.
+    pub(super) fn judge(&self, response: &Response<Body>, is_grpc: bool) -> AttemptOutcome {
+        let is_late = |deadline| Instant::now() + ROUNDING >= deadline;
+        let of_caller = self.deadline.filter(|_| self.deadline_is_callers);
+        match response.status() {
+            StatusCode::GATEWAY_TIMEOUT if of_caller.is_some_and(is_late) => AttemptOutcome::Cancelled,
+            _ => classify(response, is_grpc),
+        }
     }
 
     /// What the endpoint of an attempt that is sent now is told of the time that is left.

@@ -33,6 +33,8 @@ const KEPT_PIECES: usize = 256;
 const BYTES_PER_PIECE: usize = KEPT / KEPT_PIECES;
 /// How long an upload may go on after the response is complete. An endpoint may answer first and still want the rest.
 const UPLOAD_LINGER: Duration = Duration::from_secs(2);
+/// The attempt that may never read.
+const UNREADABLE: u32 = 0;
 /// A piece up to this is kept as a copy.
 const COPIED: usize = 4 * 1024;
 
@@ -102,8 +104,25 @@ impl RequestBody {
     pub(super) fn begin(&self) -> Body {
         let mut state = self.0.borrow_mut();
         state.attempt += 1;
-        state.being_read = true;
-        Body::other(AttemptBody { shared: self.0.clone(), attempt: state.attempt, next: 0 })
+        (state.being_read, state.starved) = (true, false);
+        // A part of a body must not be sent as if it were the whole: of one that cannot begin again, this attempt gets nothing.
+        let attempt = if state.gone { UNREADABLE } else { state.attempt };
+        Body::other(AttemptBody { shared: self.0.clone(), attempt, next: 0 })
+    }
+
+    /// There will be another attempt: what the last one has not read by now is left for it. The last one may still send, for its
+    /// answer has come before its request had ended; what it read beyond what is kept would be missing in the next.
+    pub(super) fn recall(&self) {
+        if self.is_read() {
+            return;
+        }
+        let waker = {
+            let mut state = self.0.borrow_mut();
+            state.attempt += 1;
+            state.being_read = false;
+            state.waker.take()
+        };
+        wake(waker);
     }
 
     /// Whether another attempt can have the whole body.
@@ -301,7 +320,7 @@ impl HttpBody for AttemptBody {
 
     fn is_end_stream(&self) -> bool {
         let state = self.shared.borrow();
-        let all_kept_read = self.next >= state.kept.len();
+        let all_kept_read = self.attempt == state.attempt && self.next >= state.kept.len();
         all_kept_read && (state.ended || (self.next > 0 && state.source.is_end_stream()))
     }
 
@@ -422,6 +441,26 @@ mod tests {
         let mut first = body.begin();
         let _second = body.begin();
         assert!(matches!(next_frame(&mut first).await, Some(Err(_))));
+    }
+
+    #[tokio::test]
+    async fn what_was_recalled_reads_no_more_and_the_next_has_all_of_it() {
+        let body = body(&[1, KEPT, 1]);
+        let mut first = body.begin();
+        next_frame(&mut first).await.unwrap().unwrap();
+        body.recall();
+        assert!(matches!(next_frame(&mut first).await, Some(Err(BodyError::Incomplete))));
+        assert!(body.can_begin_again());
+        assert_eq!(read(body.begin(), 9).await, KEPT + 2);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_cannot_begin_again_is_never_begun_in_the_middle() {
+        let body = body(&[KEPT, 1, 1]);
+        read(body.begin(), 2).await;
+        let mut next = body.begin();
+        assert!(!next.is_end_stream(), "it is no empty body either");
+        assert!(matches!(next_frame(&mut next).await, Some(Err(BodyError::Incomplete))));
     }
 
     #[tokio::test]

@@ -130,9 +130,12 @@ impl Call {
                 let removed = matches!(error, ConnectError::Removed);
                 history.unreachable = (!removed).then_some(picked.target.address);
             }
-            AttemptError::Send(SendError { caller: None, sent: Sent::Nothing | Sent::Maybe, .. })
-                if self.parts.version == http::Version::HTTP_11 =>
-            {
+            AttemptError::Send(SendError {
+                caller: None,
+                reused: true,
+                sent: Sent::Nothing | Sent::Maybe,
+                ..
+            }) if self.parts.version == http::Version::HTTP_11 => {
                 history.fresh = true;
             }
             // An HTTP/2 connection that has ended is not chosen again; an endpoint that refuses streams is not helped by

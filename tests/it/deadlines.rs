@@ -290,3 +290,23 @@ async fn a_grpc_deadline_reaches_the_server_behind_two_hops() {
     assert!((2000..4000).contains(&left), "{left}");
     assert!(seen(&answer, "grpc-timeout").is_some());
 }
+
+over_both_protocols! {
+    /// The next hop is told whole milliseconds, so its deadline passes first as often as not.
+    async fn a_caller_that_does_not_wait_is_held_against_no_hop(speaks: Speaks) {
+        for protocol in ["http1", "http2"] {
+            let backend = Backend::start("one").await;
+            let (first, second) = hops(protocol, backend.address, "");
+            let mut client = Client::connect(first.address(), speaks).await;
+            for _ in 0..20 {
+                let answer = client.ask(get("svc", "/hang").header("towpath-deadline", "20")).await;
+                assert_eq!((answer.status, answer.reason()), (504, "timeout"), "{answer:?}");
+            }
+            for hop in [first, second] {
+                hop.metric_becomes("requests_total", &[], 20.0).await;
+                assert!(hop.metric("attempts_total", &[("outcome", "cancelled")]).await >= 1.0);
+                hop.metric_becomes("attempts_total", &[("outcome", "server_error")], 0.0).await;
+            }
+        }
+    }
+}

@@ -12,7 +12,7 @@ use std::{
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Answer, Backend, Call, Client, Daemon, RawServer, Speaks, backend::BREAKS_OFF, body, call,
+    Answer, Backend, Call, Client, Daemon, Raw, RawServer, Speaks, backend::BREAKS_OFF, body, call,
     daemon::one_service, get, ports,
 };
 
@@ -407,4 +407,42 @@ async fn a_single_endpoint_that_comes_back_is_tried_again_by_the_policy() {
     let _backend = Backend::again("back", address).await;
     assert_eq!(asking.await.unwrap().backend(), "back");
     assert!(daemon.metric("retries_total", &[("reason", "connect_failed")]).await >= 1.0);
+}
+
+/// A server that answers its first request before it has read the body, which it then reads all the same. It reads the others
+/// first, and says how much there was.
+async fn answers_early() -> SocketAddr {
+    let server = RawServer::start().await;
+    let (address, asked) = (server.address, Arc::new(AtomicU64::new(0)));
+    tokio::spawn(async move {
+        while let Ok(mut connection) = server.try_accept().await {
+            let asked = asked.clone();
+            tokio::spawn(async move {
+                connection.read_head().await;
+                if asked.fetch_add(1, Ordering::SeqCst) == 0 {
+                    connection.send("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
+                    connection.read_to_end().await;
+                    return;
+                }
+                let length = connection.read_chunked().await.0.len().to_string();
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", length.len());
+                connection.send(head + &length).await;
+            });
+        }
+    });
+    address
+}
+
+/// While a retry waits, the attempt before it must not read on: past what is kept, the next would get the rest alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_body_that_was_still_on_its_way_when_its_answer_came_is_sent_again_whole() {
+    let route = "retry = { on = [\"5xx\"], backoff = [\"300ms\", \"300ms\"] }";
+    let daemon = start(&[answers_early().await], route, "");
+    let mut caller = Raw::connect(daemon.address()).await;
+    caller.send("PUT / HTTP/1.1\r\nhost: svc\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n").await;
+    daemon.metric_becomes("retries_total", &[("service", "echo"), ("reason", "5xx")], 1.0).await;
+    let chunk = format!("4000\r\n{}\r\n", "y".repeat(0x4000));
+    caller.send(chunk.repeat(10) + "0\r\n\r\n").await;
+    let response = caller.read_response().await;
+    assert_eq!((response.status, response.text()), (200, (1 + 10 * 0x4000).to_string()));
 }
