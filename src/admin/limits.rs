@@ -87,7 +87,7 @@ impl MemoryState {
     pub(super) fn of(watch: &MemoryWatch) -> Self {
         Self {
             ceiling_bytes: watch.ceiling(),
-            used_bytes: telemetry::resident_bytes(),
+            used_bytes: telemetry::own_bytes(),
             short_since: watch.short_since().map(since),
         }
     }

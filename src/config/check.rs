@@ -215,6 +215,7 @@ pub(super) fn route_policy(route: Section<'_>, report: &mut Report) {
     failover(route, report);
     let [retry, fault] = ["retry", "fault"].map(|table| route.table(table));
     backoff(retry, ["the shortest and the longest wait", "[\"25ms\", \"250ms\"]"], report);
+    does_something(route, fault, report);
     let Some(longest) = fault.written("delay_max") else { return };
     match fault.duration("delay") {
         None => report.add(longest.at, &longest.path, "delay is missing: the shortest delay"),
@@ -223,6 +224,23 @@ pub(super) fn route_policy(route: Section<'_>, report: &mut Report) {
             report.add(longest.at, &longest.path, text);
         }
         Some(_) => {}
+    }
+}
+
+/// A fault delays or aborts, and a share is of something.
+fn does_something(route: Section<'_>, fault: Section<'_>, report: &mut Report) {
+    let Some(written) = route.written("fault").filter(|written| !report.has_below(&written.path)) else {
+        return;
+    };
+    let [delay, abort] = ["delay", "abort"].map(|key| fault.written(key).is_some());
+    if !delay && !abort && fault.written("delay_max").is_none() {
+        report.add(written.at, &written.path, "does nothing; must have delay or abort");
+        return;
+    }
+    for (key, share, there) in [("delay", "delay_percent", delay), ("abort", "abort_percent", abort)] {
+        if let Some(share) = fault.written(share).filter(|_| !there) {
+            report.add(share.at, &share.path, format!("{key} is missing: what is done to this share"));
+        }
     }
 }
 

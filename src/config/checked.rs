@@ -95,7 +95,7 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Concurrent HTTP/2 streams of one connection. Default 256.
     pub max_streams: u32,
-    /// Bytes of resident memory above which new work is refused. Default: nine tenths of what the cgroup allows.
+    /// Bytes of resident memory, without mapped files, above which new work is refused. Default: nine tenths of what the cgroup allows.
     pub memory: Option<u64>,
 }
 

@@ -192,14 +192,14 @@ fn hash_key(text: &str) -> Result<HashKey, String> {
 /// A class, a status, or a gRPC code.
 fn retry_on(text: &str) -> Result<(), String> {
     let class = matches!(text, "connect-failure" | "reset" | "timeout" | "5xx" | "gateway-error");
-    let status = text.len() == 3 && text.parse::<u16>().is_ok_and(|status| (200..600).contains(&status));
-    // A call that ended well is not repeated.
+    let status = text.len() == 3 && text.parse::<u16>().is_ok_and(|status| (400..600).contains(&status));
+    // What went well is not repeated.
     let code = grpc::code(text).is_some_and(|code| code > 0);
     if class || status || code { Ok(()) } else { Err(format!("\"{text}\" is not known")) }
 }
 
 fn abort(text: &str) -> Result<(), String> {
-    let code = text.strip_prefix("grpc:").and_then(grpc::code);
+    let code = text.strip_prefix("grpc:").and_then(grpc::code).filter(|code| *code > 0);
     if text == "reset" || code.is_some() { Ok(()) } else { Err(format!("\"{text}\" is not known")) }
 }
 

@@ -36,12 +36,17 @@ impl Drop for HeldConnection {
     }
 }
 
-/// Counts who waits.
-struct Waiting<'c>(&'c Connections);
+/// Counts who waits for one of so many places.
+struct Waiting<'c>(&'c Connections, u32);
 
 impl Drop for Waiting<'_> {
+    /// Who stops waiting beside a free place may not take it: a connection may have become idle for it meanwhile.
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, SeqCst);
+        let Self(connections, max) = self;
+        connections.waiting.fetch_sub(1, SeqCst);
+        if connections.is_wanted() && connections.open.load(SeqCst) < *max {
+            connections.freed.notify_one();
+        }
     }
 }
 
@@ -65,11 +70,11 @@ impl Connections {
     /// Returns once there may be a place: one has been given back, or there are fewer than `max`.
     pub async fn freed(&self, max: u32) {
         self.waiting.fetch_add(1, SeqCst);
-        let _waiting = Waiting(self);
-        // Said first and looked at second, as those who give back do it the other way round. Who is in the row before it looks
-        // has a wake-up of its own: of those that come before anybody is in the row, only one is kept.
+        let _waiting = Waiting(self, max);
         let mut freed = pin!(self.freed.notified());
+        // In line first: places that are given back between the look and the line would wake one where several wait.
         freed.as_mut().enable();
+        // Said first and looked at second, as those who give back do it the other way round.
         if self.open.load(SeqCst) >= max {
             freed.await;
         }
@@ -78,6 +83,8 @@ impl Connections {
 
 #[cfg(test)]
 mod tests {
+    use std::{task::Poll, time::Duration};
+
     use super::*;
 
     #[test]
@@ -104,5 +111,19 @@ mod tests {
         drop(held);
         waiting.await;
         assert!(!connections.is_wanted() && connections.open(1).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_place_that_is_left_by_who_was_woken_for_it_goes_to_the_next() {
+        let connections = Arc::new(Connections::default());
+        let held = connections.open(1);
+        let (mut first, mut second) = (Box::pin(connections.freed(1)), Box::pin(connections.freed(1)));
+        for waiting in [&mut first, &mut second] {
+            assert!(std::future::poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await);
+        }
+        drop(held);
+        first.await;
+        tokio::time::timeout(Duration::from_secs(5), second).await.expect("the place is free");
+        assert!(!connections.is_wanted());
     }
 }

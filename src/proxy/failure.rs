@@ -167,6 +167,9 @@ impl Failure {
     pub fn response(&self, about: &About<'_>) -> Response<Body> {
         let mut response = if about.is_grpc { self.grpc_response() } else { self.json_response(about) };
         response.headers_mut().insert("towpath-error", HeaderValue::from_static(self.reason.name()));
+        if let Some(cause) = self.cause {
+            response.headers_mut().insert("towpath-cause", HeaderValue::from_static(cause.name()));
+        }
         if let Some(after) = self.retry_after {
             // Whole seconds, as RFC 9110 10.2.3 has it; never none.
             let seconds = after.as_millis().div_ceil(1000).max(1) as u64;

@@ -64,7 +64,7 @@ impl NodeLimits {
         if ceiling.is_none() && self.memory.ceiling().is_none() {
             return;
         }
-        let used = telemetry::resident_bytes().unwrap_or(0);
+        let used = telemetry::own_bytes().unwrap_or(0);
         let change = self.memory.look(used, ceiling, service::unix_millis());
         if change.is_some() {
             self.metrics.memory_pressure.set(self.memory.is_short());

@@ -25,7 +25,7 @@ pub use arena::{enter_worker, present_worker};
 pub use handles::{AttemptOutcome, EndpointSeries, ListenerSeries, ServiceSeries};
 pub use limit_series::LimitSeries;
 pub use metrics::Metrics;
-pub use process::resident_bytes;
+pub use process::own_bytes;
 pub use request_series::RequestSeries;
 pub use route_series::RouteSeries;
 pub use series::{Counter, Gauge, Held, Histogram, Level};

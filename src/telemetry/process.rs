@@ -25,10 +25,12 @@ pub(super) fn read() -> Process {
     }
 }
 
-/// Resident memory in bytes, where `/proc` tells it.
-pub fn resident_bytes() -> Option<u64> {
+/// Resident memory that is no file's, in bytes, where `/proc` tells it: what a request can make grow. The program itself is mapped
+/// from its file, and the kernel takes those pages back when it needs them.
+pub fn own_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    resident(&status).map(|bytes| bytes as u64)
+    let sum = field(&status, "RssAnon:")? + field(&status, "RssShmem:")?;
+    Some(sum as u64)
 }
 
 /// Fields 14 and 15 of proc(5) `stat`; the command in field 2 may hold spaces and parentheses.
@@ -39,7 +41,12 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
 }
 
 fn resident(status: &str) -> Option<f64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    field(status, "VmRSS:")
+}
+
+/// A number of KiB, in bytes.
+fn field(status: &str, name: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024.0)
 }

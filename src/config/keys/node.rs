@@ -113,7 +113,7 @@ pub static LIMITS: TableDef = TableDef {
             Kind::Text(Text::Size { min: 16 << 20, max: 1 << 40 }),
             "nine tenths of what the cgroup allows, if it sets a limit",
             r#""512MiB""#,
-            "Resident memory of the daemon above which new requests and connections are refused.",
+            "Resident memory of the daemon, without mapped files, above which new requests and connections are refused.",
         ),
     ]],
     choose: None,

@@ -31,7 +31,7 @@ pub static RETRY: TableDef = TableDef {
             "attempts",
             Kind::Number { min: 1, max: 100 },
             "3",
-            "Attempts of a request at most, the first included.",
+            "Attempts of a request at most, the first included. What is sent again because nothing can have come of it does not count.",
         ),
         Key::default(
             "methods",
