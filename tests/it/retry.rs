@@ -421,7 +421,7 @@ async fn answers_early() -> SocketAddr {
                 connection.read_head().await;
                 if asked.fetch_add(1, Ordering::SeqCst) == 0 {
                     connection.send("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").await;
-                    connection.read_to_end().await;
+                    let _ = connection.read_to_end().await;
                     return;
                 }
                 let length = connection.read_chunked().await.0.len().to_string();
