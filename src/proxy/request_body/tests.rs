@@ -1,4 +1,4 @@
-//! What is kept of a body, and what each attempt gets of it.
+//! Bodies that begin again, are taken back, are had twice, and wait.
 
 use http_body::Body as _;
 
