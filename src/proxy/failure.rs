@@ -245,6 +245,23 @@ mod tests {
     }
 
     #[test]
+    fn which_limit_it_was_and_when_to_try_again_stand_in_fields_of_every_answer() {
+        let failure = Failure {
+            retry_after: Some(Duration::from_millis(1200)),
+            ..Failure::new(Reason::Overloaded, "busy").because(Cause::ServiceRequests)
+        };
+        for is_grpc in [false, true] {
+            let response = failure.response(&About { is_grpc, ..About::default() });
+            assert_eq!(response.headers()["towpath-cause"], "max_requests");
+            assert_eq!(response.headers()["retry-after"], "2");
+        }
+        let plain = Failure::new(Reason::NoRoute, "").response(&About::default());
+        assert!(
+            !plain.headers().contains_key("towpath-cause") && !plain.headers().contains_key("retry-after")
+        );
+    }
+
+    #[test]
     fn any_other_caller_gets_json_that_names_everything_known() {
         let failure = Failure::new(Reason::ConnectFailed, "refused");
         let about = About { route: Some("r"), service: Some("s"), request_id: Some("id"), is_grpc: false };

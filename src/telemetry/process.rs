@@ -66,6 +66,7 @@ mod tests {
     fn resident_memory_is_in_bytes() {
         assert_eq!(resident("VmPeak:\t 9 kB\nVmRSS:\t   12 kB\n"), Some(12288.0));
         assert_eq!(resident("VmPeak:\t 9 kB\n"), None);
+        assert!(own_bytes() > Some(100_000), "the kernel tells what is no file's");
     }
 
     #[test]
