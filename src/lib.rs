@@ -7,6 +7,8 @@
 pub mod admin;
 /// 11: composition root: checked config -> running node -> handles.
 pub mod app;
+/// 4: pure: who a caller is, policy decisions, tokens.
+pub mod auth;
 /// 3: pure choice of an endpoint: least-request, round-robin.
 pub mod balance;
 /// 12: the command line.
@@ -41,5 +43,7 @@ pub mod service;
 pub mod snapshot;
 /// 2: metrics declared once; access log; trace context; towpath's own log.
 pub mod telemetry;
+/// 3: certificates, verification, hot reload of their files.
+pub mod tls;
 /// 4: connect, worker-local pools, HTTP/1.1 and HTTP/2 towards endpoints.
 pub mod upstream;

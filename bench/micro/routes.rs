@@ -96,6 +96,8 @@ impl Kind {
             hedge: None,
             hedged: Vec::new(),
             fault: None,
+            jwt: None,
+            authorize: None,
         }
     }
 

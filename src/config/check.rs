@@ -80,6 +80,7 @@ pub(super) fn socket_path(path: &Path, written: &Node, report: &mut Report) {
 pub(super) struct Known<'a> {
     listeners: BTreeSet<String>,
     services: BTreeSet<&'a str>,
+    providers: BTreeSet<&'a str>,
 }
 
 impl<'a> Known<'a> {
@@ -88,6 +89,7 @@ impl<'a> Known<'a> {
         Self {
             listeners: listener_sections(root).filter_map(|listener| listener.text("name")).collect(),
             services: root.map("services").map(|(name, _)| name.as_str()).collect(),
+            providers: root.map("jwt").map(|(name, _)| name.as_str()).collect(),
         }
     }
 
@@ -104,11 +106,38 @@ impl<'a> Known<'a> {
         }
     }
 
+    /// The issuer that a route names exists.
+    pub(super) fn providers(&self, route: Section<'_>, report: &mut Report) {
+        if let Some(node) = route.table("jwt").written("provider") {
+            let there = |name: &str| self.providers.contains(name);
+            exists(node, "issuer of tokens", there, self.providers.iter().copied(), report);
+        }
+    }
+
+    /// Services made on first use are known to no other node, so none can hand calls to their endpoints.
+    pub(super) fn reaches_peers(&self, route: Section<'_>, services: Section<'_>, report: &mut Report) {
+        let template = |node| Section::new(&keys::BACKEND, node).written("dns");
+        let per_host = route.list("backends").iter().find_map(template);
+        if let (Some(written), Some(_)) = (per_host, services.written("peer")) {
+            let text = "defaults.service.peer does not reach services that are made on first use; must be a service of [services], or peer stand there";
+            report.add(written.at, &written.path, text);
+        }
+    }
+
+    /// The service that a policy names exists.
+    pub(super) fn policy(&self, policy: Section<'_>, report: &mut Report) {
+        if let Some(node) = policy.written("service") {
+            let there = |name: &str| name == "*" || self.services.contains(name);
+            exists(node, "service", there, self.services.iter().copied(), report);
+        }
+    }
+
     /// The services that a route names exist.
     pub(super) fn services(&self, route: Section<'_>, report: &mut Report) {
         let service = |node| Section::new(&keys::BACKEND, node).written("service");
         let backends = route.list("backends").iter().filter_map(service);
-        for node in backends.chain(route.list("failover")) {
+        let asked = route.table("authorize").written("service");
+        for node in backends.chain(route.list("failover")).chain(asked) {
             let there = |name: &str| self.services.contains(name);
             exists(node, "service", there, self.services.iter().copied(), report);
         }

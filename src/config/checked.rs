@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration,
 };
 
-pub use super::resilience::*;
+pub use super::{resilience::*, security::*};
 use crate::net::{Address, Subnet};
 
 /// A name that metrics, logs and the admin API carry around.
@@ -36,6 +36,12 @@ pub struct Config {
     pub host_services: HostServices,
     /// In file order; at least one.
     pub listeners: Vec<Listener>,
+    /// Who callers are, in file order.
+    pub callers: Vec<CallerRule>,
+    /// Who may call what, in file order.
+    pub policies: Vec<Arc<Policy>>,
+    /// Issuers of tokens, by name.
+    pub jwt: BTreeMap<Name, Arc<JwtProvider>>,
     /// In file order, which breaks ties of precedence.
     pub routes: Vec<Arc<Route>>,
     /// By name.
@@ -71,6 +77,8 @@ pub struct Position {
 pub struct Admin {
     /// Default `127.0.0.1:9990`.
     pub listen: SocketAddr,
+    /// Who may ask.
+    pub access: AdminAccess,
 }
 
 /// How a node stops.
@@ -93,6 +101,22 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// A connection without a running request is closed after this. Default 10 min.
     pub idle_timeout: Duration,
+    /// Bytes of a request's target. Default 16 KiB.
+    pub uri_bytes: usize,
+    /// Of a TLS handshake. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// TLS handshakes under way at a time, over all workers. Default 512.
+    pub max_handshakes: usize,
+    /// Connections of one listener at a time. Default 65,536.
+    pub connections: usize,
+    /// Connections of one caller at a time: by its name, else by its address. Default 16,384.
+    pub connections_per_caller: usize,
+    /// Requests of one caller at a time; none: as many as the node carries.
+    pub requests_per_caller: Option<usize>,
+    /// Streams of one connection that end in a reset, each second, beyond half of those that it opens. Default 100.
+    pub http2_resets: u32,
+    /// Frames of one connection that carry nothing (PING, SETTINGS, PRIORITY, empty ones), each second. Default 200.
+    pub http2_control_frames: u32,
     /// Concurrent HTTP/2 streams of one connection. Default 256.
     pub max_streams: u32,
     /// Bytes of resident memory, without mapped files, above which new work is refused. Default: nine tenths of what the cgroup allows.
@@ -158,6 +182,10 @@ pub struct Listener {
     pub kind: ListenerKind,
     /// `ADDRESS:PORT` or `unix:/path` (absolute). No two listeners overlap.
     pub address: Address,
+    /// None: plain.
+    pub tls: Option<Arc<ServerTls>>,
+    /// What may be done where no policy speaks.
+    pub default_policy: DefaultPolicy,
 }
 
 /// Which way a listener's requests go.
@@ -198,6 +226,10 @@ pub struct Route {
     pub hedged: Vec<String>,
     /// What is done to requests on purpose.
     pub fault: Option<Fault>,
+    /// A token that requests must have.
+    pub jwt: Option<RouteJwt>,
+    /// Who is asked whether a request may pass.
+    pub authorize: Option<Authorize>,
 }
 
 /// A host that a route serves. Names are lower case, without port or trailing dot.
@@ -380,6 +412,10 @@ pub struct ServicePolicy {
     pub retry_budget: RetryBudget,
     /// How it is found out which endpoints are well.
     pub health_check: Option<HealthCheck>,
+    /// None: plain.
+    pub tls: Option<Arc<ClientTls>>,
+    /// The way leads through the towpath of the endpoint's node.
+    pub peer: Option<Arc<Peer>>,
 }
 
 /// What is spoken to endpoints.

@@ -165,6 +165,22 @@ pub enum Text {
     GrpcService,
     /// A host, with a port or without.
     Authority,
+    /// A string in which `*` stands for any characters.
+    Pattern,
+    /// A SPIFFE id, with `*`.
+    Spiffe,
+    /// What a certificate is for.
+    ServerName,
+    /// Where the node of an endpoint is.
+    NodeOf,
+    /// The name of a claim.
+    Claim,
+    /// A file, or an https URL.
+    FileOrUrl,
+    /// The name of an issuer of tokens in this file.
+    Provider,
+    /// The name of a service of this file, or `*`.
+    ServiceOrAny,
 }
 
 /// One word of a choice.

@@ -8,15 +8,15 @@ use std::{collections::BTreeMap, num::NonZeroUsize, path::Path};
 use super::{
     check,
     checked::{
-        AccessLog, Admin, Config, Dns, Drain, HostServices, Limits, Listener, ListenerKind, LogPath, Name,
-        Node, Position,
+        AccessLog, Admin, AdminAccess, Config, Dns, Drain, HostServices, Limits, Listener, ListenerKind,
+        LogPath, Name, Node, Position,
     },
     environment::Environment,
     keys,
     problems::Report,
     resilience_meaning, route_meaning,
     section::Section,
-    service_meaning,
+    security_check, security_meaning, service_meaning,
     tree::{self, Data},
 };
 use crate::net::{Address, Subnet};
@@ -30,7 +30,8 @@ pub(super) fn whole(
 ) -> Config {
     let mut config = config(root, directory, environment, report);
     config.services = service_meaning::services(root, directory, report);
-    config.routes = route_meaning::routes(root, &config.listeners, report);
+    config.routes = route_meaning::routes(root, &config.listeners, directory, report);
+    security_check::policies(root, check::Known::of(root), report);
     check::names(root.list("routes"), &keys::ROUTE, report);
     config
 }
@@ -49,7 +50,7 @@ pub(super) fn config(
     check::route_policy(root.table("defaults").table("route"), report);
     Config {
         node: node(root.table("node"), environment),
-        admin: admin(root.table("admin")),
+        admin: admin(root.table("admin"), directory, report),
         drain: Drain { timeout: root.table("drain").duration("timeout").unwrap_or_default() },
         limits: limits(root.table("limits"), environment),
         overload: resilience_meaning::concurrency(root.table("overload")),
@@ -57,6 +58,9 @@ pub(super) fn config(
         zones: zones(root),
         access_log: access_log(root.table("access_log"), directory),
         host_services: host_services(root.table("host_services")),
+        callers: security_meaning::callers(root, report),
+        policies: security_meaning::policies(root, report),
+        jwt: security_meaning::jwt(root, directory, report),
         listeners,
         routes: Vec::new(),
         services: BTreeMap::new(),
@@ -100,8 +104,14 @@ fn zones(root: Section<'_>) -> Vec<(Name, Vec<Subnet>)> {
     root.map("zones").filter_map(zone).collect()
 }
 
-fn admin(admin: Section<'_>) -> Admin {
-    Admin { listen: admin.socket("listen").unwrap_or_else(|| ([127, 0, 0, 1], 0).into()) }
+fn admin(admin: Section<'_>, directory: &Path, report: &mut Report) -> Admin {
+    security_check::admin(admin, report);
+    let access = AdminAccess {
+        tls: security_meaning::server_tls(admin, directory, report),
+        read_token: admin.text("read_token").map(|file| directory.join(file)),
+        control_token: admin.text("control_token").map(|file| directory.join(file)),
+    };
+    Admin { listen: admin.socket("listen").unwrap_or_else(|| ([127, 0, 0, 1], 0).into()), access }
 }
 
 fn limits(limits: Section<'_>, environment: &Environment) -> Limits {
@@ -112,6 +122,14 @@ fn limits(limits: Section<'_>, environment: &Environment) -> Limits {
         first_byte_timeout: duration("first_byte_timeout"),
         head_timeout: duration("head_timeout"),
         idle_timeout: duration("idle_timeout"),
+        uri_bytes: limits.count("uri_bytes"),
+        handshake_timeout: duration("handshake_timeout"),
+        max_handshakes: limits.count("max_handshakes"),
+        connections: limits.count("connections"),
+        connections_per_caller: limits.count("connections_per_caller"),
+        requests_per_caller: limits.number("requests_per_caller").and_then(|most| usize::try_from(most).ok()),
+        http2_resets: limits.count("http2_resets"),
+        http2_control_frames: limits.count("http2_control_frames"),
         max_streams: limits.count("max_streams"),
         memory: limits.number("memory").or(environment.memory.map(|allowed| allowed / 10 * 9)),
     }
@@ -170,5 +188,7 @@ fn listener(section: Section<'_>, directory: &Path, report: &mut Report) -> Opti
         "incoming" => ListenerKind::Incoming,
         _ => ListenerKind::Outgoing,
     };
-    Some(Listener { name: name(section, "name"), kind, address })
+    let tls = security_meaning::server_tls(section, directory, report);
+    let default_policy = security_meaning::default_policy(section);
+    Some(Listener { name: name(section, "name"), kind, address, tls, default_policy })
 }

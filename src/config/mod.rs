@@ -15,10 +15,12 @@ mod environment;
 mod full;
 
 mod hosts;
+mod identities;
 mod keys;
 mod load;
 mod meaning;
 mod outline;
+mod pattern;
 mod piecewise;
 mod problems;
 mod reference;
@@ -29,6 +31,9 @@ mod route_meaning;
 
 mod schema;
 mod section;
+mod security;
+mod security_check;
+mod security_meaning;
 mod service_meaning;
 mod suggest;
 mod syntax;
@@ -41,6 +46,7 @@ pub use environment::Environment;
 
 pub use full::full_toml;
 pub use load::{load, parse, parse_in, reload, reparse};
+pub use pattern::is_like;
 pub use piecewise::Memory;
 pub use problems::Problems;
 pub use reference::reference_markdown;

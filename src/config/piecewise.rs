@@ -28,7 +28,7 @@ use super::{
     problems::Report,
     route_meaning::Routes,
     section::Section,
-    service_meaning,
+    security_check, service_meaning,
     tree::{self, Data, Node, Paths},
 };
 
@@ -66,13 +66,15 @@ pub(super) fn read(
     let known = Remembered::of(memory, &pieces.rest);
     let mut parts: Vec<Option<Part>> = known.parts(text, &pieces.blocks);
     read_services(text, &pieces.blocks, (root, directory), &mut parts, &mut config, &mut report)?;
-    read_routes(text, &pieces.blocks, root, &mut parts, &mut config, &mut report)?;
+    let names: Vec<Name> = config.services.keys().cloned().collect();
+    let known = || check::Known::of(root).with_services(names.iter().map(|name| &**name));
+    read_routes(text, &pieces.blocks, (root, directory, known()), &mut parts, &mut config, &mut report)?;
+    security_check::policies(root, known(), &mut report);
     if !report.is_empty() || !services_are_there(memory, &config) || !names_differ(&config.routes) {
         return None;
     }
     let parts = pieces.blocks.into_iter().zip(parts.into_iter().flatten()).collect();
-    let services = config.services.keys().cloned().collect();
-    *memory = Memory { text: text.to_owned(), rest: pieces.rest, blocks: parts, services };
+    *memory = Memory { text: text.to_owned(), rest: pieces.rest, blocks: parts, services: names };
     Some(config)
 }
 
@@ -128,13 +130,12 @@ fn read_services(
 fn read_routes(
     text: &str,
     blocks: &[Block],
-    root: Section<'_>,
+    (root, directory, known): (Section<'_>, &Path, check::Known<'_>),
     parts: &mut [Option<Part>],
     config: &mut Config,
     report: &mut Report,
 ) -> Option<()> {
-    let names = config.services.keys().map(|name| &**name);
-    let routes = Routes::new(root, &config.listeners, check::Known::of(root).with_services(names));
+    let routes = Routes::new(root, &config.listeners, directory, known);
     for (at, part) in blocks.iter().zip(parts).filter(|(block, _)| block.is_route) {
         if part.is_none() {
             let Data::List(nodes) = block(&text[at.at.clone()], "routes", report)? else { return None };
@@ -161,6 +162,7 @@ fn services_are_there(memory: &Memory, config: &Config) -> bool {
     let sound = |route: &Arc<Route>| {
         route.backends.iter().all(|backend| target(&backend.target))
             && route.failover.services.iter().all(there)
+            && route.authorize.iter().all(|authorize| there(&authorize.service))
     };
     config.routes.iter().all(sound)
 }

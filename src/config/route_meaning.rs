@@ -1,6 +1,6 @@
 //! What was read -> routes.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use super::{
     check,
@@ -12,13 +12,18 @@ use super::{
     problems::Report,
     resilience_meaning,
     section::Section,
-    service_meaning,
+    security_meaning, service_meaning,
     tree::{Data, Node},
 };
 
 /// Every route, in file order.
-pub(super) fn routes(root: Section<'_>, listeners: &[Listener], report: &mut Report) -> Vec<Arc<Route>> {
-    let routes = Routes::new(root, listeners, check::Known::of(root));
+pub(super) fn routes(
+    root: Section<'_>,
+    listeners: &[Listener],
+    directory: &Path,
+    report: &mut Report,
+) -> Vec<Arc<Route>> {
+    let routes = Routes::new(root, listeners, directory, check::Known::of(root));
     root.list("routes").iter().map(|node| Arc::new(routes.read(node, report))).collect()
 }
 
@@ -28,15 +33,28 @@ pub(super) struct Routes<'a> {
     listeners: &'a [Listener],
     known: check::Known<'a>,
     defaults: Section<'a>,
+    defaults_of_services: Section<'a>,
     per_host: Arc<ServicePolicy>,
 }
 
 impl<'a> Routes<'a> {
     /// Of the file `root`, with these listeners; `known`: what routes may name.
-    pub(super) fn new(root: Section<'a>, listeners: &'a [Listener], known: check::Known<'a>) -> Self {
+    pub(super) fn new(
+        root: Section<'a>,
+        listeners: &'a [Listener],
+        directory: &Path,
+        known: check::Known<'a>,
+    ) -> Self {
         let defaults = root.table("defaults");
-        let per_host = Arc::new(service_meaning::policy(defaults.table("service")));
-        Self { root, listeners, known, defaults: defaults.table("route"), per_host }
+        let per_host = Arc::new(service_meaning::policy(defaults.table("service"), directory, None));
+        Self {
+            root,
+            listeners,
+            known,
+            defaults: defaults.table("route"),
+            defaults_of_services: defaults.table("service"),
+            per_host,
+        }
     }
 
     /// One route.
@@ -44,6 +62,8 @@ impl<'a> Routes<'a> {
         let route = Section::new(&keys::ROUTE, node).or(self.defaults);
         self.known.services(route, report);
         self.known.listeners(route, report);
+        self.known.providers(route, report);
+        self.known.reaches_peers(route, self.defaults_of_services, report);
         check::weights(route, report);
         check::route_policy(Section::new(&keys::ROUTE, node), report);
         let listeners = listeners_of(self.root, route, self.listeners, report);
@@ -68,6 +88,8 @@ fn route(route: Section<'_>, listeners: Vec<usize>, per_host: &Arc<ServicePolicy
         hedge: resilience_meaning::hedge(route),
         hedged: resilience_meaning::retry_methods(route.table("retry")),
         fault: resilience_meaning::fault(route),
+        jwt: security_meaning::route_jwt(route),
+        authorize: security_meaning::authorize(route),
     }
 }
 
@@ -116,15 +138,15 @@ pub(super) fn matches(route: Section<'_>) -> Vec<Match> {
 }
 
 fn entry(section: Section<'_>) -> Match {
+    Match { query: values(section, "query"), ..conditions(section) }
+}
+
+/// What an entry of `match` and a rule of a policy have in common.
+pub(super) fn conditions(section: Section<'_>) -> Match {
     let mut methods: Vec<String> = texts(section.list("methods")).map(str::to_owned).collect();
     methods.sort();
     methods.dedup();
-    Match {
-        path: path(section),
-        methods,
-        headers: values(section, "headers"),
-        query: values(section, "query"),
-    }
+    Match { path: path(section), methods, headers: values(section, "headers"), query: Vec::new() }
 }
 
 fn path(section: Section<'_>) -> Option<PathMatch> {

@@ -91,6 +91,16 @@ impl<'a> Section<'a> {
         entries.into_iter().flatten()
     }
 
+    /// The entries of the array under `name`, in a table that may not know it.
+    pub(super) fn list_if_defined(&self, name: &str) -> &'a [Node] {
+        if self.def.key(name).is_some() { self.list(name) } else { &[] }
+    }
+
+    /// The string under `name`, in a table that may not know it.
+    pub(super) fn text_if_defined(&self, name: &str) -> Option<String> {
+        self.def.key(name).and_then(|_| self.text(name))
+    }
+
     pub(super) fn text(&self, name: &str) -> Option<String> {
         match self.value(name)?.into_owned() {
             Data::Text(text) => Some(text),

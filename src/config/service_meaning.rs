@@ -18,6 +18,7 @@ use super::{
     problems::Report,
     resilience_meaning,
     section::Section,
+    security_check, security_meaning,
     tree::{Data, Node},
 };
 
@@ -58,7 +59,10 @@ pub(super) fn service(
     let section = Section::new(&keys::SERVICE, node).or(defaults);
     check::endpoints(section, report);
     check::ejection(Section::new(&keys::SERVICE, node).table("ejection"), report);
-    Some(Service { source: source(section, directory)?, policy: policy(section) })
+    let source = source(section, directory)?;
+    security_check::client_tls(section, &source, report);
+    let policy = policy(section, directory, Some(&source));
+    Some(Service { source, policy })
 }
 
 fn source(section: Section<'_>, directory: &Path) -> Option<Source> {
@@ -94,7 +98,7 @@ pub(super) fn endpoint(node: &Node) -> Option<FixedEndpoint> {
 }
 
 /// The policies of a service, or of `[defaults.service]`.
-pub(super) fn policy(section: Section<'_>) -> ServicePolicy {
+pub(super) fn policy(section: Section<'_>, directory: &Path, source: Option<&Source>) -> ServicePolicy {
     ServicePolicy {
         protocol: match section.text("protocol").as_deref() {
             Some("http1") => Protocol::Http1,
@@ -114,6 +118,8 @@ pub(super) fn policy(section: Section<'_>) -> ServicePolicy {
         breaker: resilience_meaning::breaker(section.table("breaker")),
         retry_budget: resilience_meaning::retry_budget(section.table("retry_budget")),
         health_check: resilience_meaning::health_check(section),
+        tls: security_meaning::client_tls(section, directory, source),
+        peer: security_meaning::peer(section, directory),
     }
 }
 

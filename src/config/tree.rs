@@ -16,7 +16,7 @@ use toml::{
 };
 
 use super::{
-    checked::{HashKey, HostPattern},
+    checked::{HashKey, HostPattern, NodeOf},
     definition::{Choose, Key, Kind, Need, TableDef, Text},
     problems::Report,
     suggest, values, wording,
@@ -48,6 +48,7 @@ pub(super) enum Data {
     Socket(SocketAddr),
     Subnet(Subnet),
     HashKey(HashKey),
+    NodeOf(NodeOf),
     DnsName {
         host: String,
         port: u16,

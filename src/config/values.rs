@@ -10,7 +10,7 @@ use super::{
     addresses,
     checked::HashKey,
     definition::{Choice, Text},
-    hosts,
+    hosts, identities,
     tree::Data,
 };
 use crate::http::{authority, grpc};
@@ -21,7 +21,7 @@ pub(super) fn read(syntax: Text, text: &str) -> Result<Data, String> {
     match syntax {
         Text::Name => name(text).map(|()| kept()),
         // Whether such a thing exists is checked once all names are known.
-        Text::ListenerName | Text::ServiceName => Ok(kept()),
+        Text::ListenerName | Text::ServiceName | Text::Provider | Text::ServiceOrAny => Ok(kept()),
         Text::Choice(words) => choice(words, text).map(|()| kept()),
         Text::Duration { zero } => duration(text, zero).map(Data::Duration),
         Text::Size { min, max } => size(text, min, max).map(Data::Number),
@@ -42,7 +42,15 @@ pub(super) fn read(syntax: Text, text: &str) -> Result<Data, String> {
         Text::HostTemplate => {
             hosts::template(text).map(|(prefix, suffix, port)| Data::Template { prefix, suffix, port })
         }
-        Text::LogPath | Text::File if text.is_empty() => Err("the path is empty".to_owned()),
+        Text::LogPath | Text::File | Text::FileOrUrl if text.is_empty() => {
+            Err("the path is empty".to_owned())
+        }
+        Text::Pattern | Text::Claim if text.is_empty() => Err("the string is empty".to_owned()),
+        Text::Pattern | Text::Claim => Ok(kept()),
+        Text::Spiffe => identities::spiffe(text).map(|()| kept()),
+        Text::ServerName => identities::server_name(text).map(Data::Text),
+        Text::NodeOf => identities::node_of(text).map(Data::NodeOf),
+        Text::FileOrUrl => identities::file_or_url(text).map(|()| kept()),
         Text::LogPath | Text::File => Ok(kept()),
         Text::SrvName => hosts::srv_name(text).map(Data::Text),
         Text::DnsSuffix => hosts::name(text.trim_start_matches('.')).map(Data::Text),

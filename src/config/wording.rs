@@ -103,6 +103,18 @@ pub(super) fn syntax(syntax: Text) -> String {
         Text::RequestPath => "a path such as \"/healthz\"",
         Text::GrpcService => "the name of a gRPC service such as \"shop.Orders\", or \"\"",
         Text::Authority => "a host, with a port or without, such as \"orders.internal\"",
+        Text::Pattern => "a string, in which \"*\" stands for any characters",
+        Text::Spiffe => {
+            "a SPIFFE id such as \"spiffe://prod/ns/shop/sa/checkout\", in whose path \"*\" stands for any characters"
+        }
+        Text::ServerName => "a host name or an IP address",
+        Text::NodeOf => {
+            "\"same-address\", \"subnet/LENGTH\" such as \"subnet/24\", or a DNS name with \"{address}\" in it"
+        }
+        Text::Claim => "the name of a claim such as \"scope\"",
+        Text::FileOrUrl => "a file, or a URL such as \"https://id.example/keys\"",
+        Text::Provider => "the name of an issuer in [jwt]",
+        Text::ServiceOrAny => "the name of a service, or \"*\"",
         Text::HashKey => "\"header:NAME\", \"cookie:NAME\", \"source\" or \"path\"",
     };
     fixed.to_owned()

@@ -89,6 +89,7 @@ impl Writer {
             self.written += small;
             self.large.advance(count - small);
         }
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.rest();
         Poll::Ready(Ok(()))
     }

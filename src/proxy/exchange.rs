@@ -18,6 +18,7 @@ use super::{
     request_body::RequestBody, target::Target,
 };
 use crate::{
+    auth::Identity,
     config,
     http::{Body, grpc},
     limit::Permit,
@@ -38,15 +39,17 @@ pub struct Caller {
     pub door: Arc<Door>,
     /// The other end.
     pub peer: Address,
+    /// Who that is.
+    pub identity: Rc<Identity>,
     /// The last view that has the listener. The worker keeps it for a while after a reload has removed the listener, so
     /// that requests which are on their way are served; an idle connection keeps nothing alive.
     view: RefCell<Option<(Weak<View>, usize)>>,
 }
 
 impl Caller {
-    /// The caller at `peer`, who came through `door`.
-    pub fn new(door: Arc<Door>, peer: Address) -> Self {
-        Self { door, peer, view: RefCell::new(None) }
+    /// The caller at `peer`, who came through `door` and is `identity`.
+    pub fn new(door: Arc<Door>, peer: Address, identity: Rc<Identity>) -> Self {
+        Self { door, peer, identity, view: RefCell::new(None) }
     }
 
     /// The view that this caller's next request is served by, and the listener's index in it.

@@ -16,6 +16,8 @@ use crate::http::{Body, grpc};
 pub enum Reason {
     /// The request is not one that towpath forwards.
     BadRequest,
+    /// The request has no valid token.
+    Unauthenticated,
     /// No rule matches.
     NoRoute,
     /// The head is over the limits.
@@ -32,6 +34,8 @@ pub enum Reason {
     Denied,
     /// Towpath carries as much as it may.
     Overloaded,
+    /// The caller has as much of this node as it may.
+    CallerLimit,
     /// This listener takes no new requests.
     Draining,
     /// A deadline passed.
@@ -57,6 +61,9 @@ impl Reason {
         let row = |name, status, grpc, retryable| Meaning { name, status, grpc, retryable };
         match self {
             Self::BadRequest => row("bad_request", StatusCode::BAD_REQUEST, grpc::Status::Internal, false),
+            Self::Unauthenticated => {
+                row("unauthenticated", StatusCode::UNAUTHORIZED, grpc::Status::Unauthenticated, false)
+            }
             Self::NoRoute => row("no_route", StatusCode::NOT_FOUND, grpc::Status::Unimplemented, false),
             Self::HeadersTooLarge => row(
                 "headers_too_large",
@@ -79,6 +86,9 @@ impl Reason {
             Self::Denied => row("denied", StatusCode::FORBIDDEN, grpc::Status::PermissionDenied, false),
             Self::Overloaded => {
                 row("overloaded", StatusCode::SERVICE_UNAVAILABLE, grpc::Status::Unavailable, true)
+            }
+            Self::CallerLimit => {
+                row("caller_limit", StatusCode::SERVICE_UNAVAILABLE, grpc::Status::Unavailable, false)
             }
             Self::Draining => {
                 row("draining", StatusCode::SERVICE_UNAVAILABLE, grpc::Status::Unavailable, true)

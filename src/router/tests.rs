@@ -22,6 +22,8 @@ pub(super) fn rule(hosts: Vec<HostPattern>, matches: Vec<Match>) -> Route {
         hedge: None,
         hedged: Vec::new(),
         fault: None,
+        jwt: None,
+        authorize: None,
     }
 }
 

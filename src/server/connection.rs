@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    http1, http2,
+    handshake, http1, http2, identity,
     members::{Members, Membership},
     timer::Timer,
     worker::NewConnection,
@@ -45,13 +45,15 @@ async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Mem
         Ok(adopted) => adopted,
         Err(error) => return tracing::warn!(%error, "cannot serve an accepted connection"),
     };
-    let caller = Rc::new(Caller::new(door, peer));
     poll_fn(|cx| {
         membership.wake_with(cx.waker());
         Poll::Ready(())
     })
     .await;
-    let stream = SharedStream::new(stream);
+    let Some(secured) = handshake::secure(stream, &door).await else { return };
+    let identity = identity::identify(&worker, &secured).await;
+    let caller = Rc::new(Caller::new(door, peer, identity));
+    let stream = SharedStream::new(secured.stream);
     let mut buffer = BytesMut::new();
     match detect(&worker, &stream, &mut buffer, &membership).await {
         // Boxed, so that a connection takes the memory of the protocol that it speaks and not of the larger one, twice

@@ -5,8 +5,10 @@
 
 mod acceptor;
 mod connection;
+mod handshake;
 mod http1;
 mod http2;
+mod identity;
 mod members;
 mod timer;
 mod worker;

@@ -7,10 +7,12 @@ mod node;
 mod resilience;
 mod root;
 mod route;
+mod security;
 mod service;
 
 pub use node::*;
 pub use resilience::*;
 pub use root::*;
 pub use route::*;
+pub use security::*;
 pub use service::*;

@@ -1,6 +1,9 @@
 //! Keys of the node as a whole, and of its listeners.
 
-use super::super::definition::{Choice, Key, Kind, TableDef, Text};
+use super::{
+    super::definition::{Choice, Key, Kind, TableDef, Text},
+    ADMIN_TLS, LISTENER_TLS,
+};
 
 const POSITIVE: Kind = Kind::Text(Text::Duration { zero: false });
 const HEAD_SIZE: Text = Text::Size { min: 1 << 10, max: 16 << 20 };
@@ -62,12 +65,35 @@ pub static POSITION: TableDef = TableDef {
 /// `[admin]`.
 pub static ADMIN: TableDef = TableDef {
     doc: "The admin API: health, metrics, status, reload and drain.",
-    keys: &[&[Key::default(
-        "listen",
-        Kind::Text(Text::AdminListen),
-        r#""127.0.0.1:9990""#,
-        "ADDRESS:PORT of the admin API; port 0 lets the kernel choose.",
-    )]],
+    keys: &[&[
+        Key::default(
+            "listen",
+            Kind::Text(Text::AdminListen),
+            r#""127.0.0.1:9990""#,
+            "ADDRESS:PORT of the admin API; port 0 lets the kernel choose. Beyond loopback it takes tls with client_ca, or tokens.",
+        ),
+        Key::optional(
+            "tls",
+            Kind::Table(&ADMIN_TLS),
+            "plain",
+            r#"{ cert = "tls/node.crt", key = "tls/node.key" }"#,
+            ADMIN_TLS.doc,
+        ),
+        Key::optional(
+            "read_token",
+            Kind::Text(Text::File),
+            "none",
+            r#""admin/read.token""#,
+            "A file; who sends its content as a bearer token may read.",
+        ),
+        Key::optional(
+            "control_token",
+            Kind::Text(Text::File),
+            "none",
+            r#""admin/control.token""#,
+            "A file; who sends its content as a bearer token may do everything.",
+        ),
+    ]],
     choose: None,
 };
 
@@ -101,6 +127,50 @@ pub static LIMITS: TableDef = TableDef {
             POSITIVE,
             r#""10m""#,
             "Duration after which a connection without a running request is closed.",
+        ),
+        Key::default(
+            "uri_bytes",
+            Kind::Text(Text::Size { min: 256, max: 1 << 20 }),
+            r#""16KiB""#,
+            "Size of a request's target.",
+        ),
+        Key::default("handshake_timeout", POSITIVE, r#""10s""#, "Duration of a TLS handshake."),
+        Key::default(
+            "max_handshakes",
+            Kind::Number { min: 1, max: MILLION },
+            "512",
+            "TLS handshakes under way at a time; connections beyond wait.",
+        ),
+        Key::default(
+            "connections",
+            Kind::Number { min: 1, max: MILLION },
+            "65536",
+            "Connections of one listener at a time; those beyond are closed at once.",
+        ),
+        Key::default(
+            "connections_per_caller",
+            Kind::Number { min: 1, max: MILLION },
+            "16384",
+            "Connections of one caller at a time, by its name in [[callers]] or certificate, else by its address; those beyond are closed at once.",
+        ),
+        Key::optional(
+            "requests_per_caller",
+            Kind::Number { min: 1, max: MILLION },
+            "as many as the node carries",
+            "256",
+            "Requests of one caller at a time; those beyond are refused as caller_limit.",
+        ),
+        Key::default(
+            "http2_resets",
+            Kind::Number { min: 1, max: MILLION },
+            "100",
+            "Streams of one connection that end in a reset, each second, beyond half of those that were opened; the connection is closed above it.",
+        ),
+        Key::default(
+            "http2_control_frames",
+            Kind::Number { min: 1, max: MILLION },
+            "200",
+            "Frames of one connection that carry nothing (PING, SETTINGS, PRIORITY, empty ones), each second; the connection is closed above it.",
         ),
         Key::default(
             "max_streams",
@@ -225,7 +295,22 @@ pub static LISTENER: TableDef = TableDef {
             r#""127.0.0.1:4140""#,
             "ADDRESS:PORT or unix:PATH; port 0 lets the kernel choose.",
         ),
-        Key::refused("tls", "TLS on listeners is not built yet"),
+        Key::optional(
+            "tls",
+            Kind::Table(&LISTENER_TLS),
+            "plain",
+            r#"{ cert = "tls/node.crt", key = "tls/node.key", client_ca = "tls/ca.crt" }"#,
+            LISTENER_TLS.doc,
+        ),
+        Key::default(
+            "default_policy",
+            Kind::Text(Text::Choice(&[
+                Choice::built("allow", "everything is allowed"),
+                Choice::built("deny", "nothing is allowed"),
+            ])),
+            r#""allow""#,
+            "What its requests may do to services that no policy is for.",
+        ),
     ]],
     choose: None,
 };

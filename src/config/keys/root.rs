@@ -2,8 +2,8 @@
 
 use super::super::definition::{Key, Kind, TableDef, Text};
 use super::{
-    ACCESS_LOG, ADMIN, DNS, DRAIN, HOST_SERVICES, LIMITS, LISTENER, NODE, OVERLOAD, ROUTE, ROUTE_DEFAULTS,
-    SERVICE, SERVICE_DEFAULTS, node::SUBNETS,
+    ACCESS_LOG, ADMIN, CALLER, DNS, DRAIN, HOST_SERVICES, JWT_PROVIDER, LIMITS, LISTENER, NODE, OVERLOAD,
+    POLICY, ROUTE, ROUTE_DEFAULTS, SERVICE, SERVICE_DEFAULTS, node::SUBNETS,
 };
 
 /// The whole file.
@@ -46,9 +46,27 @@ pub static ROOT: TableDef = TableDef {
             "{}",
             "Services by name: where their endpoints come from, and their policies.",
         ),
-        Key::refused("callers", "limits and identities of callers are not built yet"),
-        Key::refused("policies", "authorization policies are not built yet"),
-        Key::refused("jwt", "JWT validation is not built yet"),
+        Key::optional(
+            "callers",
+            Kind::List { item: &Kind::Table(&CALLER), empty: true },
+            "none",
+            "[]",
+            CALLER.doc,
+        ),
+        Key::optional(
+            "policies",
+            Kind::List { item: &Kind::Table(&POLICY), empty: true },
+            "what default_policy of the listener says",
+            "[]",
+            POLICY.doc,
+        ),
+        Key::optional(
+            "jwt",
+            Kind::Map { name: Text::Name, value: &Kind::Table(&JWT_PROVIDER), example: "company" },
+            "none",
+            "{}",
+            JWT_PROVIDER.doc,
+        ),
         Key::refused("tracing", "trace export is not built yet"),
     ]],
     choose: None,

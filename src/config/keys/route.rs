@@ -2,7 +2,7 @@
 
 use super::{
     super::definition::{Choose, Key, Kind, TableDef, Text},
-    FAULT, HEDGE, RETRY,
+    AUTHORIZE, FAULT, HEDGE, RETRY, ROUTE_JWT,
     resilience::PRIORITY,
 };
 
@@ -91,7 +91,20 @@ const ROUTE_POLICY: &[Key] = &[
     ),
     Key::optional("hedge", Kind::Table(&HEDGE), "none", r#"{ after = "50ms" }"#, HEDGE.doc),
     Key::optional("fault", Kind::Table(&FAULT), "none", r#"{ abort = 503, abort_percent = 1 }"#, FAULT.doc),
-    Key::refused("jwt", "JWT validation is not built yet"),
+    Key::optional(
+        "jwt",
+        Kind::Table(&ROUTE_JWT),
+        "none",
+        r#"{ provider = "company", claims = { scope = "orders" } }"#,
+        ROUTE_JWT.doc,
+    ),
+    Key::optional(
+        "authorize",
+        Kind::Table(&AUTHORIZE),
+        "nobody is asked",
+        r#"{ service = "authz", on_failure = "deny" }"#,
+        AUTHORIZE.doc,
+    ),
 ];
 
 /// An entry of a route's `match`.

@@ -2,7 +2,7 @@
 
 use super::{
     super::definition::{Choice, Choose, Key, Kind, TableDef, Text},
-    BREAKER, HEALTH_CHECK, RETRY_BUDGET,
+    BREAKER, HEALTH_CHECK, PEER, RETRY_BUDGET, SERVICE_TLS,
 };
 
 const POSITIVE: Kind = Kind::Text(Text::Duration { zero: false });
@@ -118,8 +118,20 @@ const SERVICE_POLICY: &[Key] = &[
         r#"{ http = "/healthz" }"#,
         HEALTH_CHECK.doc,
     ),
-    Key::refused("tls", "TLS to endpoints is not built yet"),
-    Key::refused("peer", "peer nodes are not built yet"),
+    Key::optional(
+        "tls",
+        Kind::Table(&SERVICE_TLS),
+        "plain",
+        r#"{ server_name = "orders.internal", ca = "tls/ca.crt" }"#,
+        SERVICE_TLS.doc,
+    ),
+    Key::optional(
+        "peer",
+        Kind::Table(&PEER),
+        "endpoints are called directly",
+        r#"{ port = 4141, tls = { ca = "tls/ca.crt", cert = "tls/node.crt", key = "tls/node.key" } }"#,
+        PEER.doc,
+    ),
 ];
 
 /// The long form of `balancer`.

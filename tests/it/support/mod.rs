@@ -13,6 +13,8 @@ pub mod frames;
 pub mod grpc;
 pub mod health;
 pub mod load;
+#[allow(dead_code)] // until its users come
+pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod raw;

@@ -1,0 +1,5 @@
+//! Who a caller is, and what it may do: pure decisions. Facts come from above: the kernel's, those of a certificate, a request's.
+
+mod identity;
+
+pub use identity::Identity;
