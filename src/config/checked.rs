@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration,
 };
 
-pub use super::{resilience::*, security::*};
+pub use super::{matching::*, resilience::*, security::*};
 use crate::net::{Address, Subnet};
 
 /// A name that metrics, logs and the admin API carry around.
@@ -230,79 +230,6 @@ pub struct Route {
     pub jwt: Option<RouteJwt>,
     /// Who is asked whether a request may pass.
     pub authorize: Option<Authorize>,
-}
-
-/// A host that a route serves. Names are lower case, without port or trailing dot.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum HostPattern {
-    /// This host.
-    Exact(String),
-    /// `*.suffix`, kept as `suffix`: one or more labels in front of it.
-    Suffix(String),
-    /// `*`: any host.
-    Any,
-}
-
-/// All of an entry must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Match {
-    /// Any path when silent.
-    pub path: Option<PathMatch>,
-    /// Upper case tokens, sorted; any method when empty.
-    pub methods: Vec<String>,
-    /// Lower case names, sorted.
-    pub headers: Vec<(String, ValueMatch)>,
-    /// Decoded names, sorted; the first parameter of a name decides.
-    pub query: Vec<(String, ValueMatch)>,
-}
-
-/// A condition on the path (without query), compared as sent: no decoding, no normalisation.
-#[derive(Clone, Debug)]
-pub enum PathMatch {
-    /// The whole path.
-    Exact(String),
-    /// On segment boundaries: `/v2` holds for `/v2` and `/v2/x`, not for `/v20`. No trailing slash, except `/` itself.
-    Prefix(String),
-    /// The whole path must match: the expression is anchored at both ends.
-    Regex(regex::Regex),
-}
-
-/// A condition on a header's or query parameter's value.
-#[derive(Clone, Debug)]
-pub enum ValueMatch {
-    /// This value.
-    Exact(String),
-    /// The whole value must match: the expression is anchored at both ends.
-    Regex(regex::Regex),
-    /// Any value, even an empty one.
-    Present,
-    /// No such header or parameter.
-    Absent,
-}
-
-impl PartialEq for PathMatch {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Exact(a), Self::Exact(b)) | (Self::Prefix(a), Self::Prefix(b)) => a == b,
-            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
-            _ => false,
-        }
-    }
-}
-
-impl Eq for PathMatch {}
-
-impl Eq for ValueMatch {}
-
-impl PartialEq for ValueMatch {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Exact(a), Self::Exact(b)) => a == b,
-            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
-            (Self::Present, Self::Present) | (Self::Absent, Self::Absent) => true,
-            _ => false,
-        }
-    }
 }
 
 /// One share of a route's requests.

@@ -18,6 +18,7 @@ mod hosts;
 mod identities;
 mod keys;
 mod load;
+mod matching;
 mod meaning;
 mod outline;
 mod pattern;
