@@ -54,6 +54,8 @@ async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Mem
     let identity = identity::identify(&worker, &secured).await;
     let caller = Rc::new(Caller::new(door, peer, identity));
     let stream = SharedStream::new(secured.stream);
+    caller.attach(&stream);
+    membership.is_of(&caller);
     let mut buffer = BytesMut::new();
     match detect(&worker, &stream, &mut buffer, &membership).await {
         // Boxed, so that a connection takes the memory of the protocol that it speaks and not of the larger one, twice
