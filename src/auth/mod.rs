@@ -9,6 +9,6 @@ mod policy;
 mod readings;
 
 pub use callers::{Origin, Wanted, named, wanted};
-pub use claims::{claim_is, find};
+pub use claims::claim_is;
 pub use identity::Identity;
 pub use policy::{By, Decision, Facts, Policy, PolicySet, Side};
