@@ -1,10 +1,11 @@
 //! The admin API: what operators, dashboards and the command line read and press.
 //!
 //! Runs on the control thread, never on a worker. `server.rs` says which path is answered by what, `guard.rs` who may
-//! ask; `status.rs`, `services.rs`, `limits.rs`, `routes.rs`, `config_view.rs` and `resilience_view.rs` hold the answers, `actions.rs` what changes the
+//! ask; `status.rs`, `services.rs`, `callers.rs`, `limits.rs`, `routes.rs`, `config_view.rs` and `resilience_view.rs` hold the answers, `actions.rs` what changes the
 //! node, `explain.rs` and `explain_text.rs` the reasons of a routing decision (the command line asks them too), `page.rs` the page for people.
 
 mod actions;
+mod callers;
 mod config_view;
 pub mod explain;
 mod explain_text;

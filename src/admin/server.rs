@@ -18,7 +18,7 @@ use axum::{
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{actions, config_view, explain, guard::Guard, page, routes, services, status};
+use super::{actions, callers, config_view, explain, guard::Guard, page, routes, services, status};
 use crate::{
     drain::{Phase, Trigger, Watcher},
     snapshot::{ReloadRequest, Seen, Snapshot},
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Every path, as the answer to an unknown one lists them.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 13] = [
     "/",
     "/live",
     "/ready",
@@ -35,6 +35,7 @@ const PATHS: [&str; 12] = [
     "/api/config",
     "/api/services",
     "/api/routes",
+    "/api/callers",
     "/api/explain",
     "/api/reload",
     "/api/drain",
@@ -102,6 +103,7 @@ pub(super) fn app(shared: Shared, guard: Guard) -> Router {
         .route("/api/config", get(config_view::config))
         .route("/api/services", get(services::services))
         .route("/api/routes", get(routes::routes))
+        .route("/api/callers", get(callers::callers))
         .route("/api/explain", get(explain::answer))
         .route("/api/reload", post(actions::reload))
         .route("/api/drain", post(actions::drain))
