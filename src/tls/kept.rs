@@ -10,8 +10,9 @@ use std::{
     fs,
     hash::Hash,
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::SystemTime,
 };
 
 use super::{
@@ -123,6 +124,17 @@ pub enum Looked {
     Refused(String),
 }
 
+/// A file whose certificates are in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Which.
+    pub file: PathBuf,
+    /// When the first of its certificates ends.
+    pub ends: SystemTime,
+    /// Why what is in it, or in its companions, now cannot be used; what was there before still is.
+    pub problem: Option<String>,
+}
+
 /// Whatever is made of files, once for all who want the same.
 #[derive(Default)]
 pub struct Keeper {
@@ -155,8 +167,8 @@ impl Keeper {
         looked
     }
 
-    /// When the certificates in use end, and whether what is in their files now could not be used.
-    pub fn standing(&self) -> Vec<(Expiry, bool)> {
+    /// The certificates in use; a file stands here once for each who uses it.
+    pub fn standing(&self) -> Vec<Standing> {
         let mut standing = Vec::new();
         all(&self.servers).iter().for_each(|kept| standing_of(kept, &mut standing));
         all(&self.clients).iter().for_each(|kept| standing_of(kept, &mut standing));
@@ -194,7 +206,9 @@ fn all<M: Material>(map: &Map<M>) -> Vec<Arc<Kept<M>>> {
     map.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(Weak::upgrade).collect()
 }
 
-fn standing_of<M: Material>(kept: &Kept<M>, standing: &mut Vec<(Expiry, bool)>) {
-    let stale = kept.seen().problem.is_some();
-    standing.extend(kept.now().expiries().iter().map(|expiry| (expiry.clone(), stale)));
+fn standing_of<M: Material>(kept: &Kept<M>, standing: &mut Vec<Standing>) {
+    let problem = kept.seen().problem.clone();
+    let of =
+        |Expiry { file, at }: &Expiry| Standing { file: file.clone(), ends: *at, problem: problem.clone() };
+    standing.extend(kept.now().expiries().iter().map(of));
 }
