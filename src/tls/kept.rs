@@ -3,7 +3,8 @@
 //! # When files change
 //! They are looked at once a second. Whatever writes them (cert-manager, SPIRE's helper, a mounted Kubernetes secret, an
 //! administrator) writes several, one after another or by moving a directory's link, so a look may find a new certificate beside the
-//! old key. What does not fit together is not used: the old stays, and it is read again at each look until it fits.
+//! old key. What does not fit together is not used: the old stays, and it is read again at each look until it fits. The same goes for a
+//! certificate that has ended already, in place of one that has not.
 
 use std::{
     collections::HashMap,
@@ -95,7 +96,7 @@ impl<M: Material> Kept<M> {
             return;
         }
         seen.stamps = stamps;
-        match M::read(&self.wanted) {
+        match M::read(&self.wanted).and_then(|new| self.refuse_ended(new, SystemTime::now())) {
             Ok(material) => {
                 self.now.publish(Arc::new(material));
                 seen.problem = None;
@@ -106,6 +107,16 @@ impl<M: Material> Kept<M> {
                 seen.problem = Some(problem.clone());
                 looked.push(Looked::Refused(problem));
             }
+        }
+    }
+
+    /// A certificate that has ended does not take the place of one that has not.
+    fn refuse_ended(&self, new: M, now: SystemTime) -> Result<M, String> {
+        let old = self.now();
+        let is_good = |file: &Path| old.expiries().iter().any(|old| old.file == file && old.at > now);
+        match new.expiries().iter().find(|new| new.is_own && new.at <= now && is_good(&new.file)) {
+            Some(ended) => Err(format!("the certificate in {} has ended", ended.file.display())),
+            None => Ok(new),
         }
     }
 
@@ -208,7 +219,10 @@ fn all<M: Material>(map: &Map<M>) -> Vec<Arc<Kept<M>>> {
 
 fn standing_of<M: Material>(kept: &Kept<M>, standing: &mut Vec<Standing>) {
     let problem = kept.seen().problem.clone();
-    let of =
-        |Expiry { file, at }: &Expiry| Standing { file: file.clone(), ends: *at, problem: problem.clone() };
+    let of = |Expiry { file, at, .. }: &Expiry| Standing {
+        file: file.clone(),
+        ends: *at,
+        problem: problem.clone(),
+    };
     standing.extend(kept.now().expiries().iter().map(of));
 }
