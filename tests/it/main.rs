@@ -17,6 +17,7 @@ mod breaker;
 mod cli;
 mod config;
 mod config_resilience;
+mod config_security;
 mod connections;
 mod deadlines;
 mod distance;
