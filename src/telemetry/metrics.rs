@@ -185,6 +185,11 @@ impl Metrics {
         self.families.get(Id::ConfigReloads).counter(&[result]).inc();
     }
 
+    /// One more request to the admin API that was refused, for `cause`. Takes a lock: for the control thread.
+    pub fn admin_refused(&self, cause: &str) {
+        self.families.get(Id::AdminRefused).counter(&[cause]).inc();
+    }
+
     /// Lets go of series that nobody holds and that have stood still for ten minutes. Call it about once a minute.
     pub fn sweep(&self, now: Instant) {
         self.families.0.iter().for_each(|family| family.sweep(now));
