@@ -9,10 +9,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     HostServices, NodeLimits,
     build::{self, Shared},
+    certificates::Certificates,
     doors::{Door, DoorCommand, Doors, Plan},
     faults,
     picture::{Backend, Snapshot},
     source::Reader,
+    unverified,
 };
 use crate::{
     config::{Config, HostTemplate},
@@ -65,6 +67,8 @@ pub struct Seen {
     pub doors: Published<Vec<Arc<Door>>>,
     /// The last configuration that was read, in force or not.
     pub last: Published<Attempt>,
+    /// Certificates and keys in use.
+    pub keeper: Arc<Keeper>,
 }
 
 /// The ends of the channels that a reloader speaks through.
@@ -75,6 +79,8 @@ pub struct Wiring {
     pub acceptor: mpsc::UnboundedSender<DoorCommand>,
     /// Brings the services that workers make; see [`Reloader::follow`].
     pub made: mpsc::UnboundedSender<Arc<Service>>,
+    /// Certificates and keys of the whole node.
+    pub keeper: Arc<Keeper>,
 }
 
 /// Puts configurations into force. Lives on the control thread.
@@ -85,6 +91,7 @@ pub struct Reloader {
     shared: Shared,
     discovery: Discovery,
     prober: Prober,
+    certificates: Certificates,
     draining: bool,
     /// Snapshots that have been replaced: the last to let go frees ten thousand routes, which no worker should do.
     replaced: Vec<Arc<Snapshot>>,
@@ -101,8 +108,7 @@ impl Reloader {
         let neighbourhood = Arc::new(Neighbourhood::new(&config));
         let host_services = Arc::new(HostServices::new(wiring.metrics.clone(), neighbourhood, wiring.made));
         let limits = NodeLimits::new(&wiring.metrics, &config);
-        let keeper = Arc::new(Keeper::default());
-        let shared = Shared { metrics: wiring.metrics.clone(), host_services, limits, keeper };
+        let shared = Shared { metrics: wiring.metrics.clone(), host_services, limits, keeper: wiring.keeper };
         let mut doors = Doors::new(wiring.acceptor, wiring.metrics);
         let opened = open(&config, &doors, None, &shared)?;
         let discovery = Discovery::new(opened.dns.expect("there is no previous one that could be kept"));
@@ -114,16 +120,30 @@ impl Reloader {
         }
         doors.commit(opened.plan, snapshot.config.drain.timeout);
         faults::warn(&snapshot.config);
+        unverified::warn(&snapshot.config);
         let outcome = Ok(Reloaded::Applied { generation: snapshot.generation });
         let last = Attempt { at: SystemTime::now(), outcome };
         let seen = Seen {
             snapshot: Published::new(snapshot),
             doors: Published::new(Arc::new(doors.open().to_vec())),
             last: Published::new(Arc::new(last)),
+            keeper: shared.keeper.clone(),
         };
+        let mut certificates = Certificates::new(shared.keeper.clone(), shared.metrics.clone());
+        certificates.reloaded();
         let (replaced, logs) = (Vec::new(), Vec::new());
-        let reloader =
-            Self { source, seen, doors, shared, discovery, prober, draining: false, replaced, logs };
+        let reloader = Self {
+            source,
+            seen,
+            doors,
+            shared,
+            discovery,
+            prober,
+            certificates,
+            draining: false,
+            replaced,
+            logs,
+        };
         reloader.count("applied", true);
         Ok(reloader)
     }
@@ -144,7 +164,13 @@ impl Reloader {
         if let Some(text) = text {
             self.source.replace(text);
         }
+        // Also where the file says what it said before: whoever asks has changed something.
+        self.certificates.look();
         let outcome = self.source.read().and_then(|config| self.apply(config));
+        if outcome.is_ok() {
+            self.certificates.reloaded();
+            unverified::warn(&self.seen.snapshot.get().config);
+        }
         match &outcome {
             Ok(Reloaded::Applied { generation }) => {
                 self.count("applied", true);
@@ -224,6 +250,7 @@ impl Reloader {
 
     /// Housekeeping; to be called about once a second.
     pub fn sweep(&mut self) {
+        self.certificates.look();
         self.replaced.retain(|snapshot| Arc::strong_count(snapshot) > 1);
         self.logs.retain(|log| Arc::strong_count(log) > 1);
         self.shared.limits.sweep();
@@ -286,11 +313,17 @@ fn refuse_fixed(old: &Config, new: &Config) -> Result<(), String> {
             old.node.workers, new.node.workers
         ));
     }
-    if old.admin != new.admin {
+    if old.admin.listen != new.admin.listen {
         changed.push(format!(
             "admin.listen: {} -> {}: this takes a restart of towpath",
             old.admin.listen, new.admin.listen
         ));
+    }
+    if old.admin.access != new.admin.access {
+        changed.push(
+            "admin: tls, read_token and control_token name other files: this takes a restart of towpath"
+                .to_owned(),
+        );
     }
     if changed.is_empty() {
         return Ok(());

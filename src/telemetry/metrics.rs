@@ -15,6 +15,7 @@ use super::{
     request_series::RequestSeries,
     route_series::RouteSeries,
     series::{Counter, Gauge, Level},
+    tls_series::{CertificateSeries, HandshakeSeries},
 };
 use crate::config::Name;
 
@@ -151,7 +152,8 @@ impl Metrics {
 
     /// What a listener counts with.
     pub fn listener_series(&self, listener: &str) -> ListenerSeries {
-        ListenerSeries { connections: self.families.get(Id::Connections).gauge(&[listener]) }
+        let handshakes = HandshakeSeries::new(listener, self.families.get(Id::TlsHandshakes).clone());
+        ListenerSeries { connections: self.families.get(Id::Connections).gauge(&[listener]), handshakes }
     }
 
     /// Open connections of worker `worker`.
@@ -167,9 +169,25 @@ impl Metrics {
         }
     }
 
+    /// What a file with certificates shows.
+    pub fn certificate_series(&self, file: &str) -> CertificateSeries {
+        let level = |id| self.families.get(id).level(&[file]);
+        CertificateSeries { days: level(Id::TlsDaysToExpiry), stale: level(Id::TlsStale) }
+    }
+
+    /// One more reading of changed certificates. Takes a lock: for the control thread.
+    pub fn tls_reload(&self, result: &str) {
+        self.families.get(Id::TlsReloads).counter(&[result]).inc();
+    }
+
     /// One more reload. Takes a lock: for the control thread.
     pub fn reload(&self, result: &str) {
         self.families.get(Id::ConfigReloads).counter(&[result]).inc();
+    }
+
+    /// One more request to the admin API that was refused, for `cause`. Takes a lock: for the control thread.
+    pub fn admin_refused(&self, cause: &str) {
+        self.families.get(Id::AdminRefused).counter(&[cause]).inc();
     }
 
     /// Lets go of series that nobody holds and that have stood still for ten minutes. Call it about once a minute.

@@ -6,6 +6,7 @@ mod support;
 
 mod access_log;
 mod admin;
+mod admin_access;
 mod affinity;
 mod architecture;
 mod bad_input;
@@ -54,6 +55,8 @@ mod reload;
 mod retry;
 mod routing;
 mod stalled;
+mod tls;
+mod tls_reload;
 mod translation;
 mod upstream;
 mod workers;
