@@ -1,14 +1,16 @@
 //! Who a caller is, and what it may do: pure decisions. Facts come from above: the kernel's, those of a certificate, a request's.
 //!
-//! `callers.rs` gives connections their names, `policy.rs` decides about requests.
+//! `callers.rs` gives connections their names, `policy.rs` decides about requests, `lint.rs` finds rules that decide nothing.
 
 mod callers;
 mod claims;
 mod identity;
+mod lint;
 mod policy;
 mod readings;
 
 pub use callers::{Origin, Wanted, named, wanted};
 pub use claims::claim_is;
 pub use identity::Identity;
+pub use lint::warnings;
 pub use policy::{By, Decision, Facts, Policy, PolicySet, Side};

@@ -85,6 +85,9 @@ pub(super) struct Explain {
     /// The listener that the request comes to; by default the first outgoing one.
     #[arg(long, value_name = "NAME")]
     pub(super) listener: Option<String>,
+    /// Who asks: the name of a caller, for the policies of the services.
+    #[arg(long, value_name = "NAME")]
+    pub(super) caller: Option<String>,
     /// A header of the request; a `host` header wins over the URL's host, as with curl.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub(super) headers: Vec<String>,

@@ -7,13 +7,14 @@ use clap_complete::Shell;
 
 use super::{
     args::{Cli, Explain},
-    outcome::{Failure, Outcome},
+    outcome::{self, Failure, Outcome},
 };
 use crate::{
     admin::{
         self,
         explain::{self, Question},
     },
+    auth,
     config::{self, Config},
 };
 
@@ -28,10 +29,10 @@ pub(super) fn check(file: &Path) -> Outcome {
         count(config.routes.len(), "route"),
         count(config.services.len(), "service"),
     ];
-    let warnings = admin::warnings(&config.admin);
-    let warnings: String =
-        warnings.iter().map(|warning| format!("{}: warning: {warning}\n", file.display())).collect();
-    Ok(format!("{warnings}{}: ok ({})\n", file.display(), counts.join(", ")))
+    for warning in admin::warnings(&config.admin).iter().chain(&auth::warnings(&config)) {
+        outcome::warn(&format!("{}: warning: {warning}", file.display()));
+    }
+    Ok(format!("{}: ok ({})\n", file.display(), counts.join(", ")))
 }
 
 fn count(number: usize, what: &str) -> String {
@@ -44,7 +45,9 @@ pub(super) fn explain(args: &Explain) -> Outcome {
     }
     let config = load(&args.config)?;
     let listener = explain::listener(&config, args.listener.as_deref()).map_err(Failure::usage)?;
-    let question = Question::read(&args.method, &args.url, &args.headers).map_err(Failure::usage)?;
+    let question = Question::read(&args.method, &args.url, &args.headers)
+        .map_err(Failure::usage)?
+        .asked_by(args.caller.as_deref());
     let answer = explain::offline(&config, listener, &question);
     if args.json {
         let json =

@@ -10,6 +10,7 @@ mod certificates;
 mod doors;
 mod faults;
 mod host_services;
+mod idle_rules;
 mod node_limits;
 mod picture;
 mod reload;

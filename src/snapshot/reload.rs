@@ -11,7 +11,7 @@ use super::{
     build::{self, Shared},
     certificates::Certificates,
     doors::{Door, DoorCommand, Doors, Plan},
-    faults,
+    faults, idle_rules,
     picture::{Backend, Snapshot},
     source::Reader,
     unverified,
@@ -120,6 +120,7 @@ impl Reloader {
         }
         doors.commit(opened.plan, snapshot.config.drain.timeout);
         faults::warn(&snapshot.config);
+        idle_rules::warn(&snapshot.config);
         unverified::warn(&snapshot.config);
         let outcome = Ok(Reloaded::Applied { generation: snapshot.generation });
         let last = Attempt { at: SystemTime::now(), outcome };
@@ -215,6 +216,7 @@ impl Reloader {
         self.seen.doors.publish(Arc::new(self.doors.open().to_vec()));
         self.replaced.push(old);
         faults::warn(&snapshot.config);
+        idle_rules::warn(&snapshot.config);
         Ok(Reloaded::Applied { generation: snapshot.generation })
     }
 

@@ -186,7 +186,7 @@ async fn beyond_loopback_tokens_in_the_clear_are_warned_of() {
     let listener = "[[listeners]]\nname = \"outgoing\"\nkind = \"outgoing\"\nlisten = \"127.0.0.1:0\"\n";
     fs::write(&file, config(&format!("listen = \"0.0.0.0:0\"\n{keys}{listener}"))).unwrap();
     let output = towpath(&["check", file.to_str().unwrap()]);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && text.contains("warning: admin.listen is 0.0.0.0:0"), "{output:?}");
     let daemon = Daemon::from_file(&file);
     let at = std::net::SocketAddr::from(([127, 0, 0, 1], daemon.admin().port()));

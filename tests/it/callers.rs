@@ -10,7 +10,13 @@ use std::{
 use tokio::{net::UnixStream, task::spawn_blocking};
 
 use super::policies::{CALLERS, from};
-use crate::support::{Backend, Client, Daemon, Speaks, client, daemon::one_service, get, within};
+use crate::support::{
+    Backend, Client, Daemon, Speaks, client,
+    daemon::one_service,
+    get,
+    secure::{Site, alpn, secure},
+    within,
+};
 
 const OTHER_USER: u32 = 61_234;
 
@@ -158,5 +164,39 @@ over_both_protocols! {
         asked(&daemon, "user", 1.0).await;
         drop(web);
         daemon.metric_becomes("caller_connections", &[], 0.0).await;
+    }
+}
+
+/// What the echo says it got, and a connection with a certificate for `names`.
+async fn certified(site: &Site, daemon: &Daemon, names: &[&str], speaks: Speaks) -> Client {
+    let issued = site.authority.issue(names);
+    let config = site.authority.client(Some(&issued), &[alpn(speaks)]);
+    Client::over(secure(daemon.address(), &config).await.unwrap(), speaks).await
+}
+
+over_both_protocols! {
+    async fn a_certificate_names_its_caller_and_only_a_node_names_another(speaks: Speaks) {
+        let site = Site::new();
+        let rules = caller("shop", "spiffe = \"spiffe://prod/ns/shop/*\"");
+        let listener = site.listener("client_ca = \"DIR/ca.crt\", nodes = [\"spiffe://prod/node/*\"]");
+        let (daemon, _backend) = started(&(listener + &rules)).await;
+        for (names, claimed, expected) in [
+            (&["spiffe://prod/ns/shop/sa/web"][..], None, "shop"),
+            (&["spiffe://prod/ns/bank/sa/teller", "teller.internal"], None, "spiffe://prod/ns/bank/sa/teller"),
+            (&["stock.internal", "other.internal"], None, "stock.internal"),
+            (&["stock2.internal"], Some("admin"), "stock2.internal"),
+            (&["spiffe://prod/node/a"], Some("checkout"), "checkout"),
+            (&["spiffe://prod/node/b"], None, "spiffe://prod/node/b"),
+        ] {
+            let mut client = certified(&site, &daemon, names, speaks).await;
+            let mut request = get("svc", "/");
+            if let Some(claimed) = claimed {
+                request = request.header("towpath-caller", claimed);
+            }
+            let answer = client.ask(request).await;
+            assert!(answer.json()["headers"]["towpath-caller"].is_null(), "{}", answer.text());
+            asked(&daemon, expected, 1.0).await;
+        }
+        asked(&daemon, "admin", 0.0).await;
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,7 @@ use tonic::Code;
 
 use crate::support::{
     Answer, Backend, Call, Client, Daemon, Raw, Speaks, body, call,
-    daemon::{one_service, service},
+    daemon::{complete, one_service, service},
     eventually, get,
     grpc::{GrpcServer, Plain, method},
     within,
@@ -267,5 +268,61 @@ over_both_protocols! {
         daemon.reload(Some(&toml)).unwrap();
         let mut again = from(WEB, daemon.address(), speaks).await;
         assert_eq!(again.ask(get("orders", "/")).await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn explain_tells_the_decision_of_the_running_daemon_and_of_the_file() {
+    let backend = Backend::start("one").await;
+    let toml = CALLERS.to_owned()
+        + &routes(&[("orders", backend.address), ("open", backend.address)])
+        + &policy("p", "orders", ORDERS)
+        + &policy("dry", "open", "mode = \"dry-run\"\nallow = []");
+    let daemon = Daemon::start(&toml);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("towpath.toml");
+    std::fs::write(&file, complete(&toml)).unwrap();
+    for (caller, url, decision, by, would) in [
+        ("web", "http://orders/v1/x", "allowed", "p/allow[0]", None),
+        ("web", "http://orders/v1/admin", "denied", "p/deny[0]", None),
+        ("", "http://orders/v1/x", "denied", "p", None),
+        ("ops", "http://open/", "allowed", "default", Some("dry")),
+    ] {
+        let path = format!("/api/explain?url={url}&caller={caller}");
+        let answer = daemon.admin_get(&path).await.json();
+        let policy = &answer["route"]["backends"][0]["policy"];
+        assert_eq!((&policy["decision"], &policy["by"]), (&decision.into(), &by.into()), "{answer}");
+        assert_eq!(policy["would_deny"], would.map_or(Value::Null, Value::from), "{answer}");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_towpath"));
+        command.args(["explain", "--config"]).arg(&file);
+        if !caller.is_empty() {
+            command.args(["--caller", caller]);
+        }
+        let output = command.args(["GET", url]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && text.contains(&format!("policy {by}: {decision} (")),
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+fn check_warns_of_rules_that_decide_nothing_and_is_content() {
+    let address = "127.0.0.1:9".parse().unwrap();
+    let rules = r#"allow = [{ callers = ["web", "nobody"] }, { callers = ["web"], path = "/x" }]"#;
+    let toml = CALLERS.to_owned() + &routes(&[("orders", address)]) + &policy("p", "orders", rules);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("towpath.toml");
+    std::fs::write(&file, complete(&toml)).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_towpath")).arg("check").arg(&file).output().unwrap();
+    let warnings = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(warnings.lines().count(), 2, "{warnings}");
+    for expected in [
+        "warning: policies[0] (p): no caller is \"nobody\"",
+        "warning: policies[0].allow[1] (p): changes nothing",
+    ] {
+        assert!(warnings.contains(expected), "{warnings}");
     }
 }
