@@ -14,6 +14,7 @@ use super::{
     request_series::RequestSeries,
     route_series::RouteSeries,
     series::{Counter, Gauge, Level},
+    token_series::{AuthorizationSeries, TokenSeries},
 };
 
 /// All metrics of one node.
@@ -83,6 +84,18 @@ impl Metrics {
     pub fn route_series(&self, route: &str) -> RouteSeries {
         let family = |id| self.families.get(id).clone();
         RouteSeries::new(route, family(Id::FaultsInjected), family(Id::Failovers))
+    }
+
+    /// What an issuer of tokens counts with.
+    pub fn token_series(&self, provider: &str) -> TokenSeries {
+        let family = |id| self.families.get(id).clone();
+        let age = family(Id::JwksAge).level(&[provider]);
+        TokenSeries::new(provider, family(Id::Tokens), family(Id::JwksUpdates), age)
+    }
+
+    /// What a route counts with whose requests another service is asked about.
+    pub fn authorization_series(&self, route: &str) -> AuthorizationSeries {
+        AuthorizationSeries::new(route, self.families.get(Id::Authorizations).clone())
     }
 
     /// What a service counts with.
