@@ -89,6 +89,8 @@ pub(super) struct Exchange {
     status: u16,
     reason: Option<Reason>,
     cause: Option<Cause>,
+    /// What its token says, which was verified.
+    pub(super) claims: Option<Rc<serde_json::Value>>,
     /// What was done to it on purpose.
     pub(super) fault: Option<&'static str>,
     /// Its place on this node, and the one at its service, until it is over.
@@ -135,6 +137,7 @@ impl Exchange {
             status: 0,
             reason: None,
             cause: None,
+            claims: None,
             fault: None,
             node_place: None,
             service_place: None,

@@ -9,6 +9,8 @@ use super::{
     Cause, Failure, Reason, ResponseBody, Worker, admission,
     affinity::affinity,
     attempt::{Answer, Call},
+    authenticate::authenticate,
+    authorize,
     deadline::deadline,
     exchange::{Caller, Exchange},
     failover,
@@ -47,6 +49,7 @@ pub fn handle(
 
 /// The phases that may wait, in order.
 async fn carry(call: &mut Call, exchange: &mut Exchange) -> Result<Answer, Failure> {
+    authorize::ask(call, exchange).await?;
     admission::enter_node(call, exchange).await?;
     fault::inject(call, exchange).await?;
     let answer = failover::run(call, exchange).await;
@@ -70,6 +73,7 @@ fn prepare(
     looping?;
     let (listener, route) = route(exchange, &parts, &target)?;
     let backend = exchange.enter(listener, route, &target)?;
+    authenticate(exchange, &mut parts.headers)?;
     let timeout = exchange.view.snapshot.routes[route].timeout;
     let (deadline, deadline_is_callers) =
         deadline(&mut parts, timeout, (exchange.started, exchange.is_grpc))?;

@@ -3,6 +3,8 @@
 mod admission;
 mod affinity;
 mod attempt;
+mod authenticate;
+mod authorize;
 mod cause;
 mod deadline;
 mod exchange;

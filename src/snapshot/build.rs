@@ -1,14 +1,18 @@
 //! The only file that turns configuration into live objects.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use http::HeaderValue;
 
 use super::{
     HostServices, NodeLimits,
-    picture::{Backend, ListenerRoutes, Route, Snapshot, Via},
+    picture::{Authorizer, Backend, ListenerRoutes, Route, Snapshot, Via},
 };
 use crate::{
+    auth::Provider,
     config::{self, BackendTarget, Config, LogPath, Name},
     router::{Matcher, Router, Split},
     service::{Neighbourhood, Service},
@@ -41,20 +45,21 @@ pub(super) fn build(
     config: Config,
     previous: Option<&Snapshot>,
     shared: &Shared,
-    access_log: Option<Arc<AccessLog>>,
+    (access_log, providers): (Option<Arc<AccessLog>>, Vec<Arc<Provider>>),
 ) -> Snapshot {
     shared.limits.configure(&config);
     let neighbourhood = neighbourhood(&config, previous, shared);
     let services = services(&config, previous, (&shared.metrics, &neighbourhood));
     let index: HashMap<&Name, usize> =
         config.services.keys().enumerate().map(|(at, name)| (name, at)).collect();
-    let routes = config.routes.iter().map(|rule| route(rule, &index, &shared.metrics)).collect();
+    let routes = config.routes.iter().map(|rule| route(rule, (&index, &providers), &shared.metrics)).collect();
     let listeners = (0..config.listeners.len()).map(|listener| listener_routes(&config, listener)).collect();
     Snapshot {
         generation: previous.map_or(1, |previous| previous.generation + 1),
         listeners,
         routes,
         services,
+        providers,
         host_services: shared.host_services.clone(),
         limits: shared.limits.clone(),
         access_log,
@@ -93,7 +98,11 @@ fn services(
     config.services.iter().map(service).collect()
 }
 
-fn route(rule: &Arc<config::Route>, services: &HashMap<&Name, usize>, metrics: &Metrics) -> Route {
+fn route(
+    rule: &Arc<config::Route>,
+    (services, providers): (&HashMap<&Name, usize>, &[Arc<Provider>]),
+    metrics: &Metrics,
+) -> Route {
     let weights: Vec<u32> = rule.backends.iter().map(|backend| backend.weight).collect();
     let backend = |backend: &config::Backend| match &backend.target {
         BackendTarget::Service(name) => Backend::Service(services[name]),
@@ -112,8 +121,20 @@ fn route(rule: &Arc<config::Route>, services: &HashMap<&Name, usize>, metrics: &
         series: is_special.then(|| Box::new(metrics.route_series(&rule.name))),
         timeout: rule.timeout,
         attempt_timeout: rule.attempt_timeout,
+        issuer: rule.jwt.as_ref().map(|jwt| issuer(&jwt.provider, providers)),
+        authorizer: rule.authorize.as_ref().map(|asked| authorizer(rule, services[&asked.service], metrics)),
         persists: rule.retry.is_some() || rule.hedge.is_some(),
     }
+}
+
+fn issuer(name: &Name, providers: &[Arc<Provider>]) -> Arc<Provider> {
+    let at = providers.binary_search_by(|provider| provider.name.cmp(name)).expect("the configuration was checked");
+    providers[at].clone()
+}
+
+fn authorizer(rule: &config::Route, service: usize, metrics: &Metrics) -> Box<Authorizer> {
+    let series = metrics.authorization_series(&rule.name);
+    Box::new(Authorizer { service, series, warned: AtomicU64::new(0) })
 }
 
 fn listener_routes(config: &Config, listener: usize) -> ListenerRoutes {

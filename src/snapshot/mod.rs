@@ -2,13 +2,14 @@
 //!
 //! `build.rs` is the only file that turns configuration into live objects. `view.rs` is one worker's way to them,
 //! `node_limits.rs` how much the node carries, `doors.rs` the listening sockets, `host_services.rs` the services made on first use,
-//! `faults.rs` the warning of faults, `reload.rs` the order in which a
+//! `faults.rs` the warning of faults, `key_sets.rs` the keys of issuers of tokens, `reload.rs` the order in which a
 //! new configuration takes force.
 
 mod build;
 mod doors;
 mod faults;
 mod host_services;
+mod key_sets;
 mod node_limits;
 mod picture;
 mod reload;
@@ -18,7 +19,7 @@ mod view;
 pub use doors::{Door, DoorCommand};
 pub use host_services::{HostServices, Refused};
 pub use node_limits::{NodeLimits, watch_memory};
-pub use picture::{Backend, ListenerRoutes, Route, Snapshot};
+pub use picture::{Authorizer, Backend, ListenerRoutes, Route, Snapshot};
 pub use reload::{Attempt, ReloadRequest, Reloaded, Reloader, Seen, Wiring};
 pub use source::{Reader, Source};
 pub use view::{BackendView, View};

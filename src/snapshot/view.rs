@@ -189,7 +189,8 @@ impl View {
         &chunk.get_or_init(|| std::iter::repeat_with(OnceCell::new).take(CHUNK).collect())[route % CHUNK]
     }
 
-    fn service(&self, index: usize) -> Rc<BackendView> {
+    /// The configured service of this number.
+    pub fn service(&self, index: usize) -> Rc<BackendView> {
         let made = || Rc::new(BackendView::new(self.snapshot.services[index].clone()));
         self.services[index].get_or_init(made).clone()
     }

@@ -34,7 +34,7 @@ pub struct Metrics {
     /// Connections that were closed at once for want of memory.
     pub refused_for_memory: Counter,
     errors: ByLabel<32>,
-    causes: ByLabel<32>,
+    causes: ByLabel<64>,
     families: Families,
     arena: Arc<Arena>,
     /// Keeps the version's series.
