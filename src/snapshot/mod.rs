@@ -2,10 +2,11 @@
 //!
 //! `build.rs` is the only file that turns configuration into live objects. `view.rs` is one worker's way to them,
 //! `node_limits.rs` how much the node carries, `doors.rs` the listening sockets, `host_services.rs` the services made on first use,
-//! `faults.rs` the warning of faults, `key_sets.rs` the keys of issuers of tokens, `reload.rs` the order in which a
-//! new configuration takes force.
+//! `certificates.rs` looks after the certificates in use, `key_sets.rs` after the keys of issuers of tokens, `faults.rs` and `unverified.rs`
+//! warn of what may surprise, `reload.rs` is the order in which a new configuration takes force.
 
 mod build;
+mod certificates;
 mod doors;
 mod faults;
 mod host_services;
@@ -14,6 +15,7 @@ mod node_limits;
 mod picture;
 mod reload;
 mod source;
+mod unverified;
 mod view;
 
 pub use doors::{Door, DoorCommand};
@@ -22,4 +24,5 @@ pub use node_limits::{NodeLimits, watch_memory};
 pub use picture::{Authorizer, Backend, ListenerRoutes, Route, Snapshot};
 pub use reload::{Attempt, ReloadRequest, Reloaded, Reloader, Seen, Wiring};
 pub use source::{Reader, Source};
+pub use unverified::unverified;
 pub use view::{BackendView, View};

@@ -9,11 +9,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     HostServices, NodeLimits,
     build::{self, Shared},
+    certificates::Certificates,
     doors::{Door, DoorCommand, Doors, Plan},
     faults,
     key_sets::{self, KeySets},
     picture::{Backend, Snapshot},
     source::Reader,
+    unverified,
 };
 use crate::{
     auth::Provider,
@@ -67,6 +69,8 @@ pub struct Seen {
     pub doors: Published<Vec<Arc<Door>>>,
     /// The last configuration that was read, in force or not.
     pub last: Published<Attempt>,
+    /// Certificates and keys in use.
+    pub keeper: Arc<Keeper>,
 }
 
 /// The ends of the channels that a reloader speaks through.
@@ -88,6 +92,7 @@ pub struct Reloader {
     discovery: Discovery,
     prober: Prober,
     key_sets: KeySets,
+    certificates: Certificates,
     draining: bool,
     /// Snapshots that have been replaced: the last to let go frees ten thousand routes, which no worker should do.
     replaced: Vec<Arc<Snapshot>>,
@@ -119,16 +124,31 @@ impl Reloader {
         key_sets.follow(&snapshot.providers, &discovery);
         doors.commit(opened.plan, snapshot.config.drain.timeout);
         faults::warn(&snapshot.config);
+        unverified::warn(&snapshot.config);
         let outcome = Ok(Reloaded::Applied { generation: snapshot.generation });
         let last = Attempt { at: SystemTime::now(), outcome };
         let seen = Seen {
             snapshot: Published::new(snapshot),
             doors: Published::new(Arc::new(doors.open().to_vec())),
             last: Published::new(Arc::new(last)),
+            keeper: shared.keeper.clone(),
         };
+        let mut certificates = Certificates::new(shared.keeper.clone(), shared.metrics.clone());
+        certificates.reloaded();
         let (replaced, logs) = (Vec::new(), Vec::new());
-        let reloader =
-            Self { source, seen, doors, shared, discovery, prober, key_sets, draining: false, replaced, logs };
+        let reloader = Self {
+            source,
+            seen,
+            doors,
+            shared,
+            discovery,
+            prober,
+            certificates,
+            key_sets,
+            draining: false,
+            replaced,
+            logs,
+        };
         reloader.count("applied", true);
         Ok(reloader)
     }
@@ -150,7 +170,13 @@ impl Reloader {
             self.source.replace(text);
         }
         self.key_sets.renew(&self.discovery);
+        // Also where the file says what it said before: whoever asks has changed something.
+        self.certificates.look();
         let outcome = self.source.read().and_then(|config| self.apply(config));
+        if outcome.is_ok() {
+            self.certificates.reloaded();
+            unverified::warn(&self.seen.snapshot.get().config);
+        }
         match &outcome {
             Ok(Reloaded::Applied { generation }) => {
                 self.count("applied", true);
@@ -231,6 +257,7 @@ impl Reloader {
 
     /// Housekeeping; to be called about once a second.
     pub fn sweep(&mut self) {
+        self.certificates.look();
         self.replaced.retain(|snapshot| Arc::strong_count(snapshot) > 1);
         self.logs.retain(|log| Arc::strong_count(log) > 1);
         self.shared.limits.sweep();

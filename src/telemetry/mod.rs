@@ -18,6 +18,7 @@ mod request_series;
 mod route_series;
 mod series;
 mod token_series;
+mod tls_series;
 mod trace;
 
 pub use access_line::write_time;
@@ -31,4 +32,5 @@ pub use request_series::RequestSeries;
 pub use route_series::RouteSeries;
 pub use series::{Counter, Gauge, Held, Histogram, Level};
 pub use token_series::{AuthorizationSeries, TokenSeries};
+pub use tls_series::{CertificateSeries, Handshake, HandshakeSeries};
 pub use trace::{ensure_request_id, ensure_trace};
