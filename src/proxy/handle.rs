@@ -6,11 +6,11 @@ use http::{Method, Request, Response, header::EXPECT, request::Parts};
 use http_body::Body as _;
 
 use super::{
-    Cause, Failure, Reason, ResponseBody, Worker, admission,
+    Cause, Failure, Reason, ResponseBody, Worker, admission, consult,
     affinity::affinity,
     attempt::{Answer, Call},
     authenticate::authenticate,
-    authorize,
+
     deadline::deadline,
     exchange::{Caller, Exchange},
     failover,
@@ -49,7 +49,7 @@ pub fn handle(
 
 /// The phases that may wait, in order.
 async fn carry(call: &mut Call, exchange: &mut Exchange) -> Result<Answer, Failure> {
-    authorize::ask(call, exchange).await?;
+    consult::ask(call, exchange).await?;
     admission::enter_node(call, exchange).await?;
     fault::inject(call, exchange).await?;
     let answer = failover::run(call, exchange).await;

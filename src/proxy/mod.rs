@@ -4,7 +4,7 @@ mod admission;
 mod affinity;
 mod attempt;
 mod authenticate;
-mod authorize;
+mod consult;
 mod cause;
 mod deadline;
 mod exchange;
