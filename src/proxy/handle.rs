@@ -6,11 +6,12 @@ use http::{Method, Request, Response, header::EXPECT, request::Parts};
 use http_body::Body as _;
 
 use super::{
-    Cause, Failure, Reason, ResponseBody, Worker, admission, consult,
+    Cause, Failure, Reason, ResponseBody, Worker, admission,
     affinity::affinity,
     attempt::{Answer, Call},
     authenticate::authenticate,
-
+    authorize::authorize,
+    consult,
     deadline::deadline,
     exchange::{Caller, Exchange},
     failover,
@@ -49,6 +50,7 @@ pub fn handle(
 
 /// The phases that may wait, in order.
 async fn carry(call: &mut Call, exchange: &mut Exchange) -> Result<Answer, Failure> {
+    authorize(call, exchange)?;
     consult::ask(call, exchange).await?;
     admission::enter_node(call, exchange).await?;
     fault::inject(call, exchange).await?;
@@ -84,6 +86,7 @@ fn prepare(
     });
     let affinity = affinity(&backend.view.service.policy.balancer, &parts, &target, &caller.peer);
     Ok(Call {
+        pass: exchange.pass.clone(),
         replaceable: failover::replaceable(exchange, &caller.peer),
         sent: Cell::new(false),
         affinity,
@@ -146,11 +149,17 @@ fn expects_continue(parts: &mut Parts, body: &Body) -> bool {
 }
 
 /// What the access log says of a request that could not be read: all but its reason is unknown.
-fn unread<'a>(caller: &'a Caller, failure: &Failure, status: u16, request_id: &'a [u8]) -> Record<'a> {
+fn unread<'a>(
+    (caller, name): (&'a Caller, &'a str),
+    failure: &Failure,
+    status: u16,
+    request_id: &'a [u8],
+) -> Record<'a> {
     Record {
         time: std::time::SystemTime::now(),
         listener: &caller.door.name,
         peer: &caller.peer,
+        caller: name,
         method: "",
         host: b"",
         path: b"",
@@ -162,6 +171,7 @@ fn unread<'a>(caller: &'a Caller, failure: &Failure, status: u16, request_id: &'
         reason: Some(failure.reason.name()),
         cause: failure.cause.map(Cause::name),
         fault: None,
+        policy: None,
         attempts: 0,
         duration: std::time::Duration::ZERO,
         bytes_in: 0,
@@ -180,7 +190,8 @@ pub fn refuse(worker: &Worker, caller: &Caller, failure: &Failure) -> Response<R
     let response = failure.response(&About { request_id: id.to_str().ok(), ..About::default() });
     view.unrouted(listener).record(response.status().as_u16(), std::time::Duration::ZERO);
     if let Some(log) = &view.snapshot.access_log {
-        log.record(unread(caller, failure, response.status().as_u16(), id.as_bytes()));
+        let named = caller.named(worker, &view.snapshot.rules);
+        log.record(unread((caller, &named.name), failure, response.status().as_u16(), id.as_bytes()));
     }
     tracing::debug!(peer = %caller.peer, message = &*failure.message, "a request could not be read");
     response.map(ResponseBody::unrecorded)

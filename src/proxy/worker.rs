@@ -4,7 +4,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::idle::Waiting;
+use super::{caller::Callers, idle::Waiting};
 use crate::{
     auth::Tokens,
     limit::Gate,
@@ -31,6 +31,8 @@ pub struct Worker {
     pub(super) gate: Rc<Gate>,
     /// Tokens that were verified here.
     pub(super) tokens: Tokens,
+    /// The callers that it knows.
+    pub(super) callers: Callers,
     /// Requests that wait for something to move.
     pub(super) waiting: Rc<Waiting>,
     snapshot: Reader<Snapshot>,
@@ -54,6 +56,7 @@ impl Worker {
             gate: Gate::new(view.snapshot.limits.requests.clone(), index),
             limits: view.snapshot.limits.clone(),
             tokens: Tokens::default(),
+            callers: Callers::default(),
             waiting: Rc::default(),
             snapshot,
             view: RefCell::new(view),
@@ -70,6 +73,9 @@ impl Worker {
         if !Arc::ptr_eq(&view.snapshot, &now) {
             let new = Rc::new(View::new((*now).clone(), Some(&view)));
             let old = std::mem::replace(&mut *view, new);
+            if !Arc::ptr_eq(&old.snapshot.rules, &now.rules) {
+                self.waiting.revise();
+            }
             let lacks = |listener: &ListenerRoutes| now.listener(&listener.name).is_none();
             if old.snapshot.listeners.iter().any(lacks) {
                 self.leaving.borrow_mut().push((Instant::now(), old));
@@ -101,6 +107,7 @@ impl Worker {
         let now = Instant::now();
         self.pools.sweep(now);
         self.waiting.sweep(now);
+        self.callers.sweep();
         self.leaving.borrow_mut().retain(|(since, _)| now - *since < LEAVING);
         // Also lets go of a snapshot that no request has asked about since it was replaced.
         let view = self.view();

@@ -5,10 +5,10 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::{
-    HostServices, NodeLimits,
+    HostServices, NodeLimits, Rules,
     picture::{Authorizer, Backend, ListenerRoutes, Route, Snapshot, Via},
 };
 use crate::{
@@ -52,7 +52,8 @@ pub(super) fn build(
     let services = services(&config, previous, (&shared.metrics, &neighbourhood));
     let index: HashMap<&Name, usize> =
         config.services.keys().enumerate().map(|(at, name)| (name, at)).collect();
-    let routes = config.routes.iter().map(|rule| route(rule, (&index, &providers), &shared.metrics)).collect();
+    let known = Known { config: &config, services: index, providers: &providers };
+    let routes = config.routes.iter().map(|rule| route(rule, &known, &shared.metrics)).collect();
     let listeners = (0..config.listeners.len()).map(|listener| listener_routes(&config, listener)).collect();
     Snapshot {
         generation: previous.map_or(1, |previous| previous.generation + 1),
@@ -62,6 +63,7 @@ pub(super) fn build(
         providers,
         host_services: shared.host_services.clone(),
         limits: shared.limits.clone(),
+        rules: Rules::build(&config, previous, &shared.metrics),
         access_log,
         neighbourhood,
         via: via(&config.node.name),
@@ -98,11 +100,16 @@ fn services(
     config.services.iter().map(service).collect()
 }
 
-fn route(
-    rule: &Arc<config::Route>,
-    (services, providers): (&HashMap<&Name, usize>, &[Arc<Provider>]),
-    metrics: &Metrics,
-) -> Route {
+/// What routes name.
+struct Known<'a> {
+    config: &'a Config,
+    /// Their places in the snapshot.
+    services: HashMap<&'a Name, usize>,
+    providers: &'a [Arc<Provider>],
+}
+
+fn route(rule: &Arc<config::Route>, known: &Known<'_>, metrics: &Metrics) -> Route {
+    let services = &known.services;
     let weights: Vec<u32> = rule.backends.iter().map(|backend| backend.weight).collect();
     let backend = |backend: &config::Backend| match &backend.target {
         BackendTarget::Service(name) => Backend::Service(services[name]),
@@ -121,26 +128,52 @@ fn route(
         series: is_special.then(|| Box::new(metrics.route_series(&rule.name))),
         timeout: rule.timeout,
         attempt_timeout: rule.attempt_timeout,
-        issuer: rule.jwt.as_ref().map(|jwt| issuer(&jwt.provider, providers)),
-        authorizer: rule.authorize.as_ref().map(|asked| authorizer(rule, services[&asked.service], metrics)),
+        issuer: rule.jwt.as_ref().map(|jwt| issuer(&jwt.provider, known.providers)),
+        authorizer: rule.authorize.as_ref().map(|asked| authorizer(rule, asked, known, metrics)),
         persists: rule.retry.is_some() || rule.hedge.is_some(),
     }
 }
 
 fn issuer(name: &Name, providers: &[Arc<Provider>]) -> Arc<Provider> {
-    let at = providers.binary_search_by(|provider| provider.name.cmp(name)).expect("the configuration was checked");
+    let at = providers
+        .binary_search_by(|provider| provider.name.cmp(name))
+        .expect("the configuration was checked");
     providers[at].clone()
 }
 
-fn authorizer(rule: &config::Route, service: usize, metrics: &Metrics) -> Box<Authorizer> {
-    let series = metrics.authorization_series(&rule.name);
-    Box::new(Authorizer { service, series, warned: AtomicU64::new(0) })
+fn authorizer(
+    rule: &config::Route,
+    asked: &config::Authorize,
+    known: &Known<'_>,
+    metrics: &Metrics,
+) -> Arc<Authorizer> {
+    let names =
+        |names: &[String]| names.iter().filter_map(|name| HeaderName::try_from(&**name).ok()).collect();
+    Arc::new(Authorizer {
+        service: known.services[&asked.service],
+        authority: authority(&known.config.services[&asked.service].source, &asked.service),
+        headers: names(&asked.headers),
+        forward: names(&asked.forward),
+        series: metrics.authorization_series(&rule.name),
+        warned: AtomicU64::new(0),
+    })
+}
+
+/// What a service is called in requests of towpath's own.
+fn authority(source: &config::Source, name: &str) -> HeaderValue {
+    let text = match source {
+        config::Source::Dns { host, port: 80 } => host.clone(),
+        config::Source::Dns { host, port } => format!("{host}:{port}"),
+        _ => name.to_owned(),
+    };
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("authorize"))
 }
 
 fn listener_routes(config: &Config, listener: usize) -> ListenerRoutes {
     let routes = config.routes.iter().map(|rule| &**rule).enumerate();
     let rules = routes.filter(|(_, rule)| rule.listeners.contains(&listener));
-    ListenerRoutes { name: config.listeners[listener].name.clone(), router: Router::new(rules) }
+    let config::Listener { name, default_policy, .. } = &config.listeners[listener];
+    ListenerRoutes { name: name.clone(), router: Router::new(rules), default_policy: *default_policy }
 }
 
 /// The access log that `config` wants; the one that is open, if it is the same.

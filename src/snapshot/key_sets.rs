@@ -102,6 +102,8 @@ fn note(update: Update, resolved: &mut Resolved) {
             resolved.problem = None;
         }
         Update::Failed(failure) => resolved.problem = Some(failure.message),
-        Update::Expired(failure) => *resolved = Resolved { problem: Some(failure.message), ..Resolved::default() },
+        Update::Expired(failure) => {
+            *resolved = Resolved { problem: Some(failure.message), ..Resolved::default() }
+        }
     }
 }

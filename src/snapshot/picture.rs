@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
-use super::{HostServices, NodeLimits};
+use super::{HostServices, NodeLimits, Rules};
 use crate::{
     auth::Provider,
-    config::{self, Config, HostTemplate, Name},
+    config::{self, Config, DefaultPolicy, HostTemplate, Name},
     router::{Matcher, Router, Split},
     service::{Neighbourhood, Service},
     telemetry::{AccessLog, AuthorizationSeries, Metrics, RouteSeries},
@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub host_services: Arc<HostServices>,
     /// How much the node carries; shared by all snapshots.
     pub limits: Arc<NodeLimits>,
+    /// Who callers are, and what they may do; the same while that stays the same.
+    pub rules: Arc<Rules>,
     /// This node among others.
     pub neighbourhood: Arc<Neighbourhood>,
     /// Open when it is configured.
@@ -63,6 +65,8 @@ pub struct ListenerRoutes {
     pub name: Name,
     /// Over the snapshot's routes.
     pub router: Router,
+    /// What holds where no policy speaks.
+    pub default_policy: DefaultPolicy,
 }
 
 /// A rule's consequences.
@@ -88,7 +92,7 @@ pub struct Route {
     /// Who issues the tokens of its requests; what they must say is in `rule`.
     pub issuer: Option<Arc<Provider>>,
     /// Who is asked whether a request may pass; how is in `rule`.
-    pub authorizer: Option<Box<Authorizer>>,
+    pub authorizer: Option<Arc<Authorizer>>,
     /// Whether `rule` has requests sent again or twice (`retry`, `hedge`).
     pub persists: bool,
 }
@@ -97,6 +101,12 @@ pub struct Route {
 pub struct Authorizer {
     /// An index into [`Snapshot::services`].
     pub service: usize,
+    /// What it is called in questions: the name that DNS resolves, else that of the service.
+    pub authority: HeaderValue,
+    /// Of the request, sent along.
+    pub headers: Vec<HeaderName>,
+    /// Of the answer, to the endpoint.
+    pub forward: Vec<HeaderName>,
     /// What came of the questions.
     pub series: AuthorizationSeries,
     /// The second of Unix time when last there was a warning that it does not answer.

@@ -203,7 +203,8 @@ impl Reloader {
         refuse_fixed(&old.config, &config)?;
         let opened = open(&config, &self.doors, Some(&old), &self.shared)?;
         self.logs.extend(old.access_log.clone());
-        let snapshot = Arc::new(build::build(config, Some(&old), &self.shared, (opened.access_log, opened.providers)));
+        let snapshot =
+            Arc::new(build::build(config, Some(&old), &self.shared, (opened.access_log, opened.providers)));
         self.seen.snapshot.publish(snapshot.clone());
         if let Some(dns) = opened.dns {
             self.discovery.reconfigure(dns);
