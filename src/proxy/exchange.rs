@@ -102,8 +102,6 @@ pub(super) struct Exchange {
     backend: Option<((usize, usize, usize), Rc<BackendView>)>,
     /// Who asks.
     pub(super) pass: Pass,
-    /// What its token says, which was verified.
-    pub(super) claims: Option<Box<serde_json::Value>>,
     /// The policy, and its rule, that denied it or would have.
     pub(super) policy: Option<Box<str>>,
     pub(super) attempts: Cell<u32>,
@@ -112,6 +110,8 @@ pub(super) struct Exchange {
     status: u16,
     reason: Option<Reason>,
     cause: Option<Cause>,
+    /// What its token says, which was verified.
+    pub(super) claims: Option<Rc<serde_json::Value>>,
     /// What was done to it on purpose.
     pub(super) fault: Option<&'static str>,
     /// Its place on this node, and the one at its service, until it is over.
@@ -154,7 +154,6 @@ impl Exchange {
             route: None,
             backend: None,
             pass,
-            claims: None,
             policy: None,
             attempts: Cell::new(0),
             request_id: None,
@@ -162,6 +161,7 @@ impl Exchange {
             status: 0,
             reason: None,
             cause: None,
+            claims: None,
             fault: None,
             node_place: None,
             service_place: None,

@@ -3,9 +3,11 @@
 mod admission;
 mod affinity;
 mod attempt;
+mod authenticate;
 mod authorize;
 mod caller;
 mod cause;
+mod consult;
 mod deadline;
 mod exchange;
 mod failover;

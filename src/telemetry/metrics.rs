@@ -16,6 +16,7 @@ use super::{
     route_series::RouteSeries,
     series::{Counter, Gauge, Level},
     tls_series::{CertificateSeries, HandshakeSeries},
+    token_series::{AuthorizationSeries, TokenSeries},
 };
 use crate::config::Name;
 
@@ -36,7 +37,7 @@ pub struct Metrics {
     /// Connections that were closed at once for want of memory.
     pub refused_for_memory: Counter,
     errors: ByLabel<32>,
-    causes: ByLabel<32>,
+    causes: ByLabel<64>,
     families: Families,
     arena: Arc<Arena>,
     /// Keeps the version's series.
@@ -86,6 +87,18 @@ impl Metrics {
     pub fn route_series(&self, route: &str) -> RouteSeries {
         let family = |id| self.families.get(id).clone();
         RouteSeries::new(route, family(Id::FaultsInjected), family(Id::Failovers))
+    }
+
+    /// What an issuer of tokens counts with.
+    pub fn token_series(&self, provider: &str) -> TokenSeries {
+        let family = |id| self.families.get(id).clone();
+        let age = family(Id::JwksAge).level(&[provider]);
+        TokenSeries::new(provider, family(Id::Tokens), family(Id::JwksUpdates), age)
+    }
+
+    /// What a route counts with whose requests another service is asked about.
+    pub fn authorization_series(&self, route: &str) -> AuthorizationSeries {
+        AuthorizationSeries::new(route, self.families.get(Id::Authorizations).clone())
     }
 
     /// What a service counts with.
