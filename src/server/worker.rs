@@ -116,14 +116,16 @@ async fn notice(worker: Rc<Worker>, by_door: Rc<ByDoor>) {
     let mut tick = tokio::time::interval(NOTICE);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut rules = worker.view().snapshot.rules.clone();
+    let mut changed = false;
     loop {
         tick.tick().await;
         let now = worker.view().snapshot.rules.clone();
-        if !Arc::ptr_eq(&now, &rules) {
-            rules = now;
+        // A moment later, so that requests that run can end as what they are: denied.
+        if std::mem::replace(&mut changed, !Arc::ptr_eq(&now, &rules)) {
             let all: Vec<_> = by_door.borrow().values().cloned().collect();
             all.iter().for_each(|members| members.cut_forbidden(&worker));
         }
+        rules = now;
     }
 }
 
