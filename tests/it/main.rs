@@ -13,6 +13,7 @@ mod balance_simulation;
 mod balancing;
 mod bodies;
 mod breaker;
+mod ca;
 mod cli;
 mod config;
 mod config_resilience;
