@@ -14,6 +14,7 @@ mod balance_simulation;
 mod balancing;
 mod bodies;
 mod breaker;
+mod ca;
 mod callers;
 mod cli;
 mod config;
