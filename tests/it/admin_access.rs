@@ -257,6 +257,23 @@ async fn a_certificate_of_another_authority_ends_the_handshake() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_certificate_that_is_renewed_is_shown_to_the_next_caller() {
+    let (daemon, authority, directory) = with_certificates();
+    let operator = authority.issue(&["operator.internal"]);
+    let renewed = authority.issue(&["localhost"]);
+    renewed.write(directory.path(), "node");
+    eventually("the new certificate is shown", async || {
+        let stream = handshake(&daemon, &authority, None).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0] == renewed.chain()[0]
+    })
+    .await;
+    let stream = handshake(&daemon, &authority, Some(&operator)).await.unwrap();
+    let metrics = Client::over(stream, Speaks::Http1).await.ask(get("localhost", "/metrics")).await.text();
+    let file = directory.path().join("node.crt").display().to_string();
+    assert!(metrics.contains(&format!("towpath_tls_days_to_expiry{{file=\"{file}\"}} ")), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_command_line_shows_certificates_and_tokens() {
     let (daemon, authority, directory) = with_certificates();
     authority.issue(&["operator.internal"]).write(directory.path(), "operator");
