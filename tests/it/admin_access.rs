@@ -313,6 +313,18 @@ async fn other_sites_names_and_pages_are_refused_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_caller_cannot_have_the_proxy_ask_the_admin_api() {
+    let toml = "[admin]\nlisten = \"127.0.0.1:0\"\n\
+        [[routes]]\nname = \"all\"\nhosts = [\"*\"]\nbackends = [{ dns = \"{host}\" }]\n";
+    let daemon = Daemon::start(toml);
+    let drain = call("POST", &daemon.admin().to_string(), "/api/drain");
+    let answer = client::ask(daemon.address(), Speaks::Http1, drain).await;
+    assert_eq!(answer.status, 403, "{answer:?}");
+    daemon.metric_becomes("admin_refused_total", &[("cause", "forwarded")], 1.0).await;
+    assert_eq!(daemon.admin_get("/ready").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn whoever_holds_many_connections_keeps_nobody_out() {
     let (daemon, _directory) = with_tokens();
     let mut held = Vec::new();
