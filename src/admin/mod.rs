@@ -19,7 +19,7 @@ mod status;
 mod words;
 
 pub use actions::ReloadAnswer;
-pub use limits::{BreakerState, MemoryState, RequestLimit};
+pub use limits::{BreakerState, CallerLimits, CallerUse, MemoryState, RequestLimit};
 pub use server::{Admin, serve};
 pub use services::{EndpointState, PassedOver, ServiceState, Services};
 pub use status::{LastReload, ListenerState, Status};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 
-use super::{MemoryState, RequestLimit, server::Shared, words};
+use super::{CallerLimits, MemoryState, RequestLimit, server::Shared, words};
 use crate::{
     drain::Phase,
     snapshot::{Attempt, Door, Reloaded},
@@ -34,6 +34,8 @@ pub struct Status {
     pub overload: RequestLimit,
     /// Its memory.
     pub memory: MemoryState,
+    /// What callers may have.
+    pub limits: CallerLimits,
     /// Those that are open.
     pub listeners: Vec<ListenerState>,
     /// Routes that do something to requests on purpose (`fault`).
@@ -105,6 +107,7 @@ impl Status {
                 .to_owned(),
             overload: RequestLimit::of_node(&snapshot.limits),
             memory: MemoryState::of(&snapshot.limits.memory),
+            limits: CallerLimits::of(&snapshot),
             listeners: doors.iter().map(|door| ListenerState::of(door)).collect(),
             routes_with_faults: snapshot.routes.iter().filter(|route| route.fault.is_some()).count(),
             last_reload: LastReload::of(&shared.admin.seen.last.get()),

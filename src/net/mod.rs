@@ -13,7 +13,7 @@ pub use address::Address;
 pub use listen::{Accepted, AsyncListener, Listener, ListenerError};
 pub use own::{Own, OwnAddresses};
 pub use peer::{PeerState, peer_state};
-pub use read::{ReadSize, poll_read_some};
+pub use read::{ReadSize, poll_read_some, reading};
 pub use stream::{SharedStream, Stream};
 pub use subnet::Subnet;
 pub use writer::Writer;

@@ -21,7 +21,7 @@ use crate::{
     auth::Identity,
     config,
     http::{Body, grpc},
-    limit::Permit,
+    limit::{CallerConnection, CallerRequest, Permit},
     net::Address,
     service::Picked,
     snapshot::{Backend, BackendView, Door, Refused, Route, View},
@@ -41,6 +41,8 @@ pub struct Caller {
     pub peer: Address,
     /// Who that is.
     pub identity: Rc<Identity>,
+    /// Its place among the connections of its caller.
+    pub(super) place: Option<CallerConnection>,
     /// The last view that has the listener. The worker keeps it for a while after a reload has removed the listener, so
     /// that requests which are on their way are served; an idle connection keeps nothing alive.
     view: RefCell<Option<(Weak<View>, usize)>>,
@@ -48,8 +50,13 @@ pub struct Caller {
 
 impl Caller {
     /// The caller at `peer`, who came through `door` and is `identity`.
-    pub fn new(door: Arc<Door>, peer: Address, identity: Rc<Identity>) -> Self {
-        Self { door, peer, identity, view: RefCell::new(None) }
+    pub fn new(
+        door: Arc<Door>,
+        peer: Address,
+        identity: Rc<Identity>,
+        place: Option<CallerConnection>,
+    ) -> Self {
+        Self { door, peer, identity, place, view: RefCell::new(None) }
     }
 
     /// The view that this caller's next request is served by, and the listener's index in it.
@@ -94,6 +101,8 @@ pub(super) struct Exchange {
     /// Its place on this node, and the one at its service, until it is over.
     pub(super) node_place: Option<Permit>,
     pub(super) service_place: Option<Permit>,
+    /// Its place among those of its caller, where they are limited.
+    pub(super) caller_place: Option<CallerRequest>,
     /// Since when it has both; only where the node's limit follows latency.
     pub(super) admitted: Option<Instant>,
     bytes_out: u64,
@@ -138,6 +147,7 @@ impl Exchange {
             fault: None,
             node_place: None,
             service_place: None,
+            caller_place: None,
             admitted: None,
             bytes_out: 0,
             complete: false,

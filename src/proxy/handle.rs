@@ -9,6 +9,7 @@ use super::{
     Cause, Failure, Reason, ResponseBody, Worker, admission,
     affinity::affinity,
     attempt::{Answer, Call},
+    callers,
     deadline::deadline,
     exchange::{Caller, Exchange},
     failover,
@@ -70,6 +71,7 @@ fn prepare(
     looping?;
     let (listener, route) = route(exchange, &parts, &target)?;
     let backend = exchange.enter(listener, route, &target)?;
+    exchange.caller_place = callers::enter(caller, exchange)?;
     let timeout = exchange.view.snapshot.routes[route].timeout;
     let (deadline, deadline_is_callers) =
         deadline(&mut parts, timeout, (exchange.started, exchange.is_grpc))?;

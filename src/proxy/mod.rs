@@ -3,6 +3,7 @@
 mod admission;
 mod affinity;
 mod attempt;
+mod callers;
 mod cause;
 mod deadline;
 mod exchange;

@@ -38,7 +38,7 @@ async fn guarded(metrics: Arc<Metrics>, serving: impl Future<Output = ()>) {
 }
 
 async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Membership>) {
-    let NewConnection { accepted, door, counted: _counted } = connection;
+    let NewConnection { accepted, door, counted: _counted, held } = connection;
     let _open = door.series.connections.hold();
     let _held = worker.metrics.worker_connections(worker.index).hold();
     let (stream, peer) = match adopt(accepted) {
@@ -52,7 +52,15 @@ async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Mem
     .await;
     let Some(secured) = handshake::secure(stream, &door).await else { return };
     let identity = identity::identify(&worker, &secured).await;
-    let caller = Rc::new(Caller::new(door, peer, identity));
+    let places = match held {
+        Some(held) => match held.of(&identity, &door, &worker.limits, &worker.metrics) {
+            Some(places) => Some(places),
+            None => return,
+        },
+        None => None,
+    };
+    let (place, _place_at_door) = places.unzip();
+    let caller = Rc::new(Caller::new(door, peer, identity, place));
     let stream = SharedStream::new(secured.stream);
     let mut buffer = BytesMut::new();
     match detect(&worker, &stream, &mut buffer, &membership).await {

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::{
     config::{Config, ListenerKind, Name},
     drain::{Phase, Trigger},
+    limit::Connections,
     net::{Address, Listener},
     telemetry::{ListenerSeries, Metrics},
 };
@@ -26,6 +27,8 @@ pub struct Door {
     pub address: Address,
     /// Ends it: by a reload, or with the node.
     pub drain: Trigger,
+    /// How many connections it has.
+    pub open: Arc<Connections>,
     /// Its metrics.
     pub series: ListenerSeries,
 }
@@ -122,6 +125,7 @@ impl Doors {
             configured: wanted.address.clone(),
             address,
             drain: Trigger::new(),
+            open: Arc::default(),
             series: self.metrics.listener_series(&wanted.name),
         }
     }

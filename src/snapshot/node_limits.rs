@@ -1,13 +1,19 @@
 //! How much this node carries: places for requests, and the memory ceiling. Outlives every snapshot; a reload changes what is allowed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Snapshot;
 use crate::{
     config::Config,
-    limit::{Breaking, MemoryChange, MemoryWatch, Places},
+    limit::{Breaking, Callers, MemoryChange, MemoryWatch, Occasional, Places},
     published::Published,
     service,
     telemetry::{self, LimitSeries, Metrics},
@@ -23,6 +29,16 @@ pub struct NodeLimits {
     pub requests: Arc<Places>,
     /// The ceiling.
     pub memory: MemoryWatch,
+    /// What each caller has.
+    pub callers: Arc<Callers>,
+    /// Connections that were closed at once, by what there were too many of.
+    pub refused_by_listener: Occasional,
+    /// The same.
+    pub refused_by_caller: Occasional,
+    /// HTTP/2 connections that were closed because of what came on them.
+    pub floods: Occasional,
+    connections: AtomicUsize,
+    connections_per_caller: AtomicUsize,
     /// Metrics of `requests`.
     pub series: LimitSeries,
     metrics: Arc<Metrics>,
@@ -33,6 +49,12 @@ impl NodeLimits {
         let limits = Self {
             requests: Arc::new(Places::new(metrics.workers(), &config.overload)),
             memory: MemoryWatch::default(),
+            callers: Arc::default(),
+            refused_by_listener: Occasional::default(),
+            refused_by_caller: Occasional::default(),
+            floods: Occasional::default(),
+            connections: AtomicUsize::default(),
+            connections_per_caller: AtomicUsize::default(),
             series: metrics.node_limit_series(),
             metrics: metrics.clone(),
         };
@@ -43,7 +65,19 @@ impl NodeLimits {
     pub(super) fn configure(&self, config: &Config) {
         self.requests.configure(&config.overload);
         self.series.limit.set(self.requests.limit());
+        self.connections.store(config.limits.connections, Relaxed);
+        self.connections_per_caller.store(config.limits.connections_per_caller, Relaxed);
         self.look(config);
+    }
+
+    /// That one listener may have.
+    pub fn connections(&self) -> u32 {
+        u32::try_from(self.connections.load(Relaxed)).unwrap_or(u32::MAX)
+    }
+
+    /// That one caller may have.
+    pub fn connections_per_caller(&self) -> usize {
+        self.connections_per_caller.load(Relaxed)
     }
 
     /// To be called about once a second.
