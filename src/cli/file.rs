@@ -10,10 +10,7 @@ use super::{
     outcome::{Failure, Outcome},
 };
 use crate::{
-    admin::{
-        self,
-        explain::{self, Question},
-    },
+    admin::explain::{self, Question},
     config::{self, Config},
 };
 

@@ -11,7 +11,7 @@ use super::{
     attempt::{Answer, Call},
     authenticate::authenticate,
     authorize::authorize,
-    consult,
+    callers, consult,
     deadline::deadline,
     exchange::{Caller, Exchange},
     failover,
@@ -76,6 +76,7 @@ fn prepare(
     let (listener, route) = route(exchange, &parts, &target)?;
     let backend = exchange.enter(listener, route, &target)?;
     authenticate(exchange, &mut parts.headers)?;
+    exchange.caller_place = callers::enter(caller, exchange)?;
     let timeout = exchange.view.snapshot.routes[route].timeout;
     let (deadline, deadline_is_callers) =
         deadline(&mut parts, timeout, (exchange.started, exchange.is_grpc))?;

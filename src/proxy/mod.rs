@@ -6,6 +6,7 @@ mod attempt;
 mod authenticate;
 mod authorize;
 mod caller;
+mod callers;
 mod cause;
 mod consult;
 mod deadline;

@@ -38,6 +38,8 @@ pub struct Metrics {
     pub refused_for_memory: Counter,
     errors: ByLabel<32>,
     causes: ByLabel<64>,
+    refused: ByLabel<8>,
+    floods: ByLabel<8>,
     families: Families,
     arena: Arc<Arena>,
     /// Keeps the version's series.
@@ -70,6 +72,8 @@ impl Metrics {
             refused_for_memory: families.get(Id::ConnectionsRefused).counter(&["memory"]),
             errors: ByLabel::new(),
             causes: ByLabel::new(),
+            refused: ByLabel::new(),
+            floods: ByLabel::new(),
             families,
             arena,
             _build_info: build_info,
@@ -191,6 +195,16 @@ impl Metrics {
     /// One more reading of changed certificates. Takes a lock: for the control thread.
     pub fn tls_reload(&self, result: &str) {
         self.families.get(Id::TlsReloads).counter(&[result]).inc();
+    }
+
+    /// One more connection that was closed at once.
+    pub fn connection_refused(&self, cause: &'static str) {
+        self.refused.inc(cause, || self.families.get(Id::ConnectionsRefused).counter(&[cause]));
+    }
+
+    /// One more HTTP/2 connection that was closed because of what came on it.
+    pub fn http2_flood(&self, kind: &'static str) {
+        self.floods.inc(kind, || self.families.get(Id::Http2Floods).counter(&[kind]));
     }
 
     /// One more reload. Takes a lock: for the control thread.
