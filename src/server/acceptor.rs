@@ -193,6 +193,7 @@ mod tests {
             kind: ListenerKind::Outgoing,
             configured: address.clone(),
             address,
+            tls: None,
             drain: Trigger::new(),
             series: metrics.listener_series("one"),
         });

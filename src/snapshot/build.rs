@@ -13,6 +13,7 @@ use crate::{
     router::{Matcher, Router, Split},
     service::{Neighbourhood, Service},
     telemetry::{AccessLog, Metrics},
+    tls::Keeper,
 };
 
 /// What outlives every snapshot.
@@ -20,6 +21,8 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) host_services: Arc<HostServices>,
     pub(super) limits: Arc<NodeLimits>,
+    /// Certificates and keys, of listeners and services alike.
+    pub(super) keeper: Arc<Keeper>,
 }
 
 /// This node among others: the one in use while it means the same.

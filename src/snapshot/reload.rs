@@ -21,6 +21,7 @@ use crate::{
     published::Published,
     service::{self, Neighbourhood, Service},
     telemetry::{AccessLog, Metrics},
+    tls::Keeper,
 };
 
 /// What a reload did.
@@ -100,7 +101,8 @@ impl Reloader {
         let neighbourhood = Arc::new(Neighbourhood::new(&config));
         let host_services = Arc::new(HostServices::new(wiring.metrics.clone(), neighbourhood, wiring.made));
         let limits = NodeLimits::new(&wiring.metrics, &config);
-        let shared = Shared { metrics: wiring.metrics.clone(), host_services, limits };
+        let keeper = Arc::new(Keeper::default());
+        let shared = Shared { metrics: wiring.metrics.clone(), host_services, limits, keeper };
         let mut doors = Doors::new(wiring.acceptor, wiring.metrics);
         let opened = open(&config, &doors, None, &shared)?;
         let discovery = Discovery::new(opened.dns.expect("there is no previous one that could be kept"));
@@ -266,7 +268,7 @@ fn open(
     let same_dns = previous.is_some_and(|previous| previous.config.dns == config.dns);
     let dns = (!same_dns).then(|| Prepared::new(&config.dns)).transpose();
     let access_log = build::access_log(config, previous, &shared.metrics);
-    match (dns, doors.prepare(config), access_log) {
+    match (dns, doors.prepare(config, &shared.keeper), access_log) {
         (Ok(dns), Ok(plan), Ok(access_log)) => Ok(Opened { dns, plan, access_log }),
         (dns, plan, access_log) => {
             let problems = [dns.err(), plan.err(), access_log.err()];
