@@ -4,6 +4,7 @@ mod address;
 mod listen;
 mod own;
 mod peer;
+mod quiet;
 mod read;
 mod stream;
 mod subnet;

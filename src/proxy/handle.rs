@@ -13,7 +13,7 @@ use super::{
     exchange::{Caller, Exchange},
     failover,
     failure::About,
-    fault, headers,
+    fault, headers, peer,
     request_body::{KEPT, RequestBody},
     target::Target,
 };
@@ -63,12 +63,17 @@ fn prepare(
 ) -> Result<Call, Failure> {
     let target = Target::of(&request)?;
     let (mut parts, body) = request.into_parts();
+    let told = peer::take(&mut parts.headers, caller);
+    exchange.is_pinned = told.pin.is_some();
     refuse_unservable(&parts)?;
     let looping = headers::check_loop(&parts.headers, &exchange.view.snapshot);
     exchange.request_id =
         Some(headers::prepare_request(&mut parts, &exchange.worker, &exchange.view.snapshot));
     looping?;
-    let (listener, route) = route(exchange, &parts, &target)?;
+    let (listener, route, pin) = match &told.pin {
+        Some(pin) => pin.route(exchange).map(|(listener, route, pin)| (listener, route, Some(pin)))?,
+        None => route(exchange, &parts, &target).map(|(listener, route)| (listener, route, None))?,
+    };
     let backend = exchange.enter(listener, route, &target)?;
     let timeout = exchange.view.snapshot.routes[route].timeout;
     let (deadline, deadline_is_callers) =
@@ -81,6 +86,8 @@ fn prepare(
     let affinity = affinity(&backend.view.service.policy.balancer, &parts, &target, &caller.peer);
     Ok(Call {
         replaceable: failover::replaceable(exchange, &caller.peer),
+        pin,
+        identity: caller.identity.clone(),
         sent: Cell::new(false),
         affinity,
         worker: exchange.worker.clone(),

@@ -5,13 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use http::HeaderValue;
 
 use super::{
-    HostServices, NodeLimits,
+    Clients, HostServices, NodeLimits, peer_routes,
     picture::{Backend, ListenerRoutes, Route, Snapshot, Via},
 };
 use crate::{
     config::{self, BackendTarget, Config, LogPath, Name},
     router::{Matcher, Router, Split},
-    service::{Neighbourhood, Service},
+    service::{Hops, Neighbourhood, Service},
     telemetry::{AccessLog, Metrics},
     tls::Keeper,
 };
@@ -23,6 +23,8 @@ pub(super) struct Shared {
     pub(super) limits: Arc<NodeLimits>,
     /// Certificates and keys, of listeners and services alike.
     pub(super) keeper: Arc<Keeper>,
+    /// The towpaths of other nodes.
+    pub(super) hops: Arc<Hops>,
 }
 
 /// This node among others: the one in use while it means the same.
@@ -41,23 +43,30 @@ pub(super) fn build(
     config: Config,
     previous: Option<&Snapshot>,
     shared: &Shared,
-    access_log: Option<Arc<AccessLog>>,
+    (access_log, clients): (Option<Arc<AccessLog>>, Clients),
 ) -> Snapshot {
     shared.limits.configure(&config);
     let neighbourhood = neighbourhood(&config, previous, shared);
-    let services = services(&config, previous, (&shared.metrics, &neighbourhood));
+    let services = services(&config, previous, (&shared.metrics, &neighbourhood), &clients);
     let index: HashMap<&Name, usize> =
         config.services.keys().enumerate().map(|(at, name)| (name, at)).collect();
-    let routes = config.routes.iter().map(|rule| route(rule, &index, &shared.metrics)).collect();
+    let mut routes: Vec<Route> =
+        config.routes.iter().map(|rule| route(rule, &index, &shared.metrics)).collect();
+    let peer_routes = peer_routes::take_nodes(&config).then_some(routes.len());
+    if peer_routes.is_some() {
+        routes.extend(peer_routes::all(services.len()));
+    }
     let listeners = (0..config.listeners.len()).map(|listener| listener_routes(&config, listener)).collect();
     Snapshot {
         generation: previous.map_or(1, |previous| previous.generation + 1),
         listeners,
         routes,
+        peer_routes,
         services,
         host_services: shared.host_services.clone(),
         limits: shared.limits.clone(),
         access_log,
+        clients,
         neighbourhood,
         via: via(&config.node.name),
         metrics: shared.metrics.clone(),
@@ -70,6 +79,7 @@ fn services(
     config: &Config,
     previous: Option<&Snapshot>,
     around: (&Arc<Metrics>, &Arc<Neighbourhood>),
+    clients: &Clients,
 ) -> Vec<Arc<Service>> {
     let old: HashMap<&Name, &Arc<Service>> = previous
         .into_iter()
@@ -85,7 +95,7 @@ fn services(
         old => Arc::new(Service::new(
             name.clone(),
             service.source.clone(),
-            service.policy.clone(),
+            (service.policy.clone(), clients.way(&service.policy)),
             around,
             old.map(|old| &***old),
         )),

@@ -2,19 +2,22 @@
 //!
 //! `build.rs` is the only file that turns configuration into live objects. `view.rs` is one worker's way to them,
 //! `node_limits.rs` how much the node carries, `doors.rs` the listening sockets, `host_services.rs` the services made on first use,
-//! `faults.rs` the warning of faults, `reload.rs` the order in which a
+//! `clients.rs` TLS towards endpoints, `peer_routes.rs` the routes of other nodes' requests, `faults.rs` the warning of faults, `reload.rs` the order in which a
 //! new configuration takes force.
 
 mod build;
+mod clients;
 mod doors;
 mod faults;
 mod host_services;
 mod node_limits;
+mod peer_routes;
 mod picture;
 mod reload;
 mod source;
 mod view;
 
+pub use clients::Clients;
 pub use doors::{Door, DoorCommand};
 pub use host_services::{HostServices, Refused};
 pub use node_limits::{NodeLimits, watch_memory};

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
-use super::{HostServices, NodeLimits};
+use super::{Clients, HostServices, NodeLimits};
 use crate::{
     config::{self, Config, HostTemplate, Name},
     router::{Matcher, Router, Split},
@@ -20,8 +20,11 @@ pub struct Snapshot {
     pub config: Arc<Config>,
     /// In the order of the configuration.
     pub listeners: Vec<ListenerRoutes>,
-    /// In the order of the configuration; routers name them by index.
+    /// In the order of the configuration, and behind those [`Self::peer_routes`]; routers name them by index.
     pub routes: Vec<Route>,
+    /// The number of the first route for requests that come from other nodes, one for each service behind those of the configuration;
+    /// none where no node can come.
+    pub peer_routes: Option<usize>,
     /// In the order of their names; backends name them by index.
     pub services: Vec<Arc<Service>>,
     /// Those made on first use; shared by all snapshots.
@@ -30,6 +33,8 @@ pub struct Snapshot {
     pub limits: Arc<NodeLimits>,
     /// This node among others.
     pub neighbourhood: Arc<Neighbourhood>,
+    /// TLS towards endpoints and other nodes.
+    pub clients: Clients,
     /// Open when it is configured.
     pub access_log: Option<Arc<AccessLog>>,
     /// This node's entry in `via`.
@@ -91,6 +96,12 @@ pub enum Backend {
 }
 
 impl Snapshot {
+    /// The route for requests from other nodes to the service `name`.
+    pub fn peer_route(&self, name: &str) -> Option<usize> {
+        let service = self.services.binary_search_by(|service| (*service.name).cmp(name)).ok()?;
+        self.peer_routes.map(|first| first + service)
+    }
+
     /// The index of the listener `name`, if this snapshot has it.
     pub fn listener(&self, name: &str) -> Option<usize> {
         self.listeners.iter().position(|listener| &*listener.name == name)

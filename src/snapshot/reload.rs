@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     HostServices, NodeLimits,
     build::{self, Shared},
+    clients::{self, Clients},
     doors::{Door, DoorCommand, Doors, Plan},
     faults,
     picture::{Backend, Snapshot},
@@ -19,7 +20,7 @@ use crate::{
     discovery::{Discovery, Prepared},
     health::Prober,
     published::Published,
-    service::{self, Neighbourhood, Service},
+    service::{self, Hops, Neighbourhood, Service},
     telemetry::{AccessLog, Metrics},
     tls::Keeper,
 };
@@ -102,11 +103,15 @@ impl Reloader {
         let host_services = Arc::new(HostServices::new(wiring.metrics.clone(), neighbourhood, wiring.made));
         let limits = NodeLimits::new(&wiring.metrics, &config);
         let keeper = Arc::new(Keeper::default());
-        let shared = Shared { metrics: wiring.metrics.clone(), host_services, limits, keeper };
+        let (named, nodes) = mpsc::unbounded_channel();
+        let hops = Arc::new(Hops::new(wiring.metrics.clone(), named));
+        let shared = Shared { metrics: wiring.metrics.clone(), host_services, limits, keeper, hops };
         let mut doors = Doors::new(wiring.acceptor, wiring.metrics);
         let opened = open(&config, &doors, None, &shared)?;
         let discovery = Discovery::new(opened.dns.expect("there is no previous one that could be kept"));
-        let snapshot = Arc::new(build::build(config, None, &shared, opened.access_log));
+        tokio::task::spawn_local(service::follow_names(discovery.by_name(), nodes));
+        let things = (opened.access_log, opened.clients);
+        let snapshot = Arc::new(build::build(config, None, &shared, things));
         let prober = Prober::default();
         for service in &snapshot.services {
             service::follow(service, &discovery, false);
@@ -114,6 +119,7 @@ impl Reloader {
         }
         doors.commit(opened.plan, snapshot.config.drain.timeout);
         faults::warn(&snapshot.config);
+        clients::warn(&snapshot.config);
         let outcome = Ok(Reloaded::Applied { generation: snapshot.generation });
         let last = Attempt { at: SystemTime::now(), outcome };
         let seen = Seen {
@@ -152,6 +158,7 @@ impl Reloader {
             }
             Ok(Reloaded::Unchanged { generation }) => {
                 self.count("unchanged", true);
+                clients::warn(&self.seen.snapshot.get().config);
                 tracing::info!(generation, "configuration reloaded: it means what is in force already");
             }
             Err(problems) => {
@@ -171,7 +178,8 @@ impl Reloader {
         refuse_fixed(&old.config, &config)?;
         let opened = open(&config, &self.doors, Some(&old), &self.shared)?;
         self.logs.extend(old.access_log.clone());
-        let snapshot = Arc::new(build::build(config, Some(&old), &self.shared, opened.access_log));
+        let things = (opened.access_log, opened.clients);
+        let snapshot = Arc::new(build::build(config, Some(&old), &self.shared, things));
         self.seen.snapshot.publish(snapshot.clone());
         if let Some(dns) = opened.dns {
             self.discovery.reconfigure(dns);
@@ -189,6 +197,7 @@ impl Reloader {
         self.seen.doors.publish(Arc::new(self.doors.open().to_vec()));
         self.replaced.push(old);
         faults::warn(&snapshot.config);
+        clients::warn(&snapshot.config);
         Ok(Reloaded::Applied { generation: snapshot.generation })
     }
 
@@ -227,6 +236,7 @@ impl Reloader {
         self.replaced.retain(|snapshot| Arc::strong_count(snapshot) > 1);
         self.logs.retain(|log| Arc::strong_count(log) > 1);
         self.shared.limits.sweep();
+        self.shared.hops.sweep();
         let snapshot = self.seen.snapshot.get();
         let templates: Vec<&HostTemplate> = snapshot
             .routes
@@ -256,6 +266,7 @@ struct Opened {
     dns: Option<Prepared>,
     plan: Plan,
     access_log: Option<Arc<AccessLog>>,
+    clients: Clients,
 }
 
 /// Opens everything, and tells of everything that could not be, a line each.
@@ -268,10 +279,11 @@ fn open(
     let same_dns = previous.is_some_and(|previous| previous.config.dns == config.dns);
     let dns = (!same_dns).then(|| Prepared::new(&config.dns)).transpose();
     let access_log = build::access_log(config, previous, &shared.metrics);
-    match (dns, doors.prepare(config, &shared.keeper), access_log) {
-        (Ok(dns), Ok(plan), Ok(access_log)) => Ok(Opened { dns, plan, access_log }),
-        (dns, plan, access_log) => {
-            let problems = [dns.err(), plan.err(), access_log.err()];
+    let clients = Clients::open(config, &shared.keeper, &shared.hops);
+    match (dns, doors.prepare(config, &shared.keeper), access_log, clients) {
+        (Ok(dns), Ok(plan), Ok(access_log), Ok(clients)) => Ok(Opened { dns, plan, access_log, clients }),
+        (dns, plan, access_log, clients) => {
+            let problems = [dns.err(), plan.err(), access_log.err(), clients.err()];
             Err(problems.into_iter().flatten().collect::<Vec<_>>().join("\n"))
         }
     }

@@ -54,4 +54,5 @@ mod routing;
 mod stalled;
 mod translation;
 mod upstream;
+mod upstream_tls;
 mod workers;
