@@ -9,6 +9,7 @@ use super::{MemoryState, RequestLimit, server::Shared, words};
 use crate::{
     drain::Phase,
     snapshot::{Attempt, Door, Reloaded},
+    tls::{Keeper, Standing},
 };
 
 /// The node.
@@ -36,6 +37,8 @@ pub struct Status {
     pub memory: MemoryState,
     /// Those that are open.
     pub listeners: Vec<ListenerState>,
+    /// Files with certificates that are in use.
+    pub certificates: Vec<CertificateState>,
     /// Routes that do something to requests on purpose (`fault`).
     pub routes_with_faults: usize,
     /// The last configuration that was read.
@@ -53,6 +56,40 @@ pub struct ListenerState {
     pub address: String,
     /// Open now.
     pub connections: i64,
+    /// `plain`, `tls`, or `mutual` where callers show certificates too (`optional` where they may).
+    pub tls: String,
+}
+
+/// A file with certificates that are in use.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CertificateState {
+    /// Which.
+    pub file: String,
+    /// When the first of them ends; RFC 3339.
+    pub ends: String,
+    /// Why what is in the file now is not in use.
+    pub problem: Option<String>,
+}
+
+impl CertificateState {
+    /// Each file once.
+    fn all(keeper: &Keeper) -> Vec<Self> {
+        let mut standing = keeper.standing();
+        standing.sort_by(|a, b| (&a.file, a.ends).cmp(&(&b.file, b.ends)));
+        standing.dedup_by(|later, first| {
+            let same = later.file == first.file;
+            if same && first.problem.is_none() {
+                first.problem = later.problem.take();
+            }
+            same
+        });
+        let state = |standing: Standing| Self {
+            file: standing.file.display().to_string(),
+            ends: words::time(standing.ends),
+            problem: standing.problem,
+        };
+        standing.into_iter().map(state).collect()
+    }
 }
 
 /// What came of the last configuration that was read.
@@ -84,6 +121,7 @@ impl ListenerState {
             kind: words::kind(door.kind).to_owned(),
             address: door.address.to_string(),
             connections: door.series.connections.get(),
+            tls: words::tls(door.tls.as_ref().map(|tls| &tls.wanted)).to_owned(),
         }
     }
 }
@@ -106,6 +144,7 @@ impl Status {
             overload: RequestLimit::of_node(&snapshot.limits),
             memory: MemoryState::of(&snapshot.limits.memory),
             listeners: doors.iter().map(|door| ListenerState::of(door)).collect(),
+            certificates: CertificateState::all(&shared.admin.seen.keeper),
             routes_with_faults: snapshot.routes.iter().filter(|route| route.fault.is_some()).count(),
             last_reload: LastReload::of(&shared.admin.seen.last.get()),
         }

@@ -2,12 +2,14 @@
 //!
 //! `concurrency.rs` holds the places that all workers share, `queue.rs` who waits for one, `gradient.rs` how many there are when
 //! the limit follows latency, `connections.rs` the places of connections, `memory.rs` the memory ceiling, `budget.rs` how many attempts
-//! beyond the first a service's requests may cause, `quantile.rs` as long as a share of the latest answers took.
+//! beyond the first a service's requests may cause, `quantile.rs` as long as a share of the latest answers took, `handshakes.rs` the
+//! places of TLS handshakes.
 
 mod budget;
 mod concurrency;
 mod connections;
 mod gradient;
+mod handshakes;
 mod lanes;
 mod memory;
 mod quantile;
@@ -18,6 +20,7 @@ pub use budget::Budget;
 pub use concurrency::{Breaking, Gate, Places};
 pub use connections::{Connections, HeldConnection};
 pub use gradient::{Gradient, Window};
+pub use handshakes::{Handshakes, Handshaking};
 pub use memory::{MemoryChange, MemoryWatch};
 pub use quantile::Quantile;
 pub use queue::{Pushed, Queue};

@@ -11,8 +11,9 @@ use std::{
 };
 
 use bytes::BytesMut;
+use rustix::net::RecvFlags;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 use tokio_rustls::TlsStream;
@@ -49,6 +50,30 @@ impl Stream {
             Self::Tls(stream) => stream.get_ref().0.tcp_ends(),
         }
     }
+
+    /// The first byte that the socket has for whoever reads next, when there is one; None at its end.
+    ///
+    /// # Errors
+    /// As the kernel reports them.
+    pub async fn peek(&self) -> io::Result<Option<u8>> {
+        let mut byte = [0u8];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let mut look = || Ok(rustix::net::recv(self, &mut byte[..], flags).map(|(_, count)| count)?);
+        let count = match self.socket() {
+            Self::Tcp(stream) => stream.async_io(Interest::READABLE, look).await?,
+            Self::Unix(stream) => stream.async_io(Interest::READABLE, look).await?,
+            Self::Tls(_) => look()?,
+        };
+        Ok((count > 0).then_some(byte[0]))
+    }
+
+    /// What carries it.
+    fn socket(&self) -> &Self {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => self,
+            Self::Tls(stream) => stream.get_ref().0.socket(),
+        }
+    }
 }
 
 impl AsFd for Stream {
@@ -74,6 +99,11 @@ impl SharedStream {
     /// Both ends' addresses, where they have some.
     pub fn tcp_ends(&self) -> Option<(SocketAddr, SocketAddr)> {
         self.0.borrow().tcp_ends()
+    }
+
+    /// Whether it is TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(&*self.0.borrow(), Stream::Tls(_))
     }
 
     /// Whether the peer has neither closed nor sent anything: asks the kernel itself, because what the runtime knows

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    config::{BackendTarget, ClientTls, Config, ServicePolicy, Verify},
+    config::{BackendTarget, ClientTls, Config, ServicePolicy},
     service::{Hops, Way},
     tls::{Client, Keeper},
 };
@@ -81,48 +81,4 @@ fn policies_of_hosts(config: &Config) -> impl Iterator<Item = &ServicePolicy> {
         BackendTarget::PerHost(template) => Some(&*template.policy),
         BackendTarget::Service(_) => None,
     })
-}
-
-/// Warns of services whose endpoints anybody may pretend to be, if there are any.
-pub(super) fn warn(config: &Config) {
-    if let Some(services) = unverified(config) {
-        tracing::warn!(services, "anybody may answer in place of these services (tls.verify = \"none\")");
-    }
-}
-
-fn unverified(config: &Config) -> Option<String> {
-    let is_unverified = |policy: &ServicePolicy| {
-        policy.tls.as_ref().is_some_and(|tls| matches!(tls.verify, Verify::Nothing { .. }))
-    };
-    let configured = config.services.iter().filter(|(_, service)| is_unverified(&service.policy));
-    let mut names: Vec<&str> = configured.map(|(name, _)| &**name).collect();
-    if policies_of_hosts(config).any(is_unverified) {
-        names.push("{host}");
-    }
-    (!names.is_empty()).then(|| names.join(", "))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::config;
-
-    #[test]
-    fn services_that_nobody_verifies_are_named() {
-        let config = |services: &str| {
-            let text = format!(
-                "[[listeners]]\nname = \"l\"\nkind = \"outgoing\"\nlisten = \"127.0.0.1:0\"\n{services}"
-            );
-            config::parse(&text, Path::new("t.toml")).unwrap()
-        };
-        let service = |name: &str, tls: &str| {
-            format!("[services.{name}]\nendpoints = [\"10.0.0.1:443\"]\ntls = {{ {tls} }}\n")
-        };
-        let verified = service("a", "server_name = \"a.test\"");
-        assert_eq!(unverified(&config(&verified)), None);
-        let others = [service("b", "verify = \"none\""), service("c", "verify = \"none\"")].concat();
-        assert_eq!(unverified(&config(&(verified + &others))).as_deref(), Some("b, c"));
-    }
 }

@@ -2,10 +2,12 @@
 //!
 //! `build.rs` is the only file that turns configuration into live objects. `view.rs` is one worker's way to them,
 //! `node_limits.rs` how much the node carries, `doors.rs` the listening sockets, `host_services.rs` the services made on first use,
-//! `clients.rs` TLS towards endpoints, `peer_routes.rs` the routes of other nodes' requests, `faults.rs` the warning of faults, `reload.rs` the order in which a
-//! new configuration takes force.
+//! `certificates.rs` looks after the certificates in use, `clients.rs` opens TLS towards endpoints, `peer_routes.rs` are the routes of
+//! other nodes' requests, `faults.rs` and `unverified.rs` warn of what may surprise, `reload.rs` is the order in which a new
+//! configuration takes force.
 
 mod build;
+mod certificates;
 mod clients;
 mod doors;
 mod faults;
@@ -15,6 +17,7 @@ mod peer_routes;
 mod picture;
 mod reload;
 mod source;
+mod unverified;
 mod view;
 
 pub use clients::Clients;
@@ -24,4 +27,5 @@ pub use node_limits::{NodeLimits, watch_memory};
 pub use picture::{Backend, ListenerRoutes, Route, Snapshot};
 pub use reload::{Attempt, ReloadRequest, Reloaded, Reloader, Seen, Wiring};
 pub use source::{Reader, Source};
+pub use unverified::unverified;
 pub use view::{BackendView, View};

@@ -7,7 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Snapshot;
 use crate::{
     config::Config,
-    limit::{Breaking, MemoryChange, MemoryWatch, Places},
+    limit::{Breaking, Handshakes, MemoryChange, MemoryWatch, Places},
     published::Published,
     service,
     telemetry::{self, LimitSeries, Metrics},
@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct NodeLimits {
     /// For requests, over all listeners.
     pub requests: Arc<Places>,
+    /// Of TLS with callers.
+    pub handshakes: Handshakes,
     /// The ceiling.
     pub memory: MemoryWatch,
     /// Metrics of `requests`.
@@ -32,6 +34,7 @@ impl NodeLimits {
     pub(super) fn new(metrics: &Arc<Metrics>, config: &Config) -> Arc<Self> {
         let limits = Self {
             requests: Arc::new(Places::new(metrics.workers(), &config.overload)),
+            handshakes: Handshakes::new(config.limits.max_handshakes),
             memory: MemoryWatch::default(),
             series: metrics.node_limit_series(),
             metrics: metrics.clone(),
@@ -42,6 +45,7 @@ impl NodeLimits {
 
     pub(super) fn configure(&self, config: &Config) {
         self.requests.configure(&config.overload);
+        self.handshakes.configure(config.limits.max_handshakes);
         self.series.limit.set(self.requests.limit());
         self.look(config);
     }

@@ -9,11 +9,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     HostServices, NodeLimits,
     build::{self, Shared},
-    clients::{self, Clients},
+    certificates::Certificates,
+    clients::Clients,
     doors::{Door, DoorCommand, Doors, Plan},
     faults,
     picture::{Backend, Snapshot},
     source::Reader,
+    unverified,
 };
 use crate::{
     config::{Config, HostTemplate},
@@ -66,6 +68,8 @@ pub struct Seen {
     pub doors: Published<Vec<Arc<Door>>>,
     /// The last configuration that was read, in force or not.
     pub last: Published<Attempt>,
+    /// Certificates and keys in use.
+    pub keeper: Arc<Keeper>,
 }
 
 /// The ends of the channels that a reloader speaks through.
@@ -86,6 +90,7 @@ pub struct Reloader {
     shared: Shared,
     discovery: Discovery,
     prober: Prober,
+    certificates: Certificates,
     draining: bool,
     /// Snapshots that have been replaced: the last to let go frees ten thousand routes, which no worker should do.
     replaced: Vec<Arc<Snapshot>>,
@@ -119,17 +124,30 @@ impl Reloader {
         }
         doors.commit(opened.plan, snapshot.config.drain.timeout);
         faults::warn(&snapshot.config);
-        clients::warn(&snapshot.config);
+        unverified::warn(&snapshot.config);
         let outcome = Ok(Reloaded::Applied { generation: snapshot.generation });
         let last = Attempt { at: SystemTime::now(), outcome };
         let seen = Seen {
             snapshot: Published::new(snapshot),
             doors: Published::new(Arc::new(doors.open().to_vec())),
             last: Published::new(Arc::new(last)),
+            keeper: shared.keeper.clone(),
         };
+        let mut certificates = Certificates::new(shared.keeper.clone(), shared.metrics.clone());
+        certificates.reloaded();
         let (replaced, logs) = (Vec::new(), Vec::new());
-        let reloader =
-            Self { source, seen, doors, shared, discovery, prober, draining: false, replaced, logs };
+        let reloader = Self {
+            source,
+            seen,
+            doors,
+            shared,
+            discovery,
+            prober,
+            certificates,
+            draining: false,
+            replaced,
+            logs,
+        };
         reloader.count("applied", true);
         Ok(reloader)
     }
@@ -150,7 +168,13 @@ impl Reloader {
         if let Some(text) = text {
             self.source.replace(text);
         }
+        // Also where the file says what it said before: whoever asks has changed something.
+        self.certificates.look();
         let outcome = self.source.read().and_then(|config| self.apply(config));
+        if outcome.is_ok() {
+            self.certificates.reloaded();
+            unverified::warn(&self.seen.snapshot.get().config);
+        }
         match &outcome {
             Ok(Reloaded::Applied { generation }) => {
                 self.count("applied", true);
@@ -158,7 +182,6 @@ impl Reloader {
             }
             Ok(Reloaded::Unchanged { generation }) => {
                 self.count("unchanged", true);
-                clients::warn(&self.seen.snapshot.get().config);
                 tracing::info!(generation, "configuration reloaded: it means what is in force already");
             }
             Err(problems) => {
@@ -197,7 +220,6 @@ impl Reloader {
         self.seen.doors.publish(Arc::new(self.doors.open().to_vec()));
         self.replaced.push(old);
         faults::warn(&snapshot.config);
-        clients::warn(&snapshot.config);
         Ok(Reloaded::Applied { generation: snapshot.generation })
     }
 
@@ -233,6 +255,7 @@ impl Reloader {
 
     /// Housekeeping; to be called about once a second.
     pub fn sweep(&mut self) {
+        self.certificates.look();
         self.replaced.retain(|snapshot| Arc::strong_count(snapshot) > 1);
         self.logs.retain(|log| Arc::strong_count(log) > 1);
         self.shared.limits.sweep();

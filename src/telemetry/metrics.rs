@@ -14,6 +14,7 @@ use super::{
     request_series::RequestSeries,
     route_series::RouteSeries,
     series::{Counter, Gauge, Level},
+    tls_series::{CertificateSeries, HandshakeSeries},
 };
 
 /// All metrics of one node.
@@ -134,7 +135,8 @@ impl Metrics {
 
     /// What a listener counts with.
     pub fn listener_series(&self, listener: &str) -> ListenerSeries {
-        ListenerSeries { connections: self.families.get(Id::Connections).gauge(&[listener]) }
+        let handshakes = HandshakeSeries::new(listener, self.families.get(Id::TlsHandshakes).clone());
+        ListenerSeries { connections: self.families.get(Id::Connections).gauge(&[listener]), handshakes }
     }
 
     /// Open connections of worker `worker`.
@@ -148,6 +150,17 @@ impl Metrics {
         if let Some(cause) = cause {
             self.causes.inc(cause, || self.families.get(Id::ErrorCauses).counter(&[reason, cause]));
         }
+    }
+
+    /// What a file with certificates shows.
+    pub fn certificate_series(&self, file: &str) -> CertificateSeries {
+        let level = |id| self.families.get(id).level(&[file]);
+        CertificateSeries { days: level(Id::TlsDaysToExpiry), stale: level(Id::TlsStale) }
+    }
+
+    /// One more reading of changed certificates. Takes a lock: for the control thread.
+    pub fn tls_reload(&self, result: &str) {
+        self.families.get(Id::TlsReloads).counter(&[result]).inc();
     }
 
     /// One more reload. Takes a lock: for the control thread.

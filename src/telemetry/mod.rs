@@ -17,6 +17,7 @@ mod render;
 mod request_series;
 mod route_series;
 mod series;
+mod tls_series;
 mod trace;
 
 pub use access_line::write_time;
@@ -29,4 +30,5 @@ pub use process::own_bytes;
 pub use request_series::RequestSeries;
 pub use route_series::RouteSeries;
 pub use series::{Counter, Gauge, Held, Histogram, Level};
+pub use tls_series::{CertificateSeries, Handshake, HandshakeSeries};
 pub use trace::{ensure_request_id, ensure_trace};

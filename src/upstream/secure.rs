@@ -85,6 +85,9 @@ fn certificate(error: &CertificateError, name: &str) -> String {
         CertificateError::UnknownIssuer => {
             "unknown issuer: nobody who is believed (ca) has vouched for its certificate".to_owned()
         }
+        CertificateError::BadSignature => {
+            "its certificate was signed by another key than those that are believed (ca) under that name".to_owned()
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "its certificate has expired".to_owned()
         }

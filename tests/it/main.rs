@@ -52,6 +52,8 @@ mod reload;
 mod retry;
 mod routing;
 mod stalled;
+mod tls;
+mod tls_reload;
 mod translation;
 mod upstream;
 mod upstream_tls;

@@ -23,7 +23,11 @@ struct Office {
 
 impl Office {
     fn new() -> Self {
-        let (authority, directory) = (Authority::new("tests"), tempfile::tempdir().unwrap());
+        Self::named("tests")
+    }
+
+    fn named(name: &str) -> Self {
+        let (authority, directory) = (Authority::new(name), tempfile::tempdir().unwrap());
         authority.write(directory.path());
         Self { authority, directory }
     }
@@ -91,9 +95,11 @@ async fn an_endpoint_is_believed_by_name_and_authority_only() {
     // The directory of the other authority is gone: the file cannot be read, and the daemon does not start.
     let refused = Daemon::try_start(&toml(&backend, "", &tls)).err().unwrap();
     assert!(refused.contains("services.safe.tls: cannot read"), "{refused}");
-    let other = Office::new();
-    let tls = format!("server_name = \"orders.internal\", {}", other.ca());
-    assert_refused(&backend, &tls, "unknown issuer").await;
+    for (name, words) in [("others", "unknown issuer"), ("tests", "signed by another key")] {
+        let other = Office::named(name);
+        let tls = format!("server_name = \"orders.internal\", {}", other.ca());
+        assert_refused(&backend, &tls, words).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -138,7 +144,7 @@ async fn a_certificate_is_shown_where_it_is_demanded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn nothing_is_verified_only_where_that_is_spelt_out() {
-    let (office, other) = (Office::new(), Office::new());
+    let (office, other) = (Office::new(), Office::named("others"));
     let backend = office.backend(&["whatever.internal"]).await;
     assert_eq!(outcome(&backend, "verify = \"none\"").await, (200, String::new()));
     let backend = office.backend(&["whatever.internal"]).await;
