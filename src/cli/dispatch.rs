@@ -30,9 +30,9 @@ fn perform(command: Command) -> Outcome {
         Command::Check { file } => file::check(&file),
         Command::Explain(args) => file::explain(&args),
         Command::Demo { once } => demo::demo(once),
-        Command::Status(args) => remote::status(&args.admin),
-        Command::Reload(args) => remote::reload(&args.admin),
-        Command::Drain(args) => remote::drain(&args.admin),
+        Command::Status(args) => remote::status(&args),
+        Command::Reload(args) => remote::reload(&args),
+        Command::Drain(args) => remote::drain(&args),
         Command::Schema => Ok(file::schema()),
         Command::Completions { shell } => Ok(file::completions(shell)),
     }

@@ -10,7 +10,10 @@ use super::{
     outcome::{Failure, Outcome},
 };
 use crate::{
-    admin::explain::{self, Question},
+    admin::{
+        self,
+        explain::{self, Question},
+    },
     config::{self, Config},
 };
 
@@ -25,7 +28,10 @@ pub(super) fn check(file: &Path) -> Outcome {
         count(config.routes.len(), "route"),
         count(config.services.len(), "service"),
     ];
-    Ok(format!("{}: ok ({})\n", file.display(), counts.join(", ")))
+    let warnings = admin::warnings(&config.admin);
+    let warnings: String =
+        warnings.iter().map(|warning| format!("{}: warning: {warning}\n", file.display())).collect();
+    Ok(format!("{warnings}{}: ok ({})\n", file.display(), counts.join(", ")))
 }
 
 fn count(number: usize, what: &str) -> String {

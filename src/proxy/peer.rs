@@ -23,23 +23,14 @@ use super::{
     retry::discard,
 };
 use crate::{
-    config::{ListenerKind, Name},
+    config::ListenerKind,
     http::{Body, grpc},
     service::{Choice, Picked, Through},
-    upstream::{CALLER, ConnectError, ENDPOINT, Lease, SERVICE, SendError, Sent},
+    upstream::{ConnectError, ENDPOINT, Lease, SERVICE, SendError, Sent},
 };
 
 /// On an answer that a towpath made for another: the reason, then why.
 static PEER_ERROR: HeaderName = HeaderName::from_static("towpath-peer-error");
-
-/// What another node tells of a request.
-#[derive(Default)]
-pub(super) struct Told {
-    /// Where the request is to go.
-    pub(super) pin: Option<Pin>,
-    /// On whose behalf it comes.
-    pub(super) caller: Option<Name>,
-}
 
 /// The one endpoint that a request is for.
 pub(super) struct Pin {
@@ -47,20 +38,18 @@ pub(super) struct Pin {
     endpoint: HeaderValue,
 }
 
-/// Removes what only nodes may tell; None unless `caller` is one.
-pub(super) fn take(headers: &mut HeaderMap, caller: &Caller) -> Told {
+/// The endpoint that a node has chosen for its request. The fields that say so are removed, whoever has sent them; on whose behalf a
+/// node asks is for `caller.rs`.
+pub(super) fn take(headers: &mut HeaderMap, caller: &Caller) -> Option<Pin> {
     // Most requests have none of these. One pass over the few names they have is cheaper than a look-up for each of ours.
-    if !headers.keys().any(|name| [&SERVICE, &ENDPOINT, &CALLER].contains(&name)) {
-        return Told::default();
+    if !headers.keys().any(|name| name == SERVICE || name == ENDPOINT) {
+        return None;
     }
-    let [service, endpoint, named] = [&SERVICE, &ENDPOINT, &CALLER].map(|name| headers.remove(name));
+    let [service, endpoint] = [&SERVICE, &ENDPOINT].map(|name| headers.remove(name));
     if !caller.identity.is_node || caller.door.kind != ListenerKind::Incoming {
-        return Told::default();
+        return None;
     }
-    Told {
-        pin: service.zip(endpoint).map(|(service, endpoint)| Pin { service, endpoint }),
-        caller: named.and_then(|named| named.to_str().ok().map(Name::from)),
-    }
+    service.zip(endpoint).map(|(service, endpoint)| Pin { service, endpoint })
 }
 
 impl Pin {
