@@ -26,7 +26,7 @@ mod words;
 
 pub use access::{Access, warnings};
 pub use actions::ReloadAnswer;
-pub use limits::{BreakerState, MemoryState, RequestLimit};
+pub use limits::{BreakerState, CallerLimits, CallerUse, MemoryState, RequestLimit};
 pub use server::{Admin, serve};
 pub use services::{EndpointState, PassedOver, ServiceState, Services};
 pub use status::{AdminState, LastReload, ListenerState, Status};

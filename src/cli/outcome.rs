@@ -43,12 +43,6 @@ pub(super) fn finish(outcome: Outcome) -> ExitCode {
     }
 }
 
-/// A warning, to standard error: what it is about goes on.
-pub(super) fn warn(text: &str) {
-    // Where standard error is gone, nobody can be told.
-    let _ = writeln!(io::stderr(), "{text}");
-}
-
 /// To standard output. A reader that has seen enough (`| head`) is no error.
 pub(super) fn print(text: &str) {
     let mut out = io::stdout().lock();

@@ -17,7 +17,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{connection, members::Members};
+use super::{connection, members::Members, places::Held};
 use crate::{
     drain::{Phase, Watcher},
     net::Accepted,
@@ -45,6 +45,8 @@ pub(super) struct NewConnection {
     pub(super) accepted: Accepted,
     pub(super) door: Arc<Door>,
     pub(super) counted: Counted,
+    /// None: nothing is limited.
+    pub(super) held: Option<Held>,
 }
 
 /// Counts a connection as its worker's until it is dropped.
@@ -69,11 +71,11 @@ impl WorkerHandle {
         self.connections.load(Ordering::Relaxed)
     }
 
-    pub(super) fn take(&self, accepted: Accepted, door: Arc<Door>) {
+    pub(super) fn take(&self, accepted: Accepted, door: Arc<Door>, held: Option<Held>) {
         self.connections.fetch_add(1, Ordering::Relaxed);
         let counted = Counted(self.connections.clone());
         // A worker that is gone is one that the node has stopped: so is the connection.
-        let _ = self.new.send(NewConnection { accepted, door, counted });
+        let _ = self.new.send(NewConnection { accepted, door, counted, held });
     }
 }
 
