@@ -1,7 +1,7 @@
 //! The admin API: what operators, dashboards and the command line read and press.
 //!
 //! Runs on the control thread, never on a worker. `server.rs` says which path is answered by what, `guard.rs` who may
-//! ask; `status.rs`, `services.rs`, `limits.rs`, `routes.rs`, `config_view.rs` and `resilience_view.rs` hold the answers, `actions.rs` what changes the
+//! ask; `status.rs`, `services.rs`, `limits.rs`, `routes.rs`, `config_view.rs`, `token_view.rs` and `resilience_view.rs` hold the answers, `actions.rs` what changes the
 //! node, `explain.rs` and `explain_text.rs` the reasons of a routing decision (the command line asks them too), `page.rs` the page for people.
 
 mod actions;
@@ -16,6 +16,7 @@ mod routes;
 mod server;
 mod services;
 mod status;
+mod token_view;
 mod words;
 
 pub use actions::ReloadAnswer;
@@ -23,3 +24,4 @@ pub use limits::{BreakerState, MemoryState, RequestLimit};
 pub use server::{Admin, serve};
 pub use services::{EndpointState, PassedOver, ServiceState, Services};
 pub use status::{LastReload, ListenerState, Status};
+pub use token_view::IssuerState;
