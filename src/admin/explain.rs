@@ -21,6 +21,7 @@ use super::{
     resilience_view::fault_in_words,
     routes::bare,
     server::{Shared, refused},
+    token_view::{authorize_in_words, token_in_words},
     words,
 };
 use crate::{
@@ -84,6 +85,10 @@ pub struct Chosen {
     pub failover_back_after: String,
     /// What is done to requests on purpose.
     pub fault: Option<String>,
+    /// The token that its requests must have.
+    pub token: Option<String>,
+    /// Who is asked whether they may pass.
+    pub authorize: Option<String>,
 }
 
 /// One backend of the route that won.
@@ -269,6 +274,8 @@ fn chosen(
         failover: route.failover.services.iter().map(ToString::to_string).collect(),
         failover_back_after: words::duration(route.failover.back_after),
         fault: route.fault.as_ref().map(fault_in_words),
+        token: route.jwt.as_ref().map(token_in_words),
+        authorize: route.authorize.as_ref().map(authorize_in_words),
     }
 }
 

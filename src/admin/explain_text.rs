@@ -59,6 +59,12 @@ impl fmt::Display for Chosen {
         if let Some(fault) = &self.fault {
             writeln!(f, "fault     {fault}")?;
         }
+        if let Some(token) = &self.token {
+            writeln!(f, "token     {token}")?;
+        }
+        if let Some(authorize) = &self.authorize {
+            writeln!(f, "authorize {authorize}")?;
+        }
         Ok(())
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, CallerLimits, MemoryState, RequestLimit, server::Shared, words};
+use super::{
+    Admin, CallerLimits, MemoryState, RequestLimit, server::Shared, token_view::IssuerState, words,
+};
 use crate::{
     drain::Phase,
     snapshot::{Attempt, Door, Reloaded},
@@ -43,6 +45,8 @@ pub struct Status {
     pub listeners: Vec<ListenerState>,
     /// Files with certificates that are in use.
     pub certificates: Vec<CertificateState>,
+    /// Issuers of tokens.
+    pub issuers: Vec<IssuerState>,
     /// Routes that do something to requests on purpose (`fault`).
     pub routes_with_faults: usize,
     /// The last configuration that was read.
@@ -176,6 +180,7 @@ impl Status {
             limits: CallerLimits::of(&snapshot),
             listeners: doors.iter().map(|door| ListenerState::of(door)).collect(),
             certificates: CertificateState::all(&shared.admin.seen.keeper),
+            issuers: snapshot.providers.iter().map(|provider| IssuerState::of(provider)).collect(),
             routes_with_faults: snapshot.routes.iter().filter(|route| route.fault.is_some()).count(),
             last_reload: LastReload::of(&shared.admin.seen.last.get()),
         }

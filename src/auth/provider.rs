@@ -7,6 +7,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::Path,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -243,8 +244,10 @@ impl Wanted {
         self.notify.notified().await;
     }
 
-    /// What was asked for is here, or cannot be had.
+    /// What was asked for so far is here, or cannot be had.
     pub(super) fn settle(&self) {
+        // While `asked` is set nobody notifies, so that this takes back all there is.
+        pin!(self.notify.notified()).enable();
         self.asked.store(false, Ordering::Relaxed);
     }
 }

@@ -1,7 +1,13 @@
 //! What several keys of TLS, callers, policies and tokens can get wrong together.
 
 use super::{
-    check::Known, checked::Source, keys, problems::Report, section::Section, security_meaning, tree::Data,
+    check::Known,
+    checked::Source,
+    keys,
+    problems::Report,
+    section::Section,
+    security_meaning,
+    tree::{Data, Node},
 };
 use crate::net::Address;
 
@@ -63,13 +69,61 @@ pub(super) fn policies(root: Section<'_>, known: Known<'_>, report: &mut Report)
     }
 }
 
-/// Keys of `[jwt.NAME]` that belong to URLs.
+/// Fields that frame or route a message, or that towpath itself sets: nobody else may, on no way.
+fn is_own(name: &str) -> bool {
+    let own = [
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+    ];
+    own.contains(&name) || name.starts_with("towpath-")
+}
+
+fn no_own(nodes: &[Node], report: &mut Report) {
+    for node in nodes {
+        if let Data::Text(name) = &node.data
+            && is_own(name)
+        {
+            report.add(
+                node.at,
+                &node.path,
+                format!("{name} is for towpath itself to set; must be another header"),
+            );
+        }
+    }
+}
+
+/// Headers that a route's `authorize` sends along and forwards.
+pub(super) fn authorize(authorize: Section<'_>, report: &mut Report) {
+    for key in ["headers", "forward"] {
+        no_own(authorize.list_if_defined(key), report);
+    }
+}
+
+/// Keys of `[jwt.NAME]` that belong to URLs, and headers that are not its own.
 pub(super) fn jwt(provider: Section<'_>, report: &mut Report) {
     let file = provider.text("jwks").is_some_and(|jwks| !jwks.starts_with("https://"));
     for key in ["ca", "refresh"] {
         if let Some(written) = provider.written(key).filter(|_| file) {
             report.add(written.at, &written.path, "jwks is a file; must be left out");
         }
+    }
+    let forward = provider.map("forward");
+    for (name, node) in forward.filter(|(name, _)| is_own(name)) {
+        report.add(
+            node.at,
+            &node.path,
+            format!("{name} is for towpath itself to set; must be another header"),
+        );
     }
 }
 

@@ -155,3 +155,31 @@ fn policies_for_services_of_blocks_are_checked_as_those_of_the_whole() {
     assert!(matches!(with("s7").unwrap().services["s7"].source, Source::Fixed(_)));
     assert!(with("s77").unwrap_err().contains("there is no service \"s77\""));
 }
+
+#[test]
+fn headers_that_frame_a_message_or_are_towpaths_own_are_nobodys_to_forward() {
+    let with = |route: &str, jwt: &str| {
+        read(&format!(
+            "[[listeners]]\nname = \"l\"\nkind = \"outgoing\"\nlisten = \"127.0.0.1:0\"\n\
+             [[routes]]\nname = \"r\"\nbackends = [{{ service = \"a\" }}]\n{route}\n\
+             [services.a]\nendpoints = [\"10.0.0.1:80\"]\n[jwt.j]\nissuer = \"i\"\njwks = \"k.json\"\n{jwt}"
+        ))
+    };
+    for name in ["Host", "content-length", "transfer-encoding", "connection", "towpath-caller", "via"] {
+        for key in ["headers", "forward"] {
+            let route = format!(
+                "authorize = {{ service = \"a\", on_failure = \"deny\", {key} = [\"x-a\", \"{name}\"] }}"
+            );
+            let problem = with(&route, "").unwrap_err();
+            assert!(problem.contains(&format!("routes[0].authorize.{key}[1]: ")), "{name}: {problem}");
+        }
+        let problem = with("", &format!("forward = {{ {name} = \"sub\" }}")).unwrap_err();
+        assert!(
+            problem.contains("jwt.j.forward.") && problem.contains("for towpath itself"),
+            "{name}: {problem}"
+        );
+    }
+    let fine =
+        "authorize = { service = \"a\", on_failure = \"deny\", headers = [\"x-a\"], forward = [\"x-b\"] }";
+    assert!(with(fine, "forward = { x-user = \"sub\" }").is_ok());
+}

@@ -163,7 +163,7 @@ fn issuers_that_are_gone_are_forgotten() {
     for issuer in [&one, &other] {
         tokens.verify(&issuer.provider, &signer.token(&claims(json!({}))), NOW).unwrap();
     }
-    tokens.retain(&[other.provider.clone()]);
+    tokens.retain(std::slice::from_ref(&other.provider));
     assert_eq!(tokens.0.borrow().len(), 1);
     assert_eq!(Arc::strong_count(&one.provider), 1);
 }

@@ -398,7 +398,7 @@ pub static JWT_PROVIDER: TableDef = TableDef {
             "header",
             Kind::Text(Text::HeaderName),
             r#""authorization""#,
-            "The header that the token stands in, behind \"Bearer \".",
+            "The header that the token stands in, behind \"Bearer \"; in another than authorization, that may be left out.",
         ),
         Key::optional(
             "forward",

@@ -12,6 +12,7 @@ pub mod faulty;
 pub mod frames;
 pub mod grpc;
 pub mod health;
+pub mod issuer;
 pub mod load;
 #[allow(dead_code)] // until its users come
 pub mod pki;
