@@ -178,7 +178,7 @@ impl Call {
         }
     }
 
-    fn version(&self, is_grpc: bool) -> Version {
+    pub(super) fn version(&self, is_grpc: bool) -> Version {
         match self.backend.view.service.policy.protocol {
             Protocol::Http1 => Version::Http1,
             Protocol::Http2 => Version::Http2,
@@ -291,7 +291,7 @@ impl Call {
     }
 
     /// What is told of an attempt that stays the last. That its endpoint was used in spite of its failures belongs to it.
-    fn failure(&self, error: AttemptError, picked: &Picked) -> Failure {
+    pub(super) fn failure(&self, error: AttemptError, picked: &Picked) -> Failure {
         let service = &self.backend.view.service;
         let mut failure = error.failure(&service.name, picked);
         let set = service.endpoints();

@@ -43,6 +43,20 @@ pub enum Cause {
     HealthChecks,
     /// The route's `fault.abort`.
     Abort,
+    /// The request has no token.
+    TokenMissing,
+    /// The request's token has ended.
+    TokenExpired,
+    /// The request's token is not valid.
+    TokenInvalid,
+    /// The keys of the token's issuer have not been had yet.
+    TokenKeys,
+    /// The request's token does not say what the route wants.
+    TokenClaims,
+    /// The service that the route asks has said no.
+    AuthorizationDenied,
+    /// The service that the route asks has not answered.
+    AuthorizationFailed,
 }
 
 impl Cause {
@@ -69,6 +83,13 @@ impl Cause {
             Self::Ejected => "ejected",
             Self::HealthChecks => "health_checks",
             Self::Abort => "abort",
+            Self::TokenMissing => "token_missing",
+            Self::TokenExpired => "token_expired",
+            Self::TokenInvalid => "token_invalid",
+            Self::TokenKeys => "token_keys",
+            Self::TokenClaims => "token_claims",
+            Self::AuthorizationDenied => "authorization_denied",
+            Self::AuthorizationFailed => "authorization_failed",
         }
     }
 }
