@@ -5,6 +5,7 @@ mod cgroups;
 mod listen;
 mod own;
 mod peer;
+mod quiet;
 mod read;
 mod stream;
 mod subnet;

@@ -107,6 +107,8 @@ pub(super) struct Exchange {
     route: Option<usize>,
     /// The service, and the listener, route and backend by which it was found.
     backend: Option<((usize, usize, usize), Rc<BackendView>)>,
+    /// Another node has chosen its endpoint.
+    pub(super) is_pinned: bool,
     /// Who asks.
     pub(super) pass: Pass,
     /// The policy, and its rule, that denied it or would have.
@@ -162,6 +164,7 @@ impl Exchange {
             listener,
             route: None,
             backend: None,
+            is_pinned: false,
             pass,
             policy: None,
             attempts: Cell::new(0),
@@ -314,6 +317,7 @@ impl Exchange {
     ) -> Response<ResponseBody> {
         let (mut parts, body) = answer.response.into_parts();
         headers::prepare_response(&mut parts, &self.view.snapshot, self.is_proxy);
+        self.own_up_alone(&mut parts.headers);
         self.mark(&mut parts.headers);
         self.status = parts.status.as_u16();
         self.grpc_status(&parts.headers);
@@ -332,6 +336,7 @@ impl Exchange {
             "a request failed"
         );
         let mut response = failure.response(&self.about());
+        self.own_up(response.headers_mut(), failure);
         self.mark(response.headers_mut());
         if !failure.reset {
             self.grpc_status(response.headers());

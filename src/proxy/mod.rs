@@ -20,6 +20,7 @@ mod head;
 mod headers;
 mod hedge;
 mod idle;
+mod peer;
 mod race;
 mod report;
 mod request_body;

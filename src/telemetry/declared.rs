@@ -68,6 +68,7 @@ pub(super) enum Id {
     Http2Floods,
     JwksAge,
     JwksUpdates,
+    PeerConnections,
     PolicyDecisions,
     TlsDaysToExpiry,
     TlsHandshakes,
@@ -91,7 +92,7 @@ const fn declare(
 
 /// In the order of [`Id`].
 #[rustfmt::skip] // A table reads as one.
-pub(super) const TABLE: [Declared; 52] = [
+pub(super) const TABLE: [Declared; 53] = [
     declare(Id::AcceptErrors, "towpath_accept_errors_total", Kind::Counter, &[], "Connections that could not be accepted, such as for want of file descriptors."),
     declare(Id::AccessLogDropped, "towpath_access_log_dropped_total", Kind::Counter, &[], "Access log records lost because the log could not be written, or not fast enough."),
     declare(Id::Attempts, "towpath_attempts_total", Kind::Counter, &["service", "outcome"], "Attempts to have a request answered by an endpoint. Outcomes, as they are when the response ends: success, server_error, overloaded (429, RESOURCE_EXHAUSTED), connect_failed, reset, closed (a connection that had served before was closed under the request), timeout, cancelled."),
@@ -135,6 +136,7 @@ pub(super) const TABLE: [Declared; 52] = [
     declare(Id::Http2Floods, "towpath_http2_floods_total", Kind::Counter, &["kind"], "HTTP/2 connections that were closed because of what their callers sent. Kinds: resets, control_frames, continuations, header_list."),
     declare(Id::JwksAge, "towpath_jwks_age_seconds", Kind::Level, &["provider"], "Seconds since the issuer's keys were last had: fetched, or found in their file."),
     declare(Id::JwksUpdates, "towpath_jwks_updates_total", Kind::Counter, &["provider", "result"], "Readings of an issuer's keys by result: changed, unchanged, failed."),
+    declare(Id::PeerConnections, "towpath_peer_connections", Kind::Gauge, &[], "Open connections to the towpaths of other nodes."),
     declare(Id::PolicyDecisions, "towpath_policy_decisions_total", Kind::Counter, &["policy", "decision"], "Requests that a policy denied, or would have denied in dry-run mode. Decisions: denied, would_deny. The policy is `default` where none is for the service and the listener denies."),
     declare(Id::TlsDaysToExpiry, "towpath_tls_days_to_expiry", Kind::Level, &["file"], "Days until the first certificate of the file in use ends; negative when it has."),
     declare(Id::TlsHandshakes, "towpath_tls_handshakes_total", Kind::Counter, &["listener", "result"], "TLS handshakes with callers. Results: ok, failed, timeout."),

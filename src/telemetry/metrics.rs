@@ -24,6 +24,8 @@ use crate::config::Name;
 pub struct Metrics {
     /// Connections that could not be accepted.
     pub accept_errors: Counter,
+    /// Connections to the towpaths of other nodes.
+    pub peer_connections: Gauge,
     /// Connections that ended by a panic.
     pub connection_panics: Counter,
     /// Access log records that were lost.
@@ -64,6 +66,7 @@ impl Metrics {
         build_info.set(1);
         Arc::new(Self {
             accept_errors: families.get(Id::AcceptErrors).counter(&[]),
+            peer_connections: families.get(Id::PeerConnections).gauge(&[]),
             connection_panics: families.get(Id::ConnectionPanics).counter(&[]),
             access_log_dropped: families.get(Id::AccessLogDropped).counter(&[]),
             config_generation: families.get(Id::ConfigGeneration).level(&[]),

@@ -62,4 +62,5 @@ mod tls;
 mod tls_reload;
 mod translation;
 mod upstream;
+mod upstream_tls;
 mod workers;
