@@ -260,6 +260,8 @@ async fn a_certificate_of_another_authority_ends_the_handshake() {
 async fn a_certificate_that_is_renewed_is_shown_to_the_next_caller() {
     let (daemon, authority, directory) = with_certificates();
     let operator = authority.issue(&["operator.internal"]);
+    let mut held = Client::over(handshake(&daemon, &authority, None).await.unwrap(), Speaks::Http1).await;
+    assert_eq!(held.ask(get("localhost", "/live")).await.status, 200);
     let renewed = authority.issue(&["localhost"]);
     renewed.write(directory.path(), "node");
     eventually("the new certificate is shown", async || {
@@ -267,6 +269,7 @@ async fn a_certificate_that_is_renewed_is_shown_to_the_next_caller() {
         stream.get_ref().1.peer_certificates().unwrap()[0] == renewed.chain()[0]
     })
     .await;
+    eventually("who came before has to come again", async || held.is_closed()).await;
     let stream = handshake(&daemon, &authority, Some(&operator)).await.unwrap();
     let metrics = Client::over(stream, Speaks::Http1).await.ask(get("localhost", "/metrics")).await.text();
     let file = directory.path().join("node.crt").display().to_string();
