@@ -200,6 +200,7 @@ mod tests {
             kind: ListenerKind::Outgoing,
             configured: address.clone(),
             address,
+            tls: None,
             drain: Trigger::new(),
             open: Arc::default(),
             series: metrics.listener_series("one"),

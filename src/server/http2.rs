@@ -102,7 +102,7 @@ pub(super) async fn serve(
 /// unread bytes is reset.
 async fn linger(mut stream: SharedStream) {
     // The caller may be gone already, which is as good.
-    let _ = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await;
+    let _ = timeout(LEAVE_LINGER, poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx))).await;
     let (mut skipped, mut left) = (BytesMut::new(), LINGER_BYTES);
     let skipping = poll_fn(|cx| {
         while let Ok(count @ 1..) = ready!(poll_read_some(&stream, cx, &mut skipped)) {

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Snapshot;
 use crate::{
     config::Config,
-    limit::{Breaking, Callers, MemoryChange, MemoryWatch, Occasional, Places},
+    limit::{Breaking, Callers, Handshakes, MemoryChange, MemoryWatch, Occasional, Places},
     published::Published,
     service,
     telemetry::{self, LimitSeries, Metrics},
@@ -27,6 +27,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct NodeLimits {
     /// For requests, over all listeners.
     pub requests: Arc<Places>,
+    /// Of TLS with callers.
+    pub handshakes: Handshakes,
     /// The ceiling.
     pub memory: MemoryWatch,
     /// What each caller has.
@@ -48,6 +50,7 @@ impl NodeLimits {
     pub(super) fn new(metrics: &Arc<Metrics>, config: &Config) -> Arc<Self> {
         let limits = Self {
             requests: Arc::new(Places::new(metrics.workers(), &config.overload)),
+            handshakes: Handshakes::new(config.limits.max_handshakes),
             memory: MemoryWatch::default(),
             callers: Arc::default(),
             refused_by_listener: Occasional::default(),
@@ -64,6 +67,7 @@ impl NodeLimits {
 
     pub(super) fn configure(&self, config: &Config) {
         self.requests.configure(&config.overload);
+        self.handshakes.configure(config.limits.max_handshakes);
         self.series.limit.set(self.requests.limit());
         self.connections.store(config.limits.connections, Relaxed);
         self.connections_per_caller.store(config.limits.connections_per_caller, Relaxed);

@@ -68,6 +68,7 @@ pub(super) enum Id {
     Http2Floods,
     JwksAge,
     JwksUpdates,
+    PeerConnections,
     PolicyDecisions,
     TlsDaysToExpiry,
     TlsHandshakes,
@@ -91,7 +92,7 @@ const fn declare(
 
 /// In the order of [`Id`].
 #[rustfmt::skip] // A table reads as one.
-pub(super) const TABLE: [Declared; 52] = [
+pub(super) const TABLE: [Declared; 53] = [
     declare(Id::AcceptErrors, "towpath_accept_errors_total", Kind::Counter, &[], "Connections that could not be accepted, such as for want of file descriptors."),
     declare(Id::AccessLogDropped, "towpath_access_log_dropped_total", Kind::Counter, &[], "Access log records lost because the log could not be written, or not fast enough."),
     declare(Id::Attempts, "towpath_attempts_total", Kind::Counter, &["service", "outcome"], "Attempts to have a request answered by an endpoint. Outcomes, as they are when the response ends: success, server_error, overloaded (429, RESOURCE_EXHAUSTED), connect_failed, reset, closed (a connection that had served before was closed under the request), timeout, cancelled."),
@@ -128,19 +129,20 @@ pub(super) const TABLE: [Declared; 52] = [
     declare(Id::RetryBudget, "towpath_retry_budget_available", Kind::Level, &["service"], "Further attempts that the budget of the service allows now."),
     declare(Id::ServiceLimit, "towpath_service_limit", Kind::Level, &["service"], "Requests of the service that may run at a time."),
     declare(Id::ServicePending, "towpath_service_pending", Kind::Gauge, &["service"], "Requests that wait for a place at the service."),
-    declare(Id::AdminRefused, "towpath_admin_refused_total", Kind::Counter, &["cause"], "Requests to the admin API that were refused. Causes: unauthenticated, read_only, host, origin."),
+    declare(Id::AdminRefused, "towpath_admin_refused_total", Kind::Counter, &["cause"], "Requests to the admin API that were refused. Causes: unauthenticated, read_only, host, origin, forwarded, handshake, crowded."),
     declare(Id::Authorizations, "towpath_authorizations_total", Kind::Counter, &["route", "result"], "Questions to the service that a route asks whether requests may pass. Results: allowed, denied, failed_open, failed_closed."),
     declare(Id::CallerConnections, "towpath_caller_connections", Kind::Gauge, &["caller"], "Open connections of callers that have a name."),
     declare(Id::CallerRequests, "towpath_caller_requests_total", Kind::Counter, &["caller", "service", "code"], "Requests of callers that have a name, by the status that they got."),
     declare(Id::Http2Floods, "towpath_http2_floods_total", Kind::Counter, &["kind"], "HTTP/2 connections that were closed because of what their callers sent. Kinds: resets, control_frames, continuations, header_list."),
-    declare(Id::JwksAge, "towpath_jwks_age_seconds", Kind::Level, &["provider"], "Seconds since the issuer's keys were last read."),
+    declare(Id::JwksAge, "towpath_jwks_age_seconds", Kind::Level, &["provider"], "Seconds since the issuer's keys were last had: fetched, or found in their file."),
     declare(Id::JwksUpdates, "towpath_jwks_updates_total", Kind::Counter, &["provider", "result"], "Readings of an issuer's keys by result: changed, unchanged, failed."),
+    declare(Id::PeerConnections, "towpath_peer_connections", Kind::Gauge, &[], "Open connections to the towpaths of other nodes."),
     declare(Id::PolicyDecisions, "towpath_policy_decisions_total", Kind::Counter, &["policy", "decision"], "Requests that a policy denied, or would have denied in dry-run mode. Decisions: denied, would_deny. The policy is `default` where none is for the service and the listener denies."),
     declare(Id::TlsDaysToExpiry, "towpath_tls_days_to_expiry", Kind::Level, &["file"], "Days until the first certificate of the file in use ends; negative when it has."),
     declare(Id::TlsHandshakes, "towpath_tls_handshakes_total", Kind::Counter, &["listener", "result"], "TLS handshakes with callers. Results: ok, failed, timeout."),
     declare(Id::TlsReloads, "towpath_tls_reloads_total", Kind::Counter, &["result"], "Readings of changed certificates, keys and trust anchors. Results: renewed, refused."),
     declare(Id::TlsStale, "towpath_tls_stale", Kind::Level, &["file"], "1 while what is in the file, or in its companions, cannot be used and what was there before still is, else 0."),
-    declare(Id::Tokens, "towpath_tokens_total", Kind::Counter, &["provider", "result"], "Tokens of requests to routes with jwt. Results: valid, missing, malformed, unknown_key, signature, expired, issuer, audience, claims."),
+    declare(Id::Tokens, "towpath_tokens_total", Kind::Counter, &["provider", "result"], "Tokens of requests to routes with jwt. Results: valid, missing, malformed, unknown_key, no_keys (the issuer's have not been had yet), signature, expired, not_yet, issuer, audience; claims, where it is valid and the route wants others."),
     declare(Id::ProcessCpu, "process_cpu_seconds_total", Kind::Counter, &[], "User and system CPU time spent."),
     declare(Id::ProcessFds, "process_open_fds", Kind::Level, &[], "Open file descriptors."),
     declare(Id::ProcessMemory, "process_resident_memory_bytes", Kind::Level, &[], "Resident memory."),

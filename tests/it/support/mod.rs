@@ -18,6 +18,7 @@ pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod raw;
+pub mod secure;
 pub mod wait;
 
 pub use backend::Backend;
