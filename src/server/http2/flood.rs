@@ -22,6 +22,9 @@ use super::frames::{
 
 /// As many seconds' worth may come at once: five times a hundred resets is the number after which Envoy looks at them.
 const BURST: u64 = 5;
+/// Of frames that are taken in before others have their turn. h2 reads as long as there is something to read: a caller that sent ten
+/// thousand heads and went away kept its worker for as long as they took, and what they provoked was never sent, nor counted.
+const TURN: u32 = 128;
 /// Of frames that were earned and not sent. More than a window of 1 GiB in the smallest full DATA frames.
 const MOST_EARNED: u32 = 1 << 16;
 /// What a request's head earns: PRIORITY and WINDOW_UPDATE for the new stream.
@@ -89,6 +92,8 @@ struct Counts {
     block_open: bool,
     /// Since when a head has been coming.
     head_since: Option<Instant>,
+    /// Frames since the connection's turn began, those with content aside.
+    turn: u32,
     /// Resets to be sent that are an endpoint's doing and look like the caller's.
     excused: u32,
     flood: Option<Flood>,
@@ -105,6 +110,7 @@ impl Conduct {
             has_reset: false,
             block_open: false,
             head_since: None,
+            turn: 0,
             excused: 0,
             flood: None,
         };
@@ -127,6 +133,16 @@ impl Conduct {
     pub(super) fn sent(&mut self, bytes: &[u8], now: impl Fn() -> Instant) {
         let Self { sent, counts, .. } = self;
         sent.read(bytes, |frame| counts.sent(frame, &now));
+    }
+
+    /// The connection is looked at again.
+    pub(super) fn begin_turn(&mut self) {
+        self.counts.turn = 0;
+    }
+
+    /// Whether it is others' turn: what this one has sent is to be answered first, or counted.
+    pub(super) fn has_had_its_turn(&self) -> bool {
+        self.counts.turn >= TURN
     }
 
     /// What there has been too much of.
@@ -152,6 +168,7 @@ impl Conduct {
 
 impl Counts {
     fn received(&mut self, frame: &Frame<'_>, now: &impl Fn() -> Instant) {
+        self.turn += u32::from(frame.kind != DATA || frame.length == 0);
         match frame.kind {
             HEADERS => {
                 self.block_open = frame.flags & END_HEADERS == 0;
@@ -345,6 +362,19 @@ mod tests {
             it.sends(DATA, 1, &[0; 1]);
         });
         assert_eq!((count, flood), (1000, Some(Flood::ControlFrames)));
+    }
+
+    #[test]
+    fn a_turn_ends_after_so_many_frames_and_content_is_not_counted() {
+        let mut it = watched();
+        for number in 0..TURN {
+            assert!(!it.conduct.has_had_its_turn());
+            it.gets(DATA, 0, 1, b"content");
+            it.gets(HEADERS, END_HEADERS, 2 * number + 1, &[0x82]);
+        }
+        assert!(it.conduct.has_had_its_turn());
+        it.conduct.begin_turn();
+        assert!(!it.conduct.has_had_its_turn());
     }
 
     #[test]
