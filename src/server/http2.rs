@@ -1,9 +1,10 @@
-//! HTTP/2 towards callers. h2 is used as it is: see docs/decisions.
+//! HTTP/2 towards callers. h2 is used as it is: see docs/decisions. `answer.rs` is one stream, `watched.rs` the socket, through which
+//! `flood.rs` counts frames.
 
 use std::{
     cell::Cell,
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
+    future::poll_fn,
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -11,29 +12,31 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use h2::{
-    Reason as Reset, RecvStream, SendStream,
+    Reason as Reset, RecvStream,
     server::{Builder, Connection, SendResponse},
 };
-use http::{
-    Method, Request, Response, StatusCode,
-    header::{DATE, EXPECT},
-};
+use http::{Method, Request, StatusCode, header::EXPECT};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::{
     io::AsyncWrite as _,
     time::{Instant, timeout},
 };
 
-use super::{
-    members::Membership,
-    timer::Timer,
+mod answer;
+mod flood;
+mod frames;
+mod watched;
+
+use self::{
+    answer::Stream,
     watched::{Outflow, Watch, Watched},
 };
+use super::{members::Membership, timer::Timer};
 use crate::{
     config::Limits,
     http::{Body, BodyError, Interim, body::Http2Body},
-    net::{self, SharedStream, poll_read_some},
-    proxy::{self, Caller, Failure, Reason, ResponseBody, Worker},
+    net::{SharedStream, poll_read_some},
+    proxy::{self, Caller, Failure, Reason, Worker},
 };
 
 /// A stream's share of the receive window.
@@ -46,8 +49,6 @@ const LINGER_BYTES: usize = 1 << 20;
 const HEAD_SLACK: usize = 16 * 1024;
 /// Of responses, per stream: more waits in the endpoint's connection.
 const SEND_BUFFER: usize = 128 * 1024;
-/// With more streams than this, responses are read in small pieces: a caller that reads none of them would hold a large one for each.
-const FEW: usize = 16;
 
 /// Serves streams until the connection ends.
 pub(super) async fn serve(
@@ -136,6 +137,7 @@ fn builder(limits: &Limits) -> Builder {
 }
 
 /// What comes next on a connection.
+#[allow(clippy::large_enum_variant)] // it is looked at once: a box would cost each request an allocation
 enum Next {
     Stream(Request<RecvStream>, SendResponse<Bytes>),
     Error(h2::Error),
@@ -334,143 +336,6 @@ impl Streams {
         }
         let over = headers.len() > self.limits.header_count || bytes + target > self.limits.header_bytes;
         over.then_some("the request's head is over the limits")
-    }
-}
-
-/// A stream, to its caller.
-struct Stream {
-    head_only: bool,
-    interim: Interim,
-    respond: SendResponse<Bytes>,
-}
-
-impl Stream {
-    async fn serve(
-        mut self,
-        streams: &Streams,
-        handling: Result<Pin<Box<impl Future<Output = Response<ResponseBody>>>>, Failure>,
-    ) -> Result<(), h2::Error> {
-        let response = match handling {
-            Err(failure) => proxy::refuse(&streams.worker, &streams.caller, &failure),
-            Ok(mut handling) => {
-                poll_fn(|cx| poll_response(cx, handling.as_mut(), &mut self.respond, &self.interim)).await?
-            }
-        };
-        if response.body().is_reset() {
-            // Not REFUSED_STREAM, which says that nothing was processed: callers send it again without being asked.
-            self.respond.send_reset(Reset::INTERNAL_ERROR);
-            return Ok(());
-        }
-        let (mut parts, body) = response.into_parts();
-        if !parts.headers.contains_key(DATE) {
-            parts.headers.insert(DATE, streams.worker.date());
-        }
-        let end = self.head_only || body.is_end_stream();
-        let stream = self.respond.send_response(Response::from_parts(parts, ()), end)?;
-        if end { Ok(()) } else { write_body(body, stream, streams).await }
-    }
-}
-
-/// Ready with the response, or with the reset of a caller that no longer wants it.
-fn poll_response<F: Future<Output = Response<ResponseBody>>>(
-    cx: &mut Context<'_>,
-    handling: Pin<&mut F>,
-    respond: &mut SendResponse<Bytes>,
-    interim: &Interim,
-) -> Poll<Result<Response<ResponseBody>, h2::Error>> {
-    interim.wake_with(cx.waker());
-    let poll = handling.poll(cx);
-    while let Some((status, headers)) = interim.pop() {
-        let mut answer = Response::new(());
-        *answer.status_mut() = status;
-        *answer.headers_mut() = headers;
-        // One that cannot be sent is left out: the caller may do without.
-        let _ = respond.send_informational(answer);
-    }
-    match poll {
-        Poll::Ready(response) => Poll::Ready(Ok(response)),
-        Poll::Pending => match respond.poll_reset(cx) {
-            Poll::Ready(Ok(reason)) => Poll::Ready(Err(reason.into())),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        },
-    }
-}
-
-async fn write_body(
-    mut body: ResponseBody,
-    mut stream: SendStream<Bytes>,
-    streams: &Streams,
-) -> Result<(), h2::Error> {
-    loop {
-        let little = streams.running.get() > FEW;
-        let frame = poll_fn(|cx| match net::reading(little, || Pin::new(&mut body).poll_frame(cx)) {
-            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-            Poll::Pending => {
-                stream.poll_reset(cx).map(|reset| Err(reset.map_or_else(|error| error, Into::into)))
-            }
-        })
-        .await?;
-        match frame {
-            None => return stream.send_data(Bytes::new(), true),
-            Some(Err(error)) => {
-                let reason = reset_for(&error);
-                streams.watch.excuse(reason);
-                stream.send_reset(reason);
-                return Ok(());
-            }
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => {
-                    let end = body.is_end_stream();
-                    let taken = {
-                        let mut writing = pin!(write_data(&mut stream, data, end, &streams.outflow));
-                        poll_fn(|cx| match writing.as_mut().poll(cx) {
-                            Poll::Ready(written) => Poll::Ready(written.map(|()| true)),
-                            Poll::Pending => body.poll_overdue(cx, 0).map(|()| Ok(false)),
-                        })
-                        .await?
-                    };
-                    if !taken {
-                        stream.send_reset(Reset::CANCEL);
-                        return Ok(());
-                    }
-                    if end {
-                        return Ok(());
-                    }
-                }
-                Err(frame) => return stream.send_trailers(frame.into_trailers().unwrap_or_default()),
-            },
-        }
-    }
-}
-
-/// Sends one piece, once the caller's window has room for its beginning.
-async fn write_data(
-    stream: &mut SendStream<Bytes>,
-    data: Bytes,
-    end: bool,
-    outflow: &Outflow,
-) -> Result<(), h2::Error> {
-    if !data.is_empty() {
-        poll_fn(|cx| outflow.poll_room(cx)).await;
-        stream.reserve_capacity(data.len());
-        while stream.capacity() == 0 {
-            match poll_fn(|cx| stream.poll_capacity(cx)).await {
-                Some(capacity) => capacity?,
-                None => return Err(Reset::CANCEL.into()),
-            };
-        }
-        outflow.add(data.len());
-    }
-    stream.send_data(data, end)
-}
-
-/// What the caller is told about a response that breaks off: the endpoint's own reason where it gave one.
-fn reset_for(error: &BodyError) -> Reset {
-    match error {
-        BodyError::Reset(Some(reason)) if *reason != Reset::NO_ERROR => *reason,
-        BodyError::Timeout => Reset::CANCEL,
-        _ => Reset::INTERNAL_ERROR,
     }
 }
 

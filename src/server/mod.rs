@@ -5,8 +5,6 @@
 
 mod acceptor;
 mod connection;
-mod flood;
-mod frames;
 mod handshake;
 mod http1;
 mod http2;
@@ -14,7 +12,6 @@ mod identity;
 mod members;
 mod places;
 mod timer;
-mod watched;
 mod worker;
 
 pub use acceptor::Acceptor;

@@ -69,8 +69,14 @@ async fn http2_handshake(stream: Stream, open: Open) -> Result<Rc<Http2Connectio
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_max_send_streams(UNTOLD)
+        // Of a response: more than any caller takes, and h2 keeps no more of a longer one.
         .max_header_list_size(1 << 20)
         .enable_push(false)
+        // As h2 has it: streams that were given up by us, whose late frames are ignored for a second.
+        .max_concurrent_reset_streams(50)
+        // Responses that break the protocol, over the connection's whole life, as h2 has it: an endpoint that sends so many gets a new
+        // connection, which costs no request.
+        .max_local_error_reset_streams(Some(1024))
         .handshake::<_, Bytes>(stream)
         .await
         .map_err(refused)?;

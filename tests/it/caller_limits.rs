@@ -87,7 +87,7 @@ over_both_protocols! {
 
 over_both_protocols! {
     async fn a_target_that_is_too_long_is_headers_too_large(speaks: Speaks) {
-        let (daemon, backend) = limited("uri_bytes = 1024").await;
+        let (daemon, backend) = limited("uri_bytes = \"1KiB\"").await;
         let path = |length| format!("/{}", "p".repeat(length));
         let fine = client::ask(daemon.address(), speaks, get("svc", &path(900))).await;
         assert_eq!(fine.status, 200, "{fine:?}");
@@ -100,7 +100,7 @@ over_both_protocols! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_target_without_end_is_refused_before_its_line_has_come() {
-    let (daemon, _backend) = limited("uri_bytes = 1024").await;
+    let (daemon, _backend) = limited("uri_bytes = \"1KiB\"").await;
     let mut client = Raw::connect(daemon.address()).await;
     client.send(format!("GET /{}", "p".repeat(1200))).await;
     let response = client.read_response().await;

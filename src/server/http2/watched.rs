@@ -54,6 +54,7 @@ impl Watch {
     /// The connection is about to be moved on.
     pub(super) fn begin(&self) {
         self.blocked.set(false);
+        self.conduct.borrow_mut().begin_turn();
     }
 
     /// Whether the socket was full since [`Self::begin`].
@@ -133,6 +134,10 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         if self.watch.flood().is_some() {
             // Nothing more is taken in. The connection is looked at as soon as it comes back from here.
+            return Poll::Pending;
+        }
+        if self.watch.conduct.borrow().has_had_its_turn() {
+            cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let before = buffer.filled().len();
