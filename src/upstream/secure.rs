@@ -86,7 +86,8 @@ fn certificate(error: &CertificateError, name: &str) -> String {
             "unknown issuer: nobody who is believed (ca) has vouched for its certificate".to_owned()
         }
         CertificateError::BadSignature => {
-            "its certificate was signed by another key than those that are believed (ca) under that name".to_owned()
+            "its certificate was signed by another key than those that are believed (ca) under that name"
+                .to_owned()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "its certificate has expired".to_owned()

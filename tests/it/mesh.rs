@@ -1,6 +1,6 @@
 //! From node to node: calls go to the towpath of the endpoint's node over mTLS, and that hands them to just that endpoint.
 //!
-//! Both nodes are on this host, so that services say `local = "peer"`: the second node, and what it serves, is at 127.0.0.2.
+//! Both nodes are on this host: the second node, and what it serves, is at 127.0.0.2.
 
 use std::net::SocketAddr;
 
@@ -15,6 +15,7 @@ use crate::support::{
     eventually, get,
     grpc::{GrpcServer, connect, messages, method},
     pki::{Authority, Issued},
+    ports::reserved,
     within,
 };
 
@@ -61,7 +62,7 @@ impl Mesh {
     /// `peer` of a service as the node `a` has it; `second` is the other's incoming listener.
     fn peer(&self, second: SocketAddr, more: &str) -> String {
         let tls = self.tls("a", "ca");
-        format!("peer = {{ port = {}, local = \"peer\", {more} tls = {{ {tls} }} }}\n", second.port())
+        format!("peer = {{ port = {}, {more} tls = {{ {tls} }} }}\n", second.port())
     }
 }
 
@@ -167,15 +168,22 @@ async fn all_services_and_endpoints_of_a_node_share_one_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn endpoints_of_this_node_are_called_directly() {
+async fn endpoints_of_this_node_are_called_directly_unless_the_service_says_otherwise() {
     let (mesh, backend) = (Mesh::new(), Backend::start("near").await);
-    let tls = mesh.tls("a", "ca");
-    // Nobody listens there.
-    let peer = format!("peer = {{ port = 1, tls = {{ {tls} }} }}");
-    let first = Daemon::start(&format!("{FIRST}{ROUTE}{}", service("echo", &[backend.address], &peer)));
-    assert_eq!(ask(&first, "/").await.backend(), "near");
-    let services = first.admin_get("/api/services").await.json();
-    assert_eq!(services["services"][0]["endpoints"][0]["peer"], Value::Null);
+    let (client, server) = (mesh.tls("a", "ca"), mesh.tls("a", "client_ca"));
+    for (local, calls) in [("", 0.0), ("local = \"peer\",", 1.0)] {
+        let port = reserved().port();
+        let peer = format!("peer = {{ port = {port}, {local} tls = {{ {client} }} }}");
+        let node = Daemon::start(&format!(
+            "{FIRST}[[listeners]]\nname = \"outgoing\"\nkind = \"outgoing\"\nlisten = \"127.0.0.1:0\"\n\
+             [[listeners]]\nname = \"incoming\"\nkind = \"incoming\"\nlisten = \"127.0.0.1:{port}\"\ntls = {{ {server} }}\n\
+             {ROUTE}{}",
+            service("echo", &[backend.address], &peer)
+        ));
+        assert_eq!(ask(&node, "/").await.backend(), "near");
+        node.metric_becomes("requests_total", &[("listener", "outgoing")], 1.0).await;
+        node.metric_becomes("requests_total", &[("route", "peer")], calls).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -289,11 +297,8 @@ async fn only_a_node_may_choose_the_endpoint_and_only_one_that_is_known() {
     let mesh = Mesh::new();
     let (known, other) = (Backend::start("known").await, Backend::start("other").await);
     let away = "192.0.2.1:80".parse().unwrap();
-    let second = mesh.second(&format!(
-        "{}{}",
-        service("echo", &[known.address], ""),
-        service("away", &[away], "")
-    ));
+    let second =
+        mesh.second(&format!("{}{}", service("echo", &[known.address], ""), service("away", &[away], "")));
     let node = mesh.issue("c", &["spiffe://mesh/node/c"]);
     let workload = mesh.issue("w", &["spiffe://mesh/ns/shop/sa/cart"]);
     let (at_known, at_other) = (known.address.to_string(), other.address.to_string());
@@ -384,7 +389,7 @@ async fn a_wrong_authority_on_either_side_lets_nothing_through() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn big_bodies_trailers_and_deadlines_pass_between_nodes() {
-    let pair = Pair::with("").await;
+    let pair = Pair::with("protocol = \"http2\"").await;
     let sent = Bytes::from(vec![b'x'; 3 << 20]);
     let request = call("POST", "echo.test", "/mirror").body(body::full(sent.clone()));
     let answer = client::ask(pair.first.address(), Speaks::Http1, request).await;
