@@ -16,7 +16,7 @@ pub use cgroups::{Cgroups, cgroup_of_process};
 pub use listen::{Accepted, AsyncListener, Listener, ListenerError};
 pub use own::{Own, OwnAddresses};
 pub use peer::{Owner, PeerState, peer_state};
-pub use read::{ReadSize, poll_read_some};
+pub use read::{ReadSize, poll_read_some, reading};
 pub use stream::{LooseStream, SharedStream, Stream};
 pub use subnet::Subnet;
 pub use writer::Writer;

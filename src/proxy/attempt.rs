@@ -318,7 +318,7 @@ impl Call {
     }
 
     /// What is told of an attempt that stays the last. That its endpoint was used in spite of its failures belongs to it.
-    fn failure(&self, error: AttemptError, picked: &Picked) -> Failure {
+    pub(super) fn failure(&self, error: AttemptError, picked: &Picked) -> Failure {
         let service = &self.backend.view.service;
         let mut failure = error.failure(&service.name, picked);
         let set = service.endpoints();

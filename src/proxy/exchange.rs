@@ -26,7 +26,7 @@ use crate::{
     auth::Identity,
     config::{self, DefaultPolicy},
     http::{Body, grpc},
-    limit::Permit,
+    limit::{CallerConnection, CallerRequest, Permit},
     net::{Address, SharedStream},
     service::Picked,
     snapshot::{Backend, BackendView, Door, Refused, Route, Rules, View},
@@ -47,6 +47,8 @@ pub struct Caller {
     /// Who that is.
     pub identity: Rc<Identity>,
     person: Rc<Person>,
+    /// Its place among the connections of its caller.
+    pub(super) place: Option<CallerConnection>,
     /// The last view that has the listener. The worker keeps it for a while after a reload has removed the listener, so
     /// that requests which are on their way are served; an idle connection keeps nothing alive.
     view: RefCell<Option<(Weak<View>, usize)>>,
@@ -54,9 +56,14 @@ pub struct Caller {
 
 impl Caller {
     /// The caller at `peer`, who came through `door` and is `identity`.
-    pub fn new(door: Arc<Door>, peer: Address, identity: Rc<Identity>) -> Self {
+    pub fn new(
+        door: Arc<Door>,
+        peer: Address,
+        identity: Rc<Identity>,
+        place: Option<CallerConnection>,
+    ) -> Self {
         let person = Rc::new(Person::new(&door, &identity));
-        Self { door, peer, identity, person, view: RefCell::new(None) }
+        Self { door, peer, identity, person, place, view: RefCell::new(None) }
     }
 
     /// The stream over which it came, by which the kernel can be asked who it is.
@@ -104,8 +111,6 @@ pub(super) struct Exchange {
     pub(super) is_pinned: bool,
     /// Who asks.
     pub(super) pass: Pass,
-    /// What its token says, which was verified.
-    pub(super) claims: Option<Box<serde_json::Value>>,
     /// The policy, and its rule, that denied it or would have.
     pub(super) policy: Option<Box<str>>,
     pub(super) attempts: Cell<u32>,
@@ -114,11 +119,15 @@ pub(super) struct Exchange {
     status: u16,
     reason: Option<Reason>,
     cause: Option<Cause>,
+    /// What its token says, which was verified.
+    pub(super) claims: Option<Rc<serde_json::Value>>,
     /// What was done to it on purpose.
     pub(super) fault: Option<&'static str>,
     /// Its place on this node, and the one at its service, until it is over.
     pub(super) node_place: Option<Permit>,
     pub(super) service_place: Option<Permit>,
+    /// Its place among those of its caller, where they are limited.
+    pub(super) caller_place: Option<CallerRequest>,
     /// Since when it has both; only where the node's limit follows latency.
     pub(super) admitted: Option<Instant>,
     bytes_out: u64,
@@ -157,7 +166,6 @@ impl Exchange {
             backend: None,
             is_pinned: false,
             pass,
-            claims: None,
             policy: None,
             attempts: Cell::new(0),
             request_id: None,
@@ -165,9 +173,11 @@ impl Exchange {
             status: 0,
             reason: None,
             cause: None,
+            claims: None,
             fault: None,
             node_place: None,
             service_place: None,
+            caller_place: None,
             admitted: None,
             bytes_out: 0,
             complete: false,

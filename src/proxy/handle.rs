@@ -9,7 +9,9 @@ use super::{
     Cause, Failure, Reason, ResponseBody, Worker, admission,
     affinity::affinity,
     attempt::{Answer, Call},
+    authenticate::authenticate,
     authorize::authorize,
+    callers, consult,
     deadline::deadline,
     exchange::{Caller, Exchange},
     failover,
@@ -49,6 +51,7 @@ pub fn handle(
 /// The phases that may wait, in order.
 async fn carry(call: &mut Call, exchange: &mut Exchange) -> Result<Answer, Failure> {
     authorize(call, exchange)?;
+    consult::ask(call, exchange).await?;
     admission::enter_node(call, exchange).await?;
     fault::inject(call, exchange).await?;
     let answer = failover::run(call, exchange).await;
@@ -77,6 +80,8 @@ fn prepare(
         None => route(exchange, &parts, &target).map(|(listener, route)| (listener, route, None))?,
     };
     let backend = exchange.enter(listener, route, &target)?;
+    authenticate(exchange, &mut parts.headers)?;
+    exchange.caller_place = callers::enter(caller, exchange)?;
     let timeout = exchange.view.snapshot.routes[route].timeout;
     let (deadline, deadline_is_callers) =
         deadline(&mut parts, timeout, (exchange.started, exchange.is_grpc))?;

@@ -3,9 +3,12 @@
 mod admission;
 mod affinity;
 mod attempt;
+mod authenticate;
 mod authorize;
 mod caller;
+mod callers;
 mod cause;
+mod consult;
 mod deadline;
 mod exchange;
 mod failover;

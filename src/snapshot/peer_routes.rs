@@ -31,6 +31,8 @@ pub(super) fn all(services: usize) -> impl Iterator<Item = Route> {
         backends: vec![Backend::Service(service)],
         stand_ins: 0..0,
         fault: None,
+        issuer: None,
+        authorizer: None,
         series: None,
         timeout: None,
         attempt_timeout: None,

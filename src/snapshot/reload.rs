@@ -13,11 +13,13 @@ use super::{
     clients::Clients,
     doors::{Door, DoorCommand, Doors, Plan},
     faults,
+    key_sets::{self, KeySets},
     picture::{Backend, Snapshot},
     source::Reader,
     unverified,
 };
 use crate::{
+    auth::Provider,
     config::{Config, HostTemplate},
     discovery::{Discovery, Prepared},
     health::Prober,
@@ -92,6 +94,7 @@ pub struct Reloader {
     shared: Shared,
     discovery: Discovery,
     prober: Prober,
+    key_sets: KeySets,
     certificates: Certificates,
     draining: bool,
     /// Snapshots that have been replaced: the last to let go frees ten thousand routes, which no worker should do.
@@ -117,13 +120,15 @@ impl Reloader {
         let opened = open(&config, &doors, None, &shared)?;
         let discovery = Discovery::new(opened.dns.expect("there is no previous one that could be kept"));
         tokio::task::spawn_local(service::follow_names(discovery.by_name(), nodes));
-        let things = (opened.access_log, opened.clients);
+        let things = (opened.access_log, opened.providers, opened.clients);
         let snapshot = Arc::new(build::build(config, None, &shared, things));
         let prober = Prober::default();
         for service in &snapshot.services {
             service::follow(service, &discovery, false);
             service::check(service, &prober);
         }
+        let mut key_sets = KeySets::default();
+        key_sets.follow(&snapshot.providers, &discovery);
         doors.commit(opened.plan, snapshot.config.drain.timeout);
         faults::warn(&snapshot.config);
         unverified::warn(&snapshot.config);
@@ -146,6 +151,7 @@ impl Reloader {
             discovery,
             prober,
             certificates,
+            key_sets,
             draining: false,
             replaced,
             logs,
@@ -170,6 +176,7 @@ impl Reloader {
         if let Some(text) = text {
             self.source.replace(text);
         }
+        self.key_sets.renew(&self.discovery);
         // Also where the file says what it said before: whoever asks has changed something.
         self.certificates.look();
         let outcome = self.source.read().and_then(|config| self.apply(config));
@@ -203,7 +210,7 @@ impl Reloader {
         refuse_fixed(&old.config, &config)?;
         let opened = open(&config, &self.doors, Some(&old), &self.shared)?;
         self.logs.extend(old.access_log.clone());
-        let things = (opened.access_log, opened.clients);
+        let things = (opened.access_log, opened.providers, opened.clients);
         let snapshot = Arc::new(build::build(config, Some(&old), &self.shared, things));
         self.seen.snapshot.publish(snapshot.clone());
         if let Some(dns) = opened.dns {
@@ -217,6 +224,7 @@ impl Reloader {
                 self.follow(&new);
             }
         }
+        self.key_sets.follow(&snapshot.providers, &self.discovery);
         self.retire(&old, &snapshot);
         self.doors.commit(opened.plan, snapshot.config.drain.timeout);
         self.seen.doors.publish(Arc::new(self.doors.open().to_vec()));
@@ -261,6 +269,7 @@ impl Reloader {
         self.replaced.retain(|snapshot| Arc::strong_count(snapshot) > 1);
         self.logs.retain(|log| Arc::strong_count(log) > 1);
         self.shared.limits.sweep();
+        self.key_sets.look();
         self.shared.hops.sweep();
         let snapshot = self.seen.snapshot.get();
         let templates: Vec<&HostTemplate> = snapshot
@@ -291,6 +300,7 @@ struct Opened {
     dns: Option<Prepared>,
     plan: Plan,
     access_log: Option<Arc<AccessLog>>,
+    providers: Vec<Arc<Provider>>,
     clients: Clients,
 }
 
@@ -304,11 +314,14 @@ fn open(
     let same_dns = previous.is_some_and(|previous| previous.config.dns == config.dns);
     let dns = (!same_dns).then(|| Prepared::new(&config.dns)).transpose();
     let access_log = build::access_log(config, previous, &shared.metrics);
+    let providers = key_sets::providers(config, previous.map_or(&[], |previous| &previous.providers), shared);
     let clients = Clients::open(config, &shared.keeper, &shared.hops);
-    match (dns, doors.prepare(config, &shared.keeper), access_log, clients) {
-        (Ok(dns), Ok(plan), Ok(access_log), Ok(clients)) => Ok(Opened { dns, plan, access_log, clients }),
-        (dns, plan, access_log, clients) => {
-            let problems = [dns.err(), plan.err(), access_log.err(), clients.err()];
+    match (dns, doors.prepare(config, &shared.keeper), access_log, providers, clients) {
+        (Ok(dns), Ok(plan), Ok(access_log), Ok(providers), Ok(clients)) => {
+            Ok(Opened { dns, plan, access_log, providers, clients })
+        }
+        (dns, plan, access_log, providers, clients) => {
+            let problems = [dns.err(), plan.err(), access_log.err(), providers.err(), clients.err()];
             Err(problems.into_iter().flatten().collect::<Vec<_>>().join("\n"))
         }
     }

@@ -196,7 +196,8 @@ impl View {
         &chunk.get_or_init(|| std::iter::repeat_with(OnceCell::new).take(CHUNK).collect())[route % CHUNK]
     }
 
-    fn service(&self, index: usize) -> Rc<BackendView> {
+    /// The configured service of this number.
+    pub fn service(&self, index: usize) -> Rc<BackendView> {
         let Snapshot { services, rules, .. } = &*self.snapshot;
         let made = || Rc::new(BackendView::new(services[index].clone(), rules, false));
         self.services[index].get_or_init(made).clone()
