@@ -82,7 +82,7 @@ pub struct Ejection {
 }
 
 impl Endpoint {
-    fn new(of: &Of<'_>, address: SocketAddr, joined: bool, own: &Own) -> Self {
+    pub(super) fn new(of: &Of<'_>, address: SocketAddr, joined: bool, own: &Own) -> Self {
         let is_here = of.neighbourhood.is_here(address.ip(), own);
         let endpoint = of.metrics.endpoint_series(of.service, &address.to_string());
         endpoint.available.set(true);
@@ -106,24 +106,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether it is reached as endpoints of this service are.
-    fn is_reached_as(&self, of: &Of<'_>, own: &Own) -> bool {
-        let address = self.target.address;
-        let secure = of.way.secure(of.host, address.ip());
-        let same_secure = match (&self.target.secure, &secure) {
-            (Some(old), Some(new)) => old.is_same(new),
-            (old, new) => old.is_none() && new.is_none(),
-        };
-        let is_here = of.neighbourhood.is_here(address.ip(), own);
-        same_secure
-            && match (&self.through, of.way.through(of.service, address, is_here)) {
-                (Some(old), Some(new)) => old.is_same(&new),
-                (old, new) => old.is_none() && new.is_none(),
-            }
-    }
-
     /// It is new to its service, which may want to see it pass a check first.
-    fn join(&self, of: &Of<'_>, ward: &Ward) {
+    pub(super) fn join(&self, of: &Of<'_>, ward: &Ward) {
         if of.policy.health_check.as_ref().is_some_and(|check| check.first_pass) {
             self.gate.mark_unwell(ward);
         }
@@ -404,20 +388,6 @@ impl EndpointSet {
         set
     }
 
-    /// The endpoints, each anew that is to be reached in another way.
-    fn reached_as(&self, of: &Of<'_>) -> Vec<Arc<Endpoint>> {
-        let own = of.neighbourhood.own();
-        let endpoint = |endpoint: &Arc<Endpoint>| {
-            if endpoint.is_reached_as(of, &own) {
-                return endpoint.clone();
-            }
-            let anew = Endpoint::new(of, endpoint.target.address, false, &own);
-            anew.join(of, &self.ward);
-            Arc::new(anew)
-        };
-        self.endpoints.iter().map(endpoint).collect()
-    }
-
     /// The same endpoints as a further service shares requests out among them. How many may be ejected stays.
     pub(super) fn seen_by(&self, of: &Of<'_>) -> Self {
         Self {
@@ -515,25 +485,6 @@ impl EndpointSet {
         for endpoint in &self.endpoints {
             endpoint.target.retire();
             endpoint.gate.leave(&self.ward);
-        }
-    }
-
-    /// Says that no request will go to these endpoints again, but for those that `successor` has.
-    pub(super) fn retire(&self, successor: Option<&Self>) {
-        let kept: HashMap<SocketAddr, u64> = successor
-            .iter()
-            .flat_map(|set| &set.endpoints)
-            .map(|endpoint| (endpoint.target.address, endpoint.target.id))
-            .collect();
-        for endpoint in &self.endpoints {
-            let successor = kept.get(&endpoint.target.address);
-            if successor != Some(&endpoint.target.id) {
-                endpoint.target.retire();
-                endpoint.gate.leave(&self.ward);
-                if successor.is_none() {
-                    endpoint.series.available.set(false);
-                }
-            }
         }
     }
 }

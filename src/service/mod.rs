@@ -5,7 +5,7 @@
 //! to it, `ejected.rs` that way while not all of it is usable, `why.rs` what is said when none is, `standing.rs` whether it takes requests
 //! that may go elsewhere, `follow.rs` the wire to discovery, `checks.rs` the health checks, `checked.rs` what they know of an endpoint,
 //! `budgets.rs` what its requests may cost in further attempts, `way.rs` how its endpoints are reached, `hops.rs` the towpaths of other
-//! nodes that lead to them.
+//! nodes that lead to them, `reached.rs` what becomes of them when that changes, `pinned.rs` those that other nodes choose.
 
 mod breaker;
 mod budgets;
@@ -19,6 +19,7 @@ mod hops;
 mod layout;
 mod neighbourhood;
 mod pinned;
+mod reached;
 mod shared;
 mod standing;
 #[cfg(test)]

@@ -24,8 +24,8 @@ impl EndpointSet {
 }
 
 impl ServiceView {
-    /// The endpoint at `address`, if this node may hand requests of other nodes to it: it is on this node, or all of the
-    /// service's are called through a towpath.
+    /// The endpoint at `address`, if this node may hand requests of other nodes to it: it is on this node, or all of the service's are
+    /// called through a towpath (`local = "peer"`).
     pub fn pick_pinned(&self, address: SocketAddr) -> Choice {
         let set = self.endpoints.get();
         let Some(index) = set.at(address) else {

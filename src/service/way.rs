@@ -1,4 +1,8 @@
 //! The way to a service's endpoints: plain, by TLS, or through the towpath of their nodes.
+//!
+//! # Endpoints of this node
+//! They are called directly, unless `local = "peer"`. Loopback addresses are every node's own and tell nothing by themselves: where
+//! several towpaths share a host, an endpoint at one is of this node when the towpath of its node is this one.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -28,6 +32,8 @@ pub enum Way {
         peer: Arc<Peer>,
         /// TLS towards nodes.
         client: Arc<Client>,
+        /// Where this node's listeners are that take calls of others.
+        doors: Arc<[SocketAddr]>,
         /// All nodes that this one calls.
         hops: Arc<Hops>,
     },
@@ -55,11 +61,13 @@ impl Way {
 
     /// Through which towpath the endpoint is reached. `is_here`: it is on this node.
     pub(super) fn through(&self, service: &str, endpoint: SocketAddr, is_here: bool) -> Option<Through> {
-        let Self::Peer { peer, client, hops } = self else { return None };
-        if is_here && peer.local_direct {
+        let Self::Peer { peer, client, doors, hops } = self else { return None };
+        let node = node_of(&peer.node, endpoint.ip());
+        let is_own = is_here && (!endpoint.ip().is_loopback() || is_at(doors, &node, peer.port));
+        if is_own && peer.local_direct {
             return None;
         }
-        let hop = hops.get(node_of(&peer.node, endpoint.ip()), peer.port, client);
+        let hop = hops.get(node, peer.port, client);
         let text = "an address, or a name that is written in a configuration file, makes a valid value";
         Some(Through {
             hop,
@@ -74,6 +82,13 @@ impl Through {
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.hop, &other.hop)
     }
+}
+
+/// Whether one of these listeners is that of the node.
+fn is_at(doors: &[SocketAddr], node: &NodeAt, port: u16) -> bool {
+    let NodeAt::Address(address) = node else { return false };
+    let takes = |door: &SocketAddr| door.ip() == *address || door.ip().is_unspecified();
+    doors.iter().any(|door| door.port() == port && takes(door))
 }
 
 /// Where the node of the endpoint at `address` is.
@@ -111,6 +126,20 @@ mod tests {
             NodeAt::Address(address) => address.to_string(),
             NodeAt::Name(name) => name,
         }
+    }
+
+    #[test]
+    fn a_listener_is_a_nodes_at_its_address_or_at_all() {
+        let node = NodeAt::Address([127, 0, 0, 2].into());
+        for (door, expected) in [
+            ("127.0.0.2:4141", true),
+            ("0.0.0.0:4141", true),
+            ("127.0.0.1:4141", false),
+            ("0.0.0.0:4142", false),
+        ] {
+            assert_eq!(is_at(&[door.parse().unwrap()], &node, 4141), expected, "{door}");
+        }
+        assert!(!is_at(&["0.0.0.0:4141".parse().unwrap()], &NodeAt::Name("n.test".into()), 4141));
     }
 
     #[test]

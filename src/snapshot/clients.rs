@@ -1,9 +1,10 @@
 //! TLS towards endpoints and other nodes: opened before a configuration takes force, and kept for as long as it has.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use crate::{
-    config::{BackendTarget, ClientTls, Config, ServicePolicy},
+    config::{BackendTarget, ClientTls, Config, ListenerKind, ServicePolicy},
+    net::Address,
     service::{Hops, Way},
     tls::{Client, Keeper},
 };
@@ -11,6 +12,8 @@ use crate::{
 /// What every service of a configuration goes by, those made on first use included.
 pub struct Clients {
     by_tls: HashMap<ClientTls, Arc<Client>>,
+    /// Where this node takes calls of others.
+    doors: Arc<[SocketAddr]>,
     hops: Arc<Hops>,
 }
 
@@ -20,7 +23,7 @@ impl Clients {
     /// # Errors
     /// Each file that cannot be used, a line each.
     pub(super) fn open(config: &Config, keeper: &Keeper, hops: &Arc<Hops>) -> Result<Self, String> {
-        let mut opened = Self { by_tls: HashMap::new(), hops: hops.clone() };
+        let mut opened = Self { by_tls: HashMap::new(), doors: doors(config), hops: hops.clone() };
         let mut problems = Vec::new();
         for (name, service) in &config.services {
             opened.add(&format!("services.{name}"), &service.policy, keeper, &mut problems);
@@ -60,12 +63,22 @@ impl Clients {
         };
         match (&policy.peer, &policy.tls) {
             (Some(peer), _) => {
-                Way::Peer { peer: peer.clone(), client: opened(&peer.tls), hops: self.hops.clone() }
+                let (client, doors) = (opened(&peer.tls), self.doors.clone());
+                Way::Peer { peer: peer.clone(), client, doors, hops: self.hops.clone() }
             }
             (None, Some(tls)) => Way::Tls(opened(tls)),
             (None, None) => Way::Plain,
         }
     }
+}
+
+fn doors(config: &Config) -> Arc<[SocketAddr]> {
+    let incoming = config.listeners.iter().filter(|listener| listener.kind == ListenerKind::Incoming);
+    let addresses = incoming.filter_map(|listener| match &listener.address {
+        Address::Tcp(address) => Some(*address),
+        Address::Unix(_) => None,
+    });
+    addresses.collect()
 }
 
 /// What has to be opened for a policy, and the key that wants it.

@@ -51,6 +51,7 @@ mod late_outcomes;
 mod limits;
 mod listeners;
 mod memory;
+mod mesh;
 mod metrics;
 mod overload;
 mod policies;
