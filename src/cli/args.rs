@@ -106,9 +106,21 @@ pub(super) struct Explain {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Remote {
-    /// The daemon's admin API.
+    /// The daemon's admin API: `http://HOST:PORT`, `https://HOST:PORT` or `unix:PATH`.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9990")]
     pub(super) admin: String,
+    /// PEM file: who may vouch for the API's certificate, with https; else those whom the system trusts.
+    #[arg(long, value_name = "FILE")]
+    pub(super) admin_ca: Option<PathBuf>,
+    /// PEM file: the certificate that is shown to the API, with https.
+    #[arg(long, value_name = "FILE", requires = "admin_key")]
+    pub(super) admin_cert: Option<PathBuf>,
+    /// PEM file: its private key.
+    #[arg(long, value_name = "FILE", requires = "admin_cert")]
+    pub(super) admin_key: Option<PathBuf>,
+    /// A file with the API's token; else the variable TOWPATH_ADMIN_TOKEN, if it is set.
+    #[arg(long, value_name = "FILE")]
+    pub(super) admin_token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

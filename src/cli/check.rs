@@ -12,6 +12,7 @@ use std::{
 
 use super::outcome::{Failure, Outcome};
 use crate::{
+    admin,
     config::{self, BackendTarget, ClientTls, Config, KeyPair, ServerTls},
     snapshot,
     tls::Keeper,
@@ -63,6 +64,7 @@ impl Found {
                 found.client(&path, tls);
             }
         }
+        found.warnings.extend(admin::warnings(&config.admin));
         let unverified = snapshot::unverified(config);
         found.warnings.extend(
             unverified.map(|names| format!("anybody may answer for {names} (tls.verify = \"none\")")),

@@ -75,8 +75,8 @@ pub struct Position {
 /// Where the admin API listens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
-    /// Default `127.0.0.1:9990`.
-    pub listen: SocketAddr,
+    /// Default `127.0.0.1:9990`; the path of a Unix socket is absolute.
+    pub listen: Address,
     /// Who may ask.
     pub access: AdminAccess,
 }

@@ -6,13 +6,15 @@ use http::{
 };
 
 /// Never forwarded, named in `Connection` or not.
-const ALWAYS: [HeaderName; 6] = [
+const ALWAYS: [HeaderName; 7] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     header::PROXY_AUTHENTICATE,
     HeaderName::from_static("http2-settings"),
+    // Who the caller is, from one node to the next: of anybody else it is a lie, and for nobody else.
+    HeaderName::from_static("towpath-caller"),
 ];
 
 /// Fields that a sender may not have removed by naming them in `Connection`: towpath or the next hop relies on them
@@ -43,7 +45,7 @@ fn is_concerned(name: &HeaderName) -> bool {
         2 => named("te"),
         7 => named("upgrade"),
         10 => named("connection") || named("keep-alive"),
-        14 => named("http2-settings"),
+        14 => named("http2-settings") || named("towpath-caller"),
         16 => named("proxy-connection"),
         17 => named("transfer-encoding"),
         18 => named("proxy-authenticate"),

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
     pin::Pin,
-    rc::Rc,
+    rc::{Rc, Weak},
     task::{Context, Poll},
 };
 
@@ -17,6 +17,8 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 use tokio_rustls::TlsStream;
+
+use super::peer::{Owner, owner};
 
 /// A connected stream socket.
 #[derive(Debug)]
@@ -72,6 +74,22 @@ impl Stream {
             Self::Tls(stream) => stream.get_ref().0.socket(),
         }
     }
+
+    /// Who holds the peer's socket, if that is on this host. The kernel is asked by the addresses of both ends, which are this
+    /// connection's as long as our own end is connected: another may have them as soon as it is not.
+    pub fn owner(&self) -> Option<Owner> {
+        let (local, peer) = self.tcp_ends()?;
+        owner(local, peer).filter(|_| self.tcp_ends().is_some())
+    }
+
+    /// The user and the process that connected a Unix socket, as the kernel noted them then.
+    pub fn connected_by(&self) -> Option<(u32, Option<i32>)> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(stream) => stream.peer_cred().ok().map(|by| (by.uid(), by.pid())),
+            Self::Tls(stream) => stream.get_ref().0.connected_by(),
+        }
+    }
 }
 
 impl AsFd for Stream {
@@ -102,6 +120,11 @@ impl SharedStream {
     /// Whether it is TLS.
     pub fn is_tls(&self) -> bool {
         matches!(&*self.0.borrow(), Stream::Tls(_))
+    }
+
+    /// The same, without keeping it open.
+    pub fn loose(&self) -> LooseStream {
+        LooseStream(Rc::downgrade(&self.0))
     }
 
     /// Whether the peer has neither closed nor sent anything: asks the kernel itself, because what the runtime knows
@@ -139,6 +162,17 @@ impl SharedStream {
     /// Reads once, to the end of `buffer`; 0 is the end of the stream.
     pub fn poll_read_into(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
         tokio_util::io::poll_read_buf(Pin::new(&mut *self.0.borrow_mut()), cx, buffer)
+    }
+}
+
+/// A [`SharedStream`] that somebody else keeps.
+#[derive(Clone, Debug)]
+pub struct LooseStream(Weak<RefCell<Stream>>);
+
+impl LooseStream {
+    /// Who holds the peer's socket; see [`Stream::owner`].
+    pub fn owner(&self) -> Option<Owner> {
+        self.0.upgrade()?.try_borrow().ok()?.owner()
     }
 }
 

@@ -11,6 +11,8 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Cause, Failure, Reason, Worker,
     admission::{enter_service, overloaded},
+    authorize::REVOKED,
+    caller::Pass,
     exchange::Exchange,
     headers::address_request,
     report::{Answered, Report, classify},
@@ -58,7 +60,9 @@ pub(super) struct Call {
     pub(super) first_answer_timeout: Duration,
     /// The hash of what decides its endpoint, if anything does.
     pub(super) affinity: Option<u64>,
-    /// Who asks, where others may take it in place of `backend`.
+    /// Who asks.
+    pub(super) pass: Pass,
+    /// Where it comes from, where others may take it in place of `backend`.
     pub(super) replaceable: Option<Address>,
     /// A connection was there to send it on.
     pub(super) sent: Cell<bool>,
@@ -85,6 +89,8 @@ pub(super) enum Limit {
     Idle,
     /// Nothing has moved, because the caller does not send its body.
     CallerIdle,
+    /// A reload has forbidden it.
+    Revoked,
 }
 
 /// What sets an attempt apart from the others of its call.
@@ -102,7 +108,7 @@ pub(super) struct Way<'a> {
 impl Limit {
     /// Whether the whole request has no more time.
     pub(super) fn is_final(self) -> bool {
-        matches!(self, Self::Route | Self::Caller | Self::CallerIdle)
+        matches!(self, Self::Route | Self::Caller | Self::CallerIdle | Self::Revoked)
     }
 
     fn cause(self) -> Cause {
@@ -111,7 +117,7 @@ impl Limit {
             Self::Route => Cause::RouteTimeout,
             Self::Caller => Cause::CallerDeadline,
             Self::Head => Cause::HeadTimeout,
-            Self::Idle | Self::CallerIdle => Cause::StreamIdleTimeout,
+            Self::Idle | Self::CallerIdle | Self::Revoked => Cause::StreamIdleTimeout,
         }
     }
 }
@@ -241,6 +247,9 @@ impl Call {
             even_retired: false,
         };
         let mut lease = self.connect(report, want).await.map_err(AttemptError::Connect)?;
+        if self.is_revoked() {
+            return Err(AttemptError::Timeout(Limit::Revoked));
+        }
         let response = self.send(&mut lease, way).await?;
         Ok((response, lease))
     }
@@ -315,7 +324,7 @@ impl AttemptError {
     fn outcome(&self) -> AttemptOutcome {
         match self {
             Self::Connect(error) if !error.is_of_endpoint() => AttemptOutcome::Cancelled,
-            Self::Timeout(Limit::Caller | Limit::CallerIdle) => AttemptOutcome::Cancelled,
+            Self::Timeout(Limit::Caller | Limit::CallerIdle | Limit::Revoked) => AttemptOutcome::Cancelled,
             Self::Connect(_) => AttemptOutcome::ConnectFailed,
             Self::Send(SendError { caller: Some(_), .. }) => AttemptOutcome::Cancelled,
             Self::Send(SendError { reused: true, sent: Sent::Nothing | Sent::Maybe, .. }) => {
@@ -343,6 +352,7 @@ impl AttemptError {
                 "the request's body has stood still for too long (stream_idle_timeout)",
             )
             .because(Cause::StreamIdleTimeout),
+            Self::Timeout(Limit::Revoked) => Failure::new(Reason::Denied, REVOKED),
             Self::Timeout(limit) => Failure::new(
                 Reason::Timeout,
                 format!(

@@ -9,6 +9,7 @@ use super::{
     Cause, Failure, Reason, ResponseBody, Worker, admission,
     affinity::affinity,
     attempt::{Answer, Call},
+    authorize::authorize,
     deadline::deadline,
     exchange::{Caller, Exchange},
     failover,
@@ -47,6 +48,7 @@ pub fn handle(
 
 /// The phases that may wait, in order.
 async fn carry(call: &mut Call, exchange: &mut Exchange) -> Result<Answer, Failure> {
+    authorize(call, exchange)?;
     admission::enter_node(call, exchange).await?;
     fault::inject(call, exchange).await?;
     let answer = failover::run(call, exchange).await;
@@ -80,6 +82,7 @@ fn prepare(
     });
     let affinity = affinity(&backend.view.service.policy.balancer, &parts, &target, &caller.peer);
     Ok(Call {
+        pass: exchange.pass.clone(),
         replaceable: failover::replaceable(exchange, &caller.peer),
         sent: Cell::new(false),
         affinity,
@@ -142,11 +145,17 @@ fn expects_continue(parts: &mut Parts, body: &Body) -> bool {
 }
 
 /// What the access log says of a request that could not be read: all but its reason is unknown.
-fn unread<'a>(caller: &'a Caller, failure: &Failure, status: u16, request_id: &'a [u8]) -> Record<'a> {
+fn unread<'a>(
+    (caller, name): (&'a Caller, &'a str),
+    failure: &Failure,
+    status: u16,
+    request_id: &'a [u8],
+) -> Record<'a> {
     Record {
         time: std::time::SystemTime::now(),
         listener: &caller.door.name,
         peer: &caller.peer,
+        caller: name,
         method: "",
         host: b"",
         path: b"",
@@ -158,6 +167,7 @@ fn unread<'a>(caller: &'a Caller, failure: &Failure, status: u16, request_id: &'
         reason: Some(failure.reason.name()),
         cause: failure.cause.map(Cause::name),
         fault: None,
+        policy: None,
         attempts: 0,
         duration: std::time::Duration::ZERO,
         bytes_in: 0,
@@ -176,7 +186,8 @@ pub fn refuse(worker: &Worker, caller: &Caller, failure: &Failure) -> Response<R
     let response = failure.response(&About { request_id: id.to_str().ok(), ..About::default() });
     view.unrouted(listener).record(response.status().as_u16(), std::time::Duration::ZERO);
     if let Some(log) = &view.snapshot.access_log {
-        log.record(unread(caller, failure, response.status().as_u16(), id.as_bytes()));
+        let named = caller.named(worker, &view.snapshot.rules);
+        log.record(unread((caller, &named.name), failure, response.status().as_u16(), id.as_bytes()));
     }
     tracing::debug!(peer = %caller.peer, message = &*failure.message, "a request could not be read");
     response.map(ResponseBody::unrecorded)

@@ -3,12 +3,15 @@
 mod admission;
 mod affinity;
 mod attempt;
+mod authorize;
+mod caller;
 mod cause;
 mod deadline;
 mod exchange;
 mod failover;
 mod failure;
 mod fault;
+mod forbidden;
 mod handle;
 mod head;
 mod headers;
@@ -23,9 +26,11 @@ mod retry;
 mod target;
 mod worker;
 
+pub use caller::Named;
 pub use cause::Cause;
 pub use exchange::Caller;
 pub use failure::{Failure, Reason};
+pub use forbidden::Forbidden;
 pub use handle::{handle, refuse};
 pub use response_body::ResponseBody;
 pub use worker::Worker;

@@ -66,6 +66,8 @@ async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Mem
     let caller = Rc::new(Caller::new(door, peer, identity));
     let Secured { stream, agreed, .. } = secured;
     let stream = SharedStream::new(stream);
+    caller.attach(&stream);
+    membership.is_of(&caller);
     let mut buffer = BytesMut::new();
     let detected = detect(&worker, &stream, &mut buffer, &membership).await;
     match as_agreed(agreed, detected) {

@@ -107,11 +107,32 @@ async fn sweep(worker: Rc<Worker>) {
     }
 }
 
+/// How soon a worker without requests notices what callers may do no longer.
+const NOTICE: Duration = Duration::from_millis(250);
+
+/// Looks now and then whether what callers may do has changed: requests that run find out when they are woken, connections of
+/// callers that may do nothing any more are ended here.
+async fn notice(worker: Rc<Worker>, by_door: Rc<ByDoor>) {
+    let mut tick = tokio::time::interval(NOTICE);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut rules = worker.view().snapshot.rules.clone();
+    loop {
+        tick.tick().await;
+        let now = worker.view().snapshot.rules.clone();
+        if !Arc::ptr_eq(&now, &rules) {
+            rules = now;
+            let all: Vec<_> = by_door.borrow().values().cloned().collect();
+            all.iter().for_each(|members| members.cut_forbidden(&worker));
+        }
+    }
+}
+
 /// The connections of each door on this worker.
 type ByDoor = RefCell<HashMap<*const Door, Rc<Members>>>;
 
 async fn serve_all(worker: Rc<Worker>, mut new: mpsc::UnboundedReceiver<NewConnection>) {
     let by_door = Rc::new(ByDoor::default());
+    tokio::task::spawn_local(notice(worker.clone(), by_door.clone()));
     while let Some(connection) = new.recv().await {
         let members = members_of(&by_door, &connection.door);
         connection::spawn(worker.clone(), connection, &members);

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use http::HeaderValue;
 
 use super::{
-    HostServices, NodeLimits,
+    HostServices, NodeLimits, Rules,
     picture::{Backend, ListenerRoutes, Route, Snapshot, Via},
 };
 use crate::{
@@ -57,6 +57,7 @@ pub(super) fn build(
         services,
         host_services: shared.host_services.clone(),
         limits: shared.limits.clone(),
+        rules: Rules::build(&config, previous, &shared.metrics),
         access_log,
         neighbourhood,
         via: via(&config.node.name),
@@ -119,7 +120,8 @@ fn route(rule: &Arc<config::Route>, services: &HashMap<&Name, usize>, metrics: &
 fn listener_routes(config: &Config, listener: usize) -> ListenerRoutes {
     let routes = config.routes.iter().map(|rule| &**rule).enumerate();
     let rules = routes.filter(|(_, rule)| rule.listeners.contains(&listener));
-    ListenerRoutes { name: config.listeners[listener].name.clone(), router: Router::new(rules) }
+    let config::Listener { name, default_policy, .. } = &config.listeners[listener];
+    ListenerRoutes { name: name.clone(), router: Router::new(rules), default_policy: *default_policy }
 }
 
 /// The access log that `config` wants; the one that is open, if it is the same.

@@ -2,8 +2,8 @@
 //!
 //! `build.rs` is the only file that turns configuration into live objects. `view.rs` is one worker's way to them,
 //! `node_limits.rs` how much the node carries, `doors.rs` the listening sockets, `host_services.rs` the services made on first use,
-//! `certificates.rs` looks after the certificates in use, `faults.rs` and `unverified.rs` warn of what may surprise, `reload.rs` is the
-//! order in which a new configuration takes force.
+//! `rules.rs` who callers are and what they may do, `certificates.rs` looks after the certificates in use, `faults.rs` and `unverified.rs` warn of what may surprise,
+//! `reload.rs` is the order in which a new configuration takes force.
 
 mod build;
 mod certificates;
@@ -13,6 +13,7 @@ mod host_services;
 mod node_limits;
 mod picture;
 mod reload;
+mod rules;
 mod source;
 mod unverified;
 mod view;
@@ -22,6 +23,7 @@ pub use host_services::{HostServices, Refused};
 pub use node_limits::{NodeLimits, watch_memory};
 pub use picture::{Backend, ListenerRoutes, Route, Snapshot};
 pub use reload::{Attempt, ReloadRequest, Reloaded, Reloader, Seen, Wiring};
+pub use rules::Rules;
 pub use source::{Reader, Source};
 pub use unverified::unverified;
 pub use view::{BackendView, View};

@@ -4,9 +4,9 @@ use std::{ops::Range, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
-use super::{HostServices, NodeLimits};
+use super::{HostServices, NodeLimits, Rules};
 use crate::{
-    config::{self, Config, HostTemplate, Name},
+    config::{self, Config, DefaultPolicy, HostTemplate, Name},
     router::{Matcher, Router, Split},
     service::{Neighbourhood, Service},
     telemetry::{AccessLog, Metrics, RouteSeries},
@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub host_services: Arc<HostServices>,
     /// How much the node carries; shared by all snapshots.
     pub limits: Arc<NodeLimits>,
+    /// Who callers are, and what they may do; the same while that stays the same.
+    pub rules: Arc<Rules>,
     /// This node among others.
     pub neighbourhood: Arc<Neighbourhood>,
     /// Open when it is configured.
@@ -56,6 +58,8 @@ pub struct ListenerRoutes {
     pub name: Name,
     /// Over the snapshot's routes.
     pub router: Router,
+    /// What holds where no policy speaks.
+    pub default_policy: DefaultPolicy,
 }
 
 /// A rule's consequences.

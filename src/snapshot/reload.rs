@@ -79,6 +79,8 @@ pub struct Wiring {
     pub acceptor: mpsc::UnboundedSender<DoorCommand>,
     /// Brings the services that workers make; see [`Reloader::follow`].
     pub made: mpsc::UnboundedSender<Arc<Service>>,
+    /// Certificates and keys of the whole node.
+    pub keeper: Arc<Keeper>,
 }
 
 /// Puts configurations into force. Lives on the control thread.
@@ -106,8 +108,7 @@ impl Reloader {
         let neighbourhood = Arc::new(Neighbourhood::new(&config));
         let host_services = Arc::new(HostServices::new(wiring.metrics.clone(), neighbourhood, wiring.made));
         let limits = NodeLimits::new(&wiring.metrics, &config);
-        let keeper = Arc::new(Keeper::default());
-        let shared = Shared { metrics: wiring.metrics.clone(), host_services, limits, keeper };
+        let shared = Shared { metrics: wiring.metrics.clone(), host_services, limits, keeper: wiring.keeper };
         let mut doors = Doors::new(wiring.acceptor, wiring.metrics);
         let opened = open(&config, &doors, None, &shared)?;
         let discovery = Discovery::new(opened.dns.expect("there is no previous one that could be kept"));
@@ -312,11 +313,17 @@ fn refuse_fixed(old: &Config, new: &Config) -> Result<(), String> {
             old.node.workers, new.node.workers
         ));
     }
-    if old.admin != new.admin {
+    if old.admin.listen != new.admin.listen {
         changed.push(format!(
             "admin.listen: {} -> {}: this takes a restart of towpath",
             old.admin.listen, new.admin.listen
         ));
+    }
+    if old.admin.access != new.admin.access {
+        changed.push(
+            "admin: tls, read_token and control_token name other files: this takes a restart of towpath"
+                .to_owned(),
+        );
     }
     if changed.is_empty() {
         return Ok(());

@@ -128,7 +128,7 @@ pub(super) const TABLE: [Declared; 52] = [
     declare(Id::RetryBudget, "towpath_retry_budget_available", Kind::Level, &["service"], "Further attempts that the budget of the service allows now."),
     declare(Id::ServiceLimit, "towpath_service_limit", Kind::Level, &["service"], "Requests of the service that may run at a time."),
     declare(Id::ServicePending, "towpath_service_pending", Kind::Gauge, &["service"], "Requests that wait for a place at the service."),
-    declare(Id::AdminRefused, "towpath_admin_refused_total", Kind::Counter, &["cause"], "Requests to the admin API that were refused. Causes: unauthenticated, read_only, host, origin."),
+    declare(Id::AdminRefused, "towpath_admin_refused_total", Kind::Counter, &["cause"], "Requests to the admin API that were refused. Causes: unauthenticated, read_only, host, origin, handshake, crowded."),
     declare(Id::Authorizations, "towpath_authorizations_total", Kind::Counter, &["route", "result"], "Questions to the service that a route asks whether requests may pass. Results: allowed, denied, failed_open, failed_closed."),
     declare(Id::CallerConnections, "towpath_caller_connections", Kind::Gauge, &["caller"], "Open connections of callers that have a name."),
     declare(Id::CallerRequests, "towpath_caller_requests_total", Kind::Counter, &["caller", "service", "code"], "Requests of callers that have a name, by the status that they got."),

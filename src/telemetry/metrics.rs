@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     arena::Arena,
+    caller_series::{CallerSeries, PolicySeries},
     declared::{Id, TABLE},
     family::{ByLabel, Family},
     handles::{EndpointFamilies, EndpointSeries, ListenerSeries, ServiceFamilies, ServiceSeries},
@@ -16,6 +17,7 @@ use super::{
     series::{Counter, Gauge, Level},
     tls_series::{CertificateSeries, HandshakeSeries},
 };
+use crate::config::Name;
 
 /// All metrics of one node.
 pub struct Metrics {
@@ -115,6 +117,24 @@ impl Metrics {
         LimitSeries { limit, pending: self.families.get(Id::NodePending).gauge(&[]) }
     }
 
+    /// What a caller that has a name counts with, on the worker that asks.
+    pub fn caller_series(&self, caller: &Name) -> CallerSeries {
+        let connections = self.families.get(Id::CallerConnections).gauge(&[caller]);
+        CallerSeries::new(caller, connections, self.families.get(Id::CallerRequests).clone())
+    }
+
+    /// Open connections of each caller that has a name and any.
+    pub fn caller_connections(&self) -> Vec<(String, i64)> {
+        let named = self.families.get(Id::CallerConnections).snapshot().into_iter();
+        let open = named.map(|(labels, block)| (labels[0].to_string(), Gauge::new(block).get()));
+        open.filter(|(_, open)| *open > 0).collect()
+    }
+
+    /// What a policy counts with.
+    pub fn policy_series(&self, policy: &Name) -> PolicySeries {
+        PolicySeries::new(policy, self.families.get(Id::PolicyDecisions).clone())
+    }
+
     /// How many workers count here.
     pub fn workers(&self) -> usize {
         self.arena.workers()
@@ -163,6 +183,11 @@ impl Metrics {
     /// One more reload. Takes a lock: for the control thread.
     pub fn reload(&self, result: &str) {
         self.families.get(Id::ConfigReloads).counter(&[result]).inc();
+    }
+
+    /// One more request to the admin API that was refused, for `cause`. Takes a lock: for the control thread.
+    pub fn admin_refused(&self, cause: &str) {
+        self.families.get(Id::AdminRefused).counter(&[cause]).inc();
     }
 
     /// Lets go of series that nobody holds and that have stood still for ten minutes. Call it about once a minute.

@@ -6,6 +6,7 @@
 mod access_line;
 mod access_log;
 mod arena;
+mod caller_series;
 mod declared;
 mod family;
 mod handles;
@@ -23,6 +24,7 @@ mod trace;
 pub use access_line::write_time;
 pub use access_log::{AccessLog, Record};
 pub use arena::{enter_worker, present_worker};
+pub use caller_series::{CallerSeries, PolicySeries};
 pub use handles::{AttemptOutcome, EndpointSeries, ListenerSeries, ServiceSeries};
 pub use limit_series::LimitSeries;
 pub use metrics::Metrics;

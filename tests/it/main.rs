@@ -6,6 +6,7 @@ mod support;
 
 mod access_log;
 mod admin;
+mod admin_access;
 mod affinity;
 mod architecture;
 mod bad_input;
@@ -17,6 +18,7 @@ mod ca;
 mod cli;
 mod config;
 mod config_resilience;
+mod config_security;
 mod connections;
 mod deadlines;
 mod distance;
