@@ -1,4 +1,4 @@
-//! Keeps web pages that a browser on this host shows from using the admin API.
+//! Keeps web pages that a browser on this host shows from using the admin API, and callers from reaching it through the proxy.
 //!
 //! # Another site's name for this address (DNS rebinding)
 //! Where the API is bound to loopback and asks for nothing, a page cannot reach it under its own name unless its DNS answers
@@ -8,10 +8,14 @@
 //!
 //! # Another site's request (CSRF)
 //! Browsers put `Origin` on every request that changes something. It has to be the API's own. Other programs send none.
+//!
+//! # A caller's request (confused deputy)
+//! Where hosts get services of their own, whoever may call the proxy may name `127.0.0.1:9990`, and the proxy dials it: as a program of this
+//! host. What has come through a towpath says so in `via`, which no caller can take away. It is let in only where it has to say who it is.
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 
 use super::access::Access;
 use crate::{http::authority, net::Address};
@@ -20,6 +24,8 @@ use crate::{http::authority, net::Address};
 pub(super) struct Guard {
     /// Only names of loopback are answered.
     named: bool,
+    /// What has come through a towpath is refused.
+    direct: bool,
     /// Of its own pages, with the port that it leaves out.
     scheme: (&'static str, u16),
 }
@@ -29,6 +35,7 @@ impl Guard {
         let loopback = matches!(bound, Address::Tcp(address) if address.ip().is_loopback());
         Self {
             named: loopback && access.is_open() && access.tls.is_none(),
+            direct: access.is_open(),
             scheme: if access.tls.is_some() { ("https://", 443) } else { ("http://", 80) },
         }
     }
@@ -40,6 +47,12 @@ impl Guard {
         host: Option<&str>,
         headers: &HeaderMap,
     ) -> Option<(&'static str, &'static str)> {
+        if self.direct && headers.get_all(header::VIA).iter().any(by_towpath) {
+            return Some((
+                "forwarded",
+                "came through a towpath; the admin API is asked directly, or with a token",
+            ));
+        }
         if self.named && !host.is_none_or(is_loopback) {
             return Some(("host", "Host is not a name of this address; ask for 127.0.0.1 or localhost"));
         }
@@ -51,6 +64,10 @@ impl Guard {
     }
 }
 
+fn by_towpath(via: &HeaderValue) -> bool {
+    via.as_bytes().windows(8).any(|part| part == b"towpath-")
+}
+
 fn is_loopback(authority: &str) -> bool {
     let Some((host, _)) = authority::split(authority) else { return false };
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -60,9 +77,9 @@ fn is_loopback(authority: &str) -> bool {
 mod tests {
     use super::*;
 
-    const LOOPBACK: Guard = Guard { named: true, scheme: ("http://", 80) };
-    const BEYOND: Guard = Guard { named: false, scheme: ("http://", 80) };
-    const SECURED: Guard = Guard { named: false, scheme: ("https://", 443) };
+    const LOOPBACK: Guard = Guard { named: true, direct: true, scheme: ("http://", 80) };
+    const BEYOND: Guard = Guard { named: false, direct: false, scheme: ("http://", 80) };
+    const SECURED: Guard = Guard { named: false, direct: false, scheme: ("https://", 443) };
 
     fn refused(guard: &Guard, method: Method, host: Option<&str>, origin: Option<&'static str>) -> bool {
         let mut headers = HeaderMap::new();
@@ -103,5 +120,17 @@ mod tests {
         assert!(!changes("node-7:9990", "https://node-7:9990"));
         assert!(!changes("node-7", "https://node-7"));
         assert!(changes("node-7:9990", "http://node-7:9990"));
+    }
+
+    #[test]
+    fn what_came_through_a_towpath_has_to_say_who_it_is() {
+        let through = |guard: &Guard, via: &'static str| {
+            let headers = [(header::VIA, via.parse().unwrap())].into_iter().collect();
+            guard.refusal(&Method::GET, Some("127.0.0.1:9990"), &headers).map(|(cause, _)| cause)
+        };
+        assert_eq!(through(&LOOPBACK, "1.1 towpath-node-7"), Some("forwarded"));
+        assert_eq!(through(&LOOPBACK, "1.0 fred, 2.0 towpath-a, 1.1 nginx"), Some("forwarded"));
+        assert_eq!(through(&LOOPBACK, "1.1 nginx"), None);
+        assert_eq!(through(&BEYOND, "1.1 towpath-node-7"), None);
     }
 }

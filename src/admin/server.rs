@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::{
     access::Access,
-    actions, config_view,
+    actions, callers, config_view,
     connections::Connections,
     explain,
     gate::{self, Gate},
@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Every path, as the answer to an unknown one lists them.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 13] = [
     "/",
     "/live",
     "/ready",
@@ -42,6 +42,7 @@ const PATHS: [&str; 12] = [
     "/api/config",
     "/api/services",
     "/api/routes",
+    "/api/callers",
     "/api/explain",
     "/api/reload",
     "/api/drain",
@@ -110,6 +111,7 @@ pub(super) fn app(shared: Shared, gate: Gate) -> Router {
         .route("/api/config", get(config_view::config))
         .route("/api/services", get(services::services))
         .route("/api/routes", get(routes::routes))
+        .route("/api/callers", get(callers::callers))
         .route("/api/explain", get(explain::answer))
         .route("/api/reload", post(actions::reload))
         .route("/api/drain", post(actions::drain))

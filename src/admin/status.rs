@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, MemoryState, RequestLimit, server::Shared, words};
+use super::{Admin, CallerLimits, MemoryState, RequestLimit, server::Shared, words};
 use crate::{
     drain::Phase,
     snapshot::{Attempt, Door, Reloaded},
@@ -37,6 +37,8 @@ pub struct Status {
     pub memory: MemoryState,
     /// The admin API itself.
     pub admin: AdminState,
+    /// What callers may have.
+    pub limits: CallerLimits,
     /// Those that are open.
     pub listeners: Vec<ListenerState>,
     /// Files with certificates that are in use.
@@ -171,6 +173,7 @@ impl Status {
             overload: RequestLimit::of_node(&snapshot.limits),
             memory: MemoryState::of(&snapshot.limits.memory),
             admin: AdminState::of(&shared.admin),
+            limits: CallerLimits::of(&snapshot),
             listeners: doors.iter().map(|door| ListenerState::of(door)).collect(),
             certificates: CertificateState::all(&shared.admin.seen.keeper),
             routes_with_faults: snapshot.routes.iter().filter(|route| route.fault.is_some()).count(),

@@ -38,6 +38,30 @@ fn is_just(claim: &Value, value: &str) -> bool {
     }
 }
 
+/// A claim as the value of a header: text, numbers and booleans as they are, their arrays joined by commas, the rest as JSON. None
+/// of null.
+///
+/// An array one of whose items has a comma is JSON as well: `["a,b"]` must not be taken for the two items that it is not.
+pub(super) fn in_words(claim: &Value) -> Option<String> {
+    match claim {
+        Value::Null => None,
+        Value::Array(items) => {
+            let words: Option<Vec<String>> = items.iter().map(word).collect();
+            let plain = words.filter(|words| words.iter().all(|word| !word.contains(',')));
+            Some(plain.map_or_else(|| claim.to_string(), |words| words.join(",")))
+        }
+        one => Some(word(one).unwrap_or_else(|| claim.to_string())),
+    }
+}
+
+fn word(claim: &Value) -> Option<String> {
+    match claim {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(claim.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -78,6 +102,24 @@ mod tests {
             ("none", ""),
         ] {
             assert!(!claim_is(&claims, name, value), "{name} {value}");
+        }
+    }
+
+    #[test]
+    fn a_claim_in_a_header_cannot_pass_for_another() {
+        for (claim, expected) in [
+            (json!("ann"), Some("ann")),
+            (json!(""), Some("")),
+            (json!(7), Some("7")),
+            (json!(true), Some("true")),
+            (json!(null), None),
+            (json!(["a", 1, false]), Some("a,1,false")),
+            (json!([]), Some("")),
+            (json!(["a,b", "c"]), Some(r#"["a,b","c"]"#)),
+            (json!(["a", ["b"]]), Some(r#"["a",["b"]]"#)),
+            (json!({ "a": 1 }), Some(r#"{"a":1}"#)),
+        ] {
+            assert_eq!(in_words(&claim).as_deref(), expected, "{claim}");
         }
     }
 

@@ -30,7 +30,12 @@ pub(super) fn check(file: &Path) -> Outcome {
         count(config.routes.len(), "route"),
         count(config.services.len(), "service"),
     ];
-    let warnings = found.warnings.iter().map(|warning| format!("{}: warning: {warning}\n", file.display()));
+    let of_admin = admin::warnings(&config.admin);
+    let warnings = found
+        .warnings
+        .iter()
+        .chain(&of_admin)
+        .map(|warning| format!("{}: warning: {warning}\n", file.display()));
     Ok(format!("{}{}: ok ({})\n", warnings.collect::<String>(), file.display(), counts.join(", ")))
 }
 

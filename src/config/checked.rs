@@ -232,6 +232,29 @@ pub struct Route {
     pub authorize: Option<Authorize>,
 }
 
+impl Route {
+    /// One that matches no request and does nothing to it.
+    pub fn nothing(name: Name) -> Self {
+        Self {
+            name,
+            listeners: Vec::new(),
+            hosts: Vec::new(),
+            matches: Vec::new(),
+            backends: Vec::new(),
+            timeout: None,
+            attempt_timeout: None,
+            priority: Priority::default(),
+            failover: Failover::default(),
+            retry: None,
+            hedge: None,
+            hedged: Vec::new(),
+            fault: None,
+            jwt: None,
+            authorize: None,
+        }
+    }
+}
+
 /// One share of a route's requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {

@@ -9,12 +9,14 @@ use super::{
     Cause, Failure, Reason, ResponseBody, Worker, admission,
     affinity::affinity,
     attempt::{Answer, Call},
+    authenticate::authenticate,
     authorize::authorize,
+    callers, consult,
     deadline::deadline,
     exchange::{Caller, Exchange},
     failover,
     failure::About,
-    fault, headers,
+    fault, headers, peer,
     request_body::{KEPT, RequestBody},
     target::Target,
 };
@@ -49,6 +51,7 @@ pub fn handle(
 /// The phases that may wait, in order.
 async fn carry(call: &mut Call, exchange: &mut Exchange) -> Result<Answer, Failure> {
     authorize(call, exchange)?;
+    consult::ask(call, exchange).await?;
     admission::enter_node(call, exchange).await?;
     fault::inject(call, exchange).await?;
     let answer = failover::run(call, exchange).await;
@@ -65,13 +68,20 @@ fn prepare(
 ) -> Result<Call, Failure> {
     let target = Target::of(&request)?;
     let (mut parts, body) = request.into_parts();
+    let pin = peer::take(&mut parts.headers, caller);
+    exchange.is_pinned = pin.is_some();
     refuse_unservable(&parts)?;
     let looping = headers::check_loop(&parts.headers, &exchange.view.snapshot);
     exchange.request_id =
         Some(headers::prepare_request(&mut parts, &exchange.worker, &exchange.view.snapshot));
     looping?;
-    let (listener, route) = route(exchange, &parts, &target)?;
+    let (listener, route, pin) = match &pin {
+        Some(pin) => pin.route(exchange).map(|(listener, route, pin)| (listener, route, Some(pin)))?,
+        None => route(exchange, &parts, &target).map(|(listener, route)| (listener, route, None))?,
+    };
     let backend = exchange.enter(listener, route, &target)?;
+    authenticate(exchange, &mut parts.headers)?;
+    exchange.caller_place = callers::enter(caller, exchange)?;
     let timeout = exchange.view.snapshot.routes[route].timeout;
     let (deadline, deadline_is_callers) =
         deadline(&mut parts, timeout, (exchange.started, exchange.is_grpc))?;
@@ -84,6 +94,7 @@ fn prepare(
     Ok(Call {
         pass: exchange.pass.clone(),
         replaceable: failover::replaceable(exchange, &caller.peer),
+        pin,
         sent: Cell::new(false),
         affinity,
         worker: exchange.worker.clone(),

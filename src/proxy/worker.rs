@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{caller::Callers, idle::Waiting};
 use crate::{
+    auth::Tokens,
     limit::Gate,
     published::{Published, Reader},
     snapshot::{ListenerRoutes, NodeLimits, Snapshot, View},
@@ -28,6 +29,8 @@ pub struct Worker {
     pub limits: Arc<NodeLimits>,
     /// This worker's way to the places of its requests.
     pub(super) gate: Rc<Gate>,
+    /// Tokens that were verified here.
+    pub(super) tokens: Tokens,
     /// The callers that it knows.
     pub(super) callers: Callers,
     /// Requests that wait for something to move.
@@ -52,6 +55,7 @@ impl Worker {
             pools: Pools::default(),
             gate: Gate::new(view.snapshot.limits.requests.clone(), index),
             limits: view.snapshot.limits.clone(),
+            tokens: Tokens::default(),
             callers: Callers::default(),
             waiting: Rc::default(),
             snapshot,
@@ -106,6 +110,8 @@ impl Worker {
         self.callers.sweep();
         self.leaving.borrow_mut().retain(|(since, _)| now - *since < LEAVING);
         // Also lets go of a snapshot that no request has asked about since it was replaced.
-        self.view().sweep();
+        let view = self.view();
+        self.tokens.retain(&view.snapshot.providers);
+        view.sweep();
     }
 }

@@ -10,18 +10,21 @@ use super::{
     HostServices, NodeLimits,
     build::{self, Shared},
     certificates::Certificates,
+    clients::Clients,
     doors::{Door, DoorCommand, Doors, Plan},
     faults,
+    key_sets::{self, KeySets},
     picture::{Backend, Snapshot},
     source::Reader,
     unverified,
 };
 use crate::{
+    auth::Provider,
     config::{Config, HostTemplate},
     discovery::{Discovery, Prepared},
     health::Prober,
     published::Published,
-    service::{self, Neighbourhood, Service},
+    service::{self, Hops, Neighbourhood, Service},
     telemetry::{AccessLog, Metrics},
     tls::Keeper,
 };
@@ -91,6 +94,7 @@ pub struct Reloader {
     shared: Shared,
     discovery: Discovery,
     prober: Prober,
+    key_sets: KeySets,
     certificates: Certificates,
     draining: bool,
     /// Snapshots that have been replaced: the last to let go frees ten thousand routes, which no worker should do.
@@ -108,16 +112,23 @@ impl Reloader {
         let neighbourhood = Arc::new(Neighbourhood::new(&config));
         let host_services = Arc::new(HostServices::new(wiring.metrics.clone(), neighbourhood, wiring.made));
         let limits = NodeLimits::new(&wiring.metrics, &config);
-        let shared = Shared { metrics: wiring.metrics.clone(), host_services, limits, keeper: wiring.keeper };
+        let (named, nodes) = mpsc::unbounded_channel();
+        let hops = Arc::new(Hops::new(wiring.metrics.clone(), named));
+        let metrics = wiring.metrics.clone();
+        let shared = Shared { metrics, host_services, limits, keeper: wiring.keeper, hops };
         let mut doors = Doors::new(wiring.acceptor, wiring.metrics);
         let opened = open(&config, &doors, None, &shared)?;
         let discovery = Discovery::new(opened.dns.expect("there is no previous one that could be kept"));
-        let snapshot = Arc::new(build::build(config, None, &shared, opened.access_log));
+        tokio::task::spawn_local(service::follow_names(discovery.by_name(), nodes));
+        let things = (opened.access_log, opened.providers, opened.clients);
+        let snapshot = Arc::new(build::build(config, None, &shared, things));
         let prober = Prober::default();
         for service in &snapshot.services {
             service::follow(service, &discovery, false);
             service::check(service, &prober);
         }
+        let mut key_sets = KeySets::default();
+        key_sets.follow(&snapshot.providers, &discovery);
         doors.commit(opened.plan, snapshot.config.drain.timeout);
         faults::warn(&snapshot.config);
         unverified::warn(&snapshot.config);
@@ -140,6 +151,7 @@ impl Reloader {
             discovery,
             prober,
             certificates,
+            key_sets,
             draining: false,
             replaced,
             logs,
@@ -164,6 +176,7 @@ impl Reloader {
         if let Some(text) = text {
             self.source.replace(text);
         }
+        self.key_sets.renew(&self.discovery);
         // Also where the file says what it said before: whoever asks has changed something.
         self.certificates.look();
         let outcome = self.source.read().and_then(|config| self.apply(config));
@@ -197,7 +210,8 @@ impl Reloader {
         refuse_fixed(&old.config, &config)?;
         let opened = open(&config, &self.doors, Some(&old), &self.shared)?;
         self.logs.extend(old.access_log.clone());
-        let snapshot = Arc::new(build::build(config, Some(&old), &self.shared, opened.access_log));
+        let things = (opened.access_log, opened.providers, opened.clients);
+        let snapshot = Arc::new(build::build(config, Some(&old), &self.shared, things));
         self.seen.snapshot.publish(snapshot.clone());
         if let Some(dns) = opened.dns {
             self.discovery.reconfigure(dns);
@@ -210,6 +224,7 @@ impl Reloader {
                 self.follow(&new);
             }
         }
+        self.key_sets.follow(&snapshot.providers, &self.discovery);
         self.retire(&old, &snapshot);
         self.doors.commit(opened.plan, snapshot.config.drain.timeout);
         self.seen.doors.publish(Arc::new(self.doors.open().to_vec()));
@@ -254,6 +269,8 @@ impl Reloader {
         self.replaced.retain(|snapshot| Arc::strong_count(snapshot) > 1);
         self.logs.retain(|log| Arc::strong_count(log) > 1);
         self.shared.limits.sweep();
+        self.key_sets.look();
+        self.shared.hops.sweep();
         let snapshot = self.seen.snapshot.get();
         let templates: Vec<&HostTemplate> = snapshot
             .routes
@@ -283,6 +300,8 @@ struct Opened {
     dns: Option<Prepared>,
     plan: Plan,
     access_log: Option<Arc<AccessLog>>,
+    providers: Vec<Arc<Provider>>,
+    clients: Clients,
 }
 
 /// Opens everything, and tells of everything that could not be, a line each.
@@ -295,10 +314,14 @@ fn open(
     let same_dns = previous.is_some_and(|previous| previous.config.dns == config.dns);
     let dns = (!same_dns).then(|| Prepared::new(&config.dns)).transpose();
     let access_log = build::access_log(config, previous, &shared.metrics);
-    match (dns, doors.prepare(config, &shared.keeper), access_log) {
-        (Ok(dns), Ok(plan), Ok(access_log)) => Ok(Opened { dns, plan, access_log }),
-        (dns, plan, access_log) => {
-            let problems = [dns.err(), plan.err(), access_log.err()];
+    let providers = key_sets::providers(config, previous.map_or(&[], |previous| &previous.providers), shared);
+    let clients = Clients::open(config, &shared.keeper, &shared.hops);
+    match (dns, doors.prepare(config, &shared.keeper), access_log, providers, clients) {
+        (Ok(dns), Ok(plan), Ok(access_log), Ok(providers), Ok(clients)) => {
+            Ok(Opened { dns, plan, access_log, providers, clients })
+        }
+        (dns, plan, access_log, providers, clients) => {
+            let problems = [dns.err(), plan.err(), access_log.err(), providers.err(), clients.err()];
             Err(problems.into_iter().flatten().collect::<Vec<_>>().join("\n"))
         }
     }

@@ -196,7 +196,8 @@ impl View {
         &chunk.get_or_init(|| std::iter::repeat_with(OnceCell::new).take(CHUNK).collect())[route % CHUNK]
     }
 
-    fn service(&self, index: usize) -> Rc<BackendView> {
+    /// The configured service of this number.
+    pub fn service(&self, index: usize) -> Rc<BackendView> {
         let Snapshot { services, rules, .. } = &*self.snapshot;
         let made = || Rc::new(BackendView::new(services[index].clone(), rules, false));
         self.services[index].get_or_init(made).clone()
@@ -223,7 +224,7 @@ impl View {
             return Ok(found);
         }
         let snapshot = &self.snapshot;
-        let limits = &snapshot.config.host_services;
+        let limits = (&snapshot.config.host_services, &snapshot.clients);
         let service = snapshot.host_services.get(template, host, port, limits)?;
         let made = Rc::new(BackendView::new(service, &snapshot.rules, true));
         self.host_services.borrow_mut().insert(HostKey { backend, host: host.into(), port }, made.clone());

@@ -16,6 +16,7 @@ use super::{
     route_series::RouteSeries,
     series::{Counter, Gauge, Level},
     tls_series::{CertificateSeries, HandshakeSeries},
+    token_series::{AuthorizationSeries, TokenSeries},
 };
 use crate::config::Name;
 
@@ -23,6 +24,8 @@ use crate::config::Name;
 pub struct Metrics {
     /// Connections that could not be accepted.
     pub accept_errors: Counter,
+    /// Connections to the towpaths of other nodes.
+    pub peer_connections: Gauge,
     /// Connections that ended by a panic.
     pub connection_panics: Counter,
     /// Access log records that were lost.
@@ -36,7 +39,9 @@ pub struct Metrics {
     /// Connections that were closed at once for want of memory.
     pub refused_for_memory: Counter,
     errors: ByLabel<32>,
-    causes: ByLabel<32>,
+    causes: ByLabel<64>,
+    refused: ByLabel<8>,
+    floods: ByLabel<8>,
     families: Families,
     arena: Arc<Arena>,
     /// Keeps the version's series.
@@ -61,6 +66,7 @@ impl Metrics {
         build_info.set(1);
         Arc::new(Self {
             accept_errors: families.get(Id::AcceptErrors).counter(&[]),
+            peer_connections: families.get(Id::PeerConnections).gauge(&[]),
             connection_panics: families.get(Id::ConnectionPanics).counter(&[]),
             access_log_dropped: families.get(Id::AccessLogDropped).counter(&[]),
             config_generation: families.get(Id::ConfigGeneration).level(&[]),
@@ -69,6 +75,8 @@ impl Metrics {
             refused_for_memory: families.get(Id::ConnectionsRefused).counter(&["memory"]),
             errors: ByLabel::new(),
             causes: ByLabel::new(),
+            refused: ByLabel::new(),
+            floods: ByLabel::new(),
             families,
             arena,
             _build_info: build_info,
@@ -86,6 +94,18 @@ impl Metrics {
     pub fn route_series(&self, route: &str) -> RouteSeries {
         let family = |id| self.families.get(id).clone();
         RouteSeries::new(route, family(Id::FaultsInjected), family(Id::Failovers))
+    }
+
+    /// What an issuer of tokens counts with.
+    pub fn token_series(&self, provider: &str) -> TokenSeries {
+        let family = |id| self.families.get(id).clone();
+        let age = family(Id::JwksAge).level(&[provider]);
+        TokenSeries::new(provider, family(Id::Tokens), family(Id::JwksUpdates), age)
+    }
+
+    /// What a route counts with whose requests another service is asked about.
+    pub fn authorization_series(&self, route: &str) -> AuthorizationSeries {
+        AuthorizationSeries::new(route, self.families.get(Id::Authorizations).clone())
     }
 
     /// What a service counts with.
@@ -178,6 +198,16 @@ impl Metrics {
     /// One more reading of changed certificates. Takes a lock: for the control thread.
     pub fn tls_reload(&self, result: &str) {
         self.families.get(Id::TlsReloads).counter(&[result]).inc();
+    }
+
+    /// One more connection that was closed at once.
+    pub fn connection_refused(&self, cause: &'static str) {
+        self.refused.inc(cause, || self.families.get(Id::ConnectionsRefused).counter(&[cause]));
+    }
+
+    /// One more HTTP/2 connection that was closed because of what came on it.
+    pub fn http2_flood(&self, kind: &'static str) {
+        self.floods.inc(kind, || self.families.get(Id::Http2Floods).counter(&[kind]));
     }
 
     /// One more reload. Takes a lock: for the control thread.

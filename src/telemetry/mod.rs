@@ -19,6 +19,7 @@ mod request_series;
 mod route_series;
 mod series;
 mod tls_series;
+mod token_series;
 mod trace;
 
 pub use access_line::write_time;
@@ -33,4 +34,5 @@ pub use request_series::RequestSeries;
 pub use route_series::RouteSeries;
 pub use series::{Counter, Gauge, Held, Histogram, Level};
 pub use tls_series::{CertificateSeries, Handshake, HandshakeSeries};
+pub use token_series::{AuthorizationSeries, TokenSeries};
 pub use trace::{ensure_request_id, ensure_trace};

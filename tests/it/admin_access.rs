@@ -257,6 +257,23 @@ async fn a_certificate_of_another_authority_ends_the_handshake() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_certificate_that_is_renewed_is_shown_to_the_next_caller() {
+    let (daemon, authority, directory) = with_certificates();
+    let operator = authority.issue(&["operator.internal"]);
+    let renewed = authority.issue(&["localhost"]);
+    renewed.write(directory.path(), "node");
+    eventually("the new certificate is shown", async || {
+        let stream = handshake(&daemon, &authority, None).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0] == renewed.chain()[0]
+    })
+    .await;
+    let stream = handshake(&daemon, &authority, Some(&operator)).await.unwrap();
+    let metrics = Client::over(stream, Speaks::Http1).await.ask(get("localhost", "/metrics")).await.text();
+    let file = directory.path().join("node.crt").display().to_string();
+    assert!(metrics.contains(&format!("towpath_tls_days_to_expiry{{file=\"{file}\"}} ")), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_command_line_shows_certificates_and_tokens() {
     let (daemon, authority, directory) = with_certificates();
     authority.issue(&["operator.internal"]).write(directory.path(), "operator");
@@ -292,6 +309,18 @@ async fn other_sites_names_and_pages_are_refused_and_counted() {
     assert_eq!(ask(&daemon, cross).await.status, 403);
     daemon.metric_becomes("admin_refused_total", &[("cause", "host")], 1.0).await;
     daemon.metric_becomes("admin_refused_total", &[("cause", "origin")], 1.0).await;
+    assert_eq!(daemon.admin_get("/ready").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_caller_cannot_have_the_proxy_ask_the_admin_api() {
+    let toml = "[admin]\nlisten = \"127.0.0.1:0\"\n\
+        [[routes]]\nname = \"all\"\nhosts = [\"*\"]\nbackends = [{ dns = \"{host}\" }]\n";
+    let daemon = Daemon::start(toml);
+    let drain = call("POST", &daemon.admin().to_string(), "/api/drain");
+    let answer = client::ask(daemon.address(), Speaks::Http1, drain).await;
+    assert_eq!(answer.status, 403, "{answer:?}");
+    daemon.metric_becomes("admin_refused_total", &[("cause", "forwarded")], 1.0).await;
     assert_eq!(daemon.admin_get("/ready").await.status, 200);
 }
 
