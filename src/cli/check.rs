@@ -71,6 +71,7 @@ impl Found {
                 found.client(&path, tls);
             }
         }
+        found.warnings.extend(admin::warnings(&config.admin));
         let unverified = snapshot::unverified(config);
         found.warnings.extend(
             unverified.map(|names| format!("anybody may answer for {names} (tls.verify = \"none\")")),
