@@ -5,9 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Admin, CallerLimits, MemoryState, RequestLimit, server::Shared, token_view::IssuerState, words,
-};
+use super::{Admin, CallerLimits, MemoryState, RequestLimit, server::Shared, token_view::IssuerState, words};
 use crate::{
     drain::Phase,
     snapshot::{Attempt, Door, Reloaded},
