@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 
-use super::{MemoryState, RequestLimit, server::Shared, token_view::IssuerState, words};
+use super::{Admin, CallerLimits, MemoryState, RequestLimit, server::Shared, token_view::IssuerState, words};
 use crate::{
     drain::Phase,
     snapshot::{Attempt, Door, Reloaded},
@@ -35,6 +35,10 @@ pub struct Status {
     pub overload: RequestLimit,
     /// Its memory.
     pub memory: MemoryState,
+    /// The admin API itself.
+    pub admin: AdminState,
+    /// What callers may have.
+    pub limits: CallerLimits,
     /// Those that are open.
     pub listeners: Vec<ListenerState>,
     /// Files with certificates that are in use.
@@ -45,6 +49,19 @@ pub struct Status {
     pub routes_with_faults: usize,
     /// The last configuration that was read.
     pub last_reload: LastReload,
+}
+
+/// The admin API itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AdminState {
+    /// Where it really listens.
+    pub address: String,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// What callers are asked for, any of these; nothing when whoever reaches it may do everything.
+    pub demands: Vec<String>,
+    /// Why tokens are not what their files hold.
+    pub problems: Vec<String>,
 }
 
 /// One listener that is open.
@@ -128,6 +145,18 @@ impl ListenerState {
     }
 }
 
+impl AdminState {
+    fn of(admin: &Admin) -> Self {
+        let access = &admin.access;
+        Self {
+            address: admin.address.to_string(),
+            tls: access.tls.is_some(),
+            demands: access.demands().into_iter().map(str::to_owned).collect(),
+            problems: access.problems(),
+        }
+    }
+}
+
 impl Status {
     pub(super) fn of(shared: &Shared) -> Self {
         let snapshot = shared.snapshot();
@@ -145,6 +174,8 @@ impl Status {
                 .to_owned(),
             overload: RequestLimit::of_node(&snapshot.limits),
             memory: MemoryState::of(&snapshot.limits.memory),
+            admin: AdminState::of(&shared.admin),
+            limits: CallerLimits::of(&snapshot),
             listeners: doors.iter().map(|door| ListenerState::of(door)).collect(),
             certificates: CertificateState::all(&shared.admin.seen.keeper),
             issuers: snapshot.providers.iter().map(|provider| IssuerState::of(provider)).collect(),

@@ -141,8 +141,12 @@ mod tests {
             (wanted.uid, wanted.cgroup)
         };
         assert_eq!(ask(&[], &from("127.0.0.1")), (false, false));
-        assert_eq!(ask(&[user.clone()], &from("127.0.0.1")), (true, false));
-        assert_eq!(ask(&[user.clone()], &from("10.1.1.1")), (false, false), "its user decides nothing");
+        assert_eq!(ask(std::slice::from_ref(&user), &from("127.0.0.1")), (true, false));
+        assert_eq!(
+            ask(std::slice::from_ref(&user), &from("10.1.1.1")),
+            (false, false),
+            "its user decides nothing"
+        );
         let all = [pod, user, group];
         assert_eq!(ask(&all, &from("10.1.1.1")), (false, false), "an earlier rule decides");
         assert_eq!(ask(&all, &from("127.0.0.1")), (true, true));

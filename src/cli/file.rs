@@ -1,4 +1,4 @@
-//! The commands that need a configuration file at most: check, explain, schema, completions.
+//! The commands that need a configuration file at most: explain, schema, completions.
 
 use std::path::Path;
 
@@ -16,20 +16,6 @@ use crate::{
 
 fn load(file: &Path) -> Result<Config, Failure> {
     config::load(file).map_err(|problems| Failure::usage(problems.to_string()))
-}
-
-pub(super) fn check(file: &Path) -> Outcome {
-    let config = load(file)?;
-    let counts = [
-        count(config.listeners.len(), "listener"),
-        count(config.routes.len(), "route"),
-        count(config.services.len(), "service"),
-    ];
-    Ok(format!("{}: ok ({})\n", file.display(), counts.join(", ")))
-}
-
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 pub(super) fn explain(args: &Explain) -> Outcome {

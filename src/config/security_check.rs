@@ -9,6 +9,7 @@ use super::{
     security_meaning,
     tree::{Data, Node},
 };
+use crate::net::Address;
 
 /// `tls` of a listener, or of the admin API.
 pub(super) fn server_tls(tls: Section<'_>, report: &mut Report) {
@@ -126,10 +127,19 @@ pub(super) fn jwt(provider: Section<'_>, report: &mut Report) {
     }
 }
 
-/// Beyond loopback, nobody unknown may ask.
+/// Beyond loopback, nobody unknown may ask; and who may read may do no more.
 pub(super) fn admin(admin: Section<'_>, report: &mut Report) {
+    let (read, control) = (admin.text("read_token"), admin.text("control_token"));
+    if let Some(written) = admin.written("read_token").filter(|_| read == control) {
+        let text = "is control_token as well: who may read could do everything; must be a file of its own";
+        report.add(written.at, &written.path, text);
+    }
     let Some(written) = admin.written("listen") else { return };
-    let Data::Socket(address) = written.data else { return };
+    if let (Data::Address(Address::Unix(_)), Some(tls)) = (&written.data, admin.written("tls")) {
+        let text = "admin.listen is a Unix socket, whose callers the kernel knows; must be left out";
+        report.add(tls.at, &tls.path, text);
+    }
+    let Data::Address(Address::Tcp(address)) = &written.data else { return };
     let certificates = admin.table("tls").written("client_ca").is_some();
     let tokens = ["read_token", "control_token"].iter().any(|key| admin.written(key).is_some());
     if address.ip().is_loopback() || certificates || tokens {

@@ -18,7 +18,10 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use super::peer::{Owner, owner};
+use super::{
+    peer::{Owner, owner},
+    quiet,
+};
 
 /// A connected stream socket.
 #[derive(Debug)]
@@ -130,12 +133,7 @@ impl SharedStream {
     /// Whether the peer has neither closed nor sent anything: asks the kernel itself, because what the runtime knows
     /// is as old as its last look at the sockets.
     pub fn is_quiet(&self) -> bool {
-        let mut byte = [0u8];
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        match rustix::net::recv(&*self.0.borrow(), &mut byte[..], flags) {
-            Ok(_) => false,
-            Err(error) => error == rustix::io::Errno::AGAIN || error == rustix::io::Errno::INTR,
-        }
+        quiet::is_quiet(&mut self.0.borrow_mut())
     }
 
     /// Makes the closing of the socket a reset, which nobody takes for the end of a message.

@@ -41,6 +41,8 @@ pub enum Cause {
     Ejected,
     /// The health checks of the endpoints fail.
     HealthChecks,
+    /// The towpath of the endpoint's node carries as much as it may.
+    Node,
     /// The route's `fault.abort`.
     Abort,
     /// The request has no token.
@@ -82,6 +84,7 @@ impl Cause {
             Self::HostServices => "host_services",
             Self::Ejected => "ejected",
             Self::HealthChecks => "health_checks",
+            Self::Node => "peer",
             Self::Abort => "abort",
             Self::TokenMissing => "token_missing",
             Self::TokenExpired => "token_expired",

@@ -125,6 +125,7 @@ fn question(
         attempt_timeout: None,
         first_answer_timeout: wanted.timeout,
         replaceable: None,
+        pin: None,
         sent: Cell::new(false),
         interim: Interim::default(),
     })
@@ -151,15 +152,16 @@ fn fields(call: &Call, caller: &str, in_front: &str, wanted: &[HeaderName]) -> R
 
 /// Puts the question. Err: why there is no answer.
 async fn put(question: &mut Call, exchange: &mut Exchange) -> Result<Response<Bytes>, String> {
-    let version = question.version(false);
-    address_request(&mut question.parts, &question.target, version);
     enter_service(question, exchange).await.map_err(|failure| failure.message.into_owned())?;
     let mut history = History::default();
     let mut excused = false;
     loop {
         let picked = question.pick(&history).await.map_err(|failure| failure.message.into_owned())?;
+        let speech = question.speech(&picked, false).map_err(|failure| failure.message.into_owned())?;
+        address_request(&mut question.parts, &question.target, speech);
         let mut report = Report::begin(&question.backend, picked);
-        let way = Way { version, fresh: history.fresh, beside: false, interim: &question.interim };
+        let (fresh, interim) = (history.fresh, &question.interim);
+        let way = Way { speech, parts: &question.parts, fresh, beside: false, interim };
         let outcome = question.attempt(&mut report, way).await;
         if excused || !was_closed_when_idle(&outcome) {
             return settle(question, outcome, report).await;
@@ -167,7 +169,7 @@ async fn put(question: &mut Call, exchange: &mut Exchange) -> Result<Response<By
         drop(report.end(counted(&outcome, false)));
         excused = true;
         // An HTTP/2 connection that has ended is not chosen again anyhow.
-        history.fresh = version == Version::Http1;
+        history.fresh = speech.version == Version::Http1;
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     auth::Identity,
     config::{self, DefaultPolicy},
     http::{Body, grpc},
-    limit::Permit,
+    limit::{CallerConnection, CallerRequest, Permit},
     net::{Address, SharedStream},
     service::Picked,
     snapshot::{Backend, BackendView, Door, Refused, Route, Rules, View},
@@ -47,6 +47,8 @@ pub struct Caller {
     /// Who that is.
     pub identity: Rc<Identity>,
     person: Rc<Person>,
+    /// Its place among the connections of its caller.
+    pub(super) place: Option<CallerConnection>,
     /// The last view that has the listener. The worker keeps it for a while after a reload has removed the listener, so
     /// that requests which are on their way are served; an idle connection keeps nothing alive.
     view: RefCell<Option<(Weak<View>, usize)>>,
@@ -54,9 +56,14 @@ pub struct Caller {
 
 impl Caller {
     /// The caller at `peer`, who came through `door` and is `identity`.
-    pub fn new(door: Arc<Door>, peer: Address, identity: Rc<Identity>) -> Self {
+    pub fn new(
+        door: Arc<Door>,
+        peer: Address,
+        identity: Rc<Identity>,
+        place: Option<CallerConnection>,
+    ) -> Self {
         let person = Rc::new(Person::new(&door, &identity));
-        Self { door, peer, identity, person, view: RefCell::new(None) }
+        Self { door, peer, identity, person, place, view: RefCell::new(None) }
     }
 
     /// The stream over which it came, by which the kernel can be asked who it is.
@@ -100,6 +107,8 @@ pub(super) struct Exchange {
     route: Option<usize>,
     /// The service, and the listener, route and backend by which it was found.
     backend: Option<((usize, usize, usize), Rc<BackendView>)>,
+    /// Another node has chosen its endpoint.
+    pub(super) is_pinned: bool,
     /// Who asks.
     pub(super) pass: Pass,
     /// The policy, and its rule, that denied it or would have.
@@ -117,6 +126,8 @@ pub(super) struct Exchange {
     /// Its place on this node, and the one at its service, until it is over.
     pub(super) node_place: Option<Permit>,
     pub(super) service_place: Option<Permit>,
+    /// Its place among those of its caller, where they are limited.
+    pub(super) caller_place: Option<CallerRequest>,
     /// Since when it has both; only where the node's limit follows latency.
     pub(super) admitted: Option<Instant>,
     bytes_out: u64,
@@ -153,6 +164,7 @@ impl Exchange {
             listener,
             route: None,
             backend: None,
+            is_pinned: false,
             pass,
             policy: None,
             attempts: Cell::new(0),
@@ -165,6 +177,7 @@ impl Exchange {
             fault: None,
             node_place: None,
             service_place: None,
+            caller_place: None,
             admitted: None,
             bytes_out: 0,
             complete: false,
@@ -304,6 +317,7 @@ impl Exchange {
     ) -> Response<ResponseBody> {
         let (mut parts, body) = answer.response.into_parts();
         headers::prepare_response(&mut parts, &self.view.snapshot, self.is_proxy);
+        self.own_up_alone(&mut parts.headers);
         self.mark(&mut parts.headers);
         self.status = parts.status.as_u16();
         self.grpc_status(&parts.headers);
@@ -322,6 +336,7 @@ impl Exchange {
             "a request failed"
         );
         let mut response = failure.response(&self.about());
+        self.own_up(response.headers_mut(), failure);
         self.mark(response.headers_mut());
         if !failure.reset {
             self.grpc_status(response.headers());

@@ -186,6 +186,7 @@ fn cannot_take(failure: &Failure, sent: bool) -> bool {
                     | Cause::ServicePendingTimeout
                     | Cause::ServiceConnections
                     | Cause::Displaced
+                    | Cause::Node
             )
         ),
         _ => false,

@@ -11,12 +11,12 @@ use super::{
     attempt::{Answer, Call},
     authenticate::authenticate,
     authorize::authorize,
-    consult,
+    callers, consult,
     deadline::deadline,
     exchange::{Caller, Exchange},
     failover,
     failure::About,
-    fault, headers,
+    fault, headers, peer,
     request_body::{KEPT, RequestBody},
     target::Target,
 };
@@ -68,14 +68,20 @@ fn prepare(
 ) -> Result<Call, Failure> {
     let target = Target::of(&request)?;
     let (mut parts, body) = request.into_parts();
+    let pin = peer::take(&mut parts.headers, caller);
+    exchange.is_pinned = pin.is_some();
     refuse_unservable(&parts)?;
     let looping = headers::check_loop(&parts.headers, &exchange.view.snapshot);
     exchange.request_id =
         Some(headers::prepare_request(&mut parts, &exchange.worker, &exchange.view.snapshot));
     looping?;
-    let (listener, route) = route(exchange, &parts, &target)?;
+    let (listener, route, pin) = match &pin {
+        Some(pin) => pin.route(exchange).map(|(listener, route, pin)| (listener, route, Some(pin)))?,
+        None => route(exchange, &parts, &target).map(|(listener, route)| (listener, route, None))?,
+    };
     let backend = exchange.enter(listener, route, &target)?;
     authenticate(exchange, &mut parts.headers)?;
+    exchange.caller_place = callers::enter(caller, exchange)?;
     let timeout = exchange.view.snapshot.routes[route].timeout;
     let (deadline, deadline_is_callers) =
         deadline(&mut parts, timeout, (exchange.started, exchange.is_grpc))?;
@@ -88,6 +94,7 @@ fn prepare(
     Ok(Call {
         pass: exchange.pass.clone(),
         replaceable: failover::replaceable(exchange, &caller.peer),
+        pin,
         sent: Cell::new(false),
         affinity,
         worker: exchange.worker.clone(),

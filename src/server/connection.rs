@@ -40,7 +40,7 @@ async fn guarded(metrics: Arc<Metrics>, serving: impl Future<Output = ()>) {
 }
 
 async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Membership>) {
-    let NewConnection { accepted, door, counted: _counted } = connection;
+    let NewConnection { accepted, door, counted: _counted, held } = connection;
     let _open = door.series.connections.hold();
     let _held = worker.metrics.worker_connections(worker.index).hold();
     let (stream, peer) = match adopt(accepted) {
@@ -56,14 +56,22 @@ async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Mem
         Ok(secured) => secured,
         Err(Insecure::Closed) => return,
         Err(Insecure::Http(stream)) => {
-            let caller = Rc::new(Caller::new(door, peer, Rc::new(Identity::unknown())));
+            let caller = Rc::new(Caller::new(door, peer, Rc::new(Identity::unknown()), None));
             let stream = SharedStream::new(stream);
             let failure = Failure::new(Reason::BadRequest, "plain HTTP to a port of HTTPS");
             return Box::pin(http1::refuse(worker, caller, stream, membership, failure)).await;
         }
     };
     let identity = identity::identify(&worker, &secured).await;
-    let caller = Rc::new(Caller::new(door, peer, identity));
+    let places = match held {
+        Some(held) => match held.of(&identity, &door, &worker.limits, &worker.metrics) {
+            Some(places) => Some(places),
+            None => return,
+        },
+        None => None,
+    };
+    let (place, _place_at_door) = places.unzip();
+    let caller = Rc::new(Caller::new(door, peer, identity, place));
     let Secured { stream, agreed, .. } = secured;
     let stream = SharedStream::new(stream);
     caller.attach(&stream);

@@ -5,12 +5,16 @@
 
 mod acceptor;
 mod connection;
+mod flood;
+mod frames;
 mod handshake;
 mod http1;
 mod http2;
 mod identity;
 mod members;
+mod places;
 mod timer;
+mod watched;
 mod worker;
 
 pub use acceptor::Acceptor;

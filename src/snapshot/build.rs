@@ -8,14 +8,14 @@ use std::{
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    HostServices, NodeLimits, Rules,
+    Clients, HostServices, NodeLimits, Rules, peer_routes,
     picture::{Authorizer, Backend, ListenerRoutes, Route, Snapshot, Via},
 };
 use crate::{
     auth::Provider,
     config::{self, BackendTarget, Config, LogPath, Name},
     router::{Matcher, Router, Split},
-    service::{Neighbourhood, Service},
+    service::{Hops, Neighbourhood, Service},
     telemetry::{AccessLog, Metrics},
     tls::Keeper,
 };
@@ -27,6 +27,8 @@ pub(super) struct Shared {
     pub(super) limits: Arc<NodeLimits>,
     /// Certificates and keys, of listeners and services alike.
     pub(super) keeper: Arc<Keeper>,
+    /// The towpaths of other nodes.
+    pub(super) hops: Arc<Hops>,
 }
 
 /// This node among others: the one in use while it means the same.
@@ -45,26 +47,33 @@ pub(super) fn build(
     config: Config,
     previous: Option<&Snapshot>,
     shared: &Shared,
-    (access_log, providers): (Option<Arc<AccessLog>>, Vec<Arc<Provider>>),
+    (access_log, providers, clients): (Option<Arc<AccessLog>>, Vec<Arc<Provider>>, Clients),
 ) -> Snapshot {
     shared.limits.configure(&config);
     let neighbourhood = neighbourhood(&config, previous, shared);
-    let services = services(&config, previous, (&shared.metrics, &neighbourhood));
+    let services = services(&config, previous, (&shared.metrics, &neighbourhood), &clients);
     let index: HashMap<&Name, usize> =
         config.services.keys().enumerate().map(|(at, name)| (name, at)).collect();
     let known = Known { config: &config, services: index, providers: &providers };
-    let routes = config.routes.iter().map(|rule| route(rule, &known, &shared.metrics)).collect();
+    let mut routes: Vec<Route> =
+        config.routes.iter().map(|rule| route(rule, &known, &shared.metrics)).collect();
+    let peer_routes = peer_routes::take_nodes(&config).then_some(routes.len());
+    if peer_routes.is_some() {
+        routes.extend(peer_routes::all(services.len()));
+    }
     let listeners = (0..config.listeners.len()).map(|listener| listener_routes(&config, listener)).collect();
     Snapshot {
         generation: previous.map_or(1, |previous| previous.generation + 1),
         listeners,
         routes,
+        peer_routes,
         services,
         providers,
         host_services: shared.host_services.clone(),
         limits: shared.limits.clone(),
         rules: Rules::build(&config, previous, &shared.metrics),
         access_log,
+        clients,
         neighbourhood,
         via: via(&config.node.name),
         metrics: shared.metrics.clone(),
@@ -77,6 +86,7 @@ fn services(
     config: &Config,
     previous: Option<&Snapshot>,
     around: (&Arc<Metrics>, &Arc<Neighbourhood>),
+    clients: &Clients,
 ) -> Vec<Arc<Service>> {
     let old: HashMap<&Name, &Arc<Service>> = previous
         .into_iter()
@@ -92,7 +102,7 @@ fn services(
         old => Arc::new(Service::new(
             name.clone(),
             service.source.clone(),
-            service.policy.clone(),
+            (service.policy.clone(), clients.way(&service.policy)),
             around,
             old.map(|old| &***old),
         )),

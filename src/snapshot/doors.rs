@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::{
     config::{Config, ListenerKind, Name},
     drain::{Phase, Trigger},
+    limit::Connections,
     net::{Address, Listener},
     telemetry::{ListenerSeries, Metrics},
     tls::{self, Keeper},
@@ -29,6 +30,8 @@ pub struct Door {
     pub tls: Option<Arc<tls::Server>>,
     /// Ends it: by a reload, or with the node.
     pub drain: Trigger,
+    /// How many connections it has.
+    pub open: Arc<Connections>,
     /// Its metrics.
     pub series: ListenerSeries,
 }
@@ -137,6 +140,7 @@ impl Doors {
             address,
             tls,
             drain: Trigger::new(),
+            open: Arc::default(),
             series: self.metrics.listener_series(&wanted.name),
         }
     }

@@ -2,16 +2,19 @@
 //!
 //! `build.rs` is the only file that turns configuration into live objects. `view.rs` is one worker's way to them,
 //! `node_limits.rs` how much the node carries, `doors.rs` the listening sockets, `host_services.rs` the services made on first use,
-//! `rules.rs` who callers are and what they may do, `certificates.rs` looks after the certificates in use, `key_sets.rs` after the keys of issuers of tokens, `faults.rs` and `unverified.rs`
-//! warn of what may surprise, `reload.rs` is the order in which a new configuration takes force.
+//! `rules.rs` who callers are and what they may do, `certificates.rs` looks after the certificates in use, `key_sets.rs` after the keys of issuers of tokens, `clients.rs` opens TLS towards
+//! endpoints, `peer_routes.rs` are the routes of other nodes' requests, `faults.rs` and `unverified.rs` warn of what may surprise,
+//! `reload.rs` is the order in which a new configuration takes force.
 
 mod build;
 mod certificates;
+mod clients;
 mod doors;
 mod faults;
 mod host_services;
 mod key_sets;
 mod node_limits;
+mod peer_routes;
 mod picture;
 mod reload;
 mod rules;
@@ -19,6 +22,7 @@ mod source;
 mod unverified;
 mod view;
 
+pub use clients::Clients;
 pub use doors::{Door, DoorCommand};
 pub use host_services::{HostServices, Refused};
 pub use node_limits::{NodeLimits, watch_memory};

@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue};
 
-use super::{HostServices, NodeLimits, Rules};
+use super::{Clients, HostServices, NodeLimits, Rules};
 use crate::{
     auth::Provider,
     config::{self, Config, DefaultPolicy, HostTemplate, Name},
@@ -25,8 +25,11 @@ pub struct Snapshot {
     pub config: Arc<Config>,
     /// In the order of the configuration.
     pub listeners: Vec<ListenerRoutes>,
-    /// In the order of the configuration; routers name them by index.
+    /// In the order of the configuration, and behind those [`Self::peer_routes`]; routers name them by index.
     pub routes: Vec<Route>,
+    /// The number of the first route for requests that come from other nodes, one for each service behind those of the configuration;
+    /// none where no node can come.
+    pub peer_routes: Option<usize>,
     /// In the order of their names; backends name them by index.
     pub services: Vec<Arc<Service>>,
     /// Issuers of tokens, in the order of their names.
@@ -39,6 +42,8 @@ pub struct Snapshot {
     pub rules: Arc<Rules>,
     /// This node among others.
     pub neighbourhood: Arc<Neighbourhood>,
+    /// TLS towards endpoints and other nodes.
+    pub clients: Clients,
     /// Open when it is configured.
     pub access_log: Option<Arc<AccessLog>>,
     /// This node's entry in `via`.
@@ -122,6 +127,12 @@ pub enum Backend {
 }
 
 impl Snapshot {
+    /// The route for requests from other nodes to the service `name`.
+    pub fn peer_route(&self, name: &str) -> Option<usize> {
+        let service = self.services.binary_search_by(|service| (*service.name).cmp(name)).ok()?;
+        self.peer_routes.map(|first| first + service)
+    }
+
     /// The index of the listener `name`, if this snapshot has it.
     pub fn listener(&self, name: &str) -> Option<usize> {
         self.listeners.iter().position(|listener| &*listener.name == name)

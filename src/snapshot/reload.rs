@@ -10,6 +10,7 @@ use super::{
     HostServices, NodeLimits,
     build::{self, Shared},
     certificates::Certificates,
+    clients::Clients,
     doors::{Door, DoorCommand, Doors, Plan},
     faults,
     key_sets::{self, KeySets},
@@ -23,7 +24,7 @@ use crate::{
     discovery::{Discovery, Prepared},
     health::Prober,
     published::Published,
-    service::{self, Neighbourhood, Service},
+    service::{self, Hops, Neighbourhood, Service},
     telemetry::{AccessLog, Metrics},
     tls::Keeper,
 };
@@ -81,6 +82,8 @@ pub struct Wiring {
     pub acceptor: mpsc::UnboundedSender<DoorCommand>,
     /// Brings the services that workers make; see [`Reloader::follow`].
     pub made: mpsc::UnboundedSender<Arc<Service>>,
+    /// Certificates and keys of the whole node.
+    pub keeper: Arc<Keeper>,
 }
 
 /// Puts configurations into force. Lives on the control thread.
@@ -109,12 +112,16 @@ impl Reloader {
         let neighbourhood = Arc::new(Neighbourhood::new(&config));
         let host_services = Arc::new(HostServices::new(wiring.metrics.clone(), neighbourhood, wiring.made));
         let limits = NodeLimits::new(&wiring.metrics, &config);
-        let keeper = Arc::new(Keeper::default());
-        let shared = Shared { metrics: wiring.metrics.clone(), host_services, limits, keeper };
+        let (named, nodes) = mpsc::unbounded_channel();
+        let hops = Arc::new(Hops::new(wiring.metrics.clone(), named));
+        let metrics = wiring.metrics.clone();
+        let shared = Shared { metrics, host_services, limits, keeper: wiring.keeper, hops };
         let mut doors = Doors::new(wiring.acceptor, wiring.metrics);
         let opened = open(&config, &doors, None, &shared)?;
         let discovery = Discovery::new(opened.dns.expect("there is no previous one that could be kept"));
-        let snapshot = Arc::new(build::build(config, None, &shared, (opened.access_log, opened.providers)));
+        tokio::task::spawn_local(service::follow_names(discovery.by_name(), nodes));
+        let things = (opened.access_log, opened.providers, opened.clients);
+        let snapshot = Arc::new(build::build(config, None, &shared, things));
         let prober = Prober::default();
         for service in &snapshot.services {
             service::follow(service, &discovery, false);
@@ -203,8 +210,8 @@ impl Reloader {
         refuse_fixed(&old.config, &config)?;
         let opened = open(&config, &self.doors, Some(&old), &self.shared)?;
         self.logs.extend(old.access_log.clone());
-        let snapshot =
-            Arc::new(build::build(config, Some(&old), &self.shared, (opened.access_log, opened.providers)));
+        let things = (opened.access_log, opened.providers, opened.clients);
+        let snapshot = Arc::new(build::build(config, Some(&old), &self.shared, things));
         self.seen.snapshot.publish(snapshot.clone());
         if let Some(dns) = opened.dns {
             self.discovery.reconfigure(dns);
@@ -263,6 +270,7 @@ impl Reloader {
         self.logs.retain(|log| Arc::strong_count(log) > 1);
         self.shared.limits.sweep();
         self.key_sets.look();
+        self.shared.hops.sweep();
         let snapshot = self.seen.snapshot.get();
         let templates: Vec<&HostTemplate> = snapshot
             .routes
@@ -293,6 +301,7 @@ struct Opened {
     plan: Plan,
     access_log: Option<Arc<AccessLog>>,
     providers: Vec<Arc<Provider>>,
+    clients: Clients,
 }
 
 /// Opens everything, and tells of everything that could not be, a line each.
@@ -306,10 +315,13 @@ fn open(
     let dns = (!same_dns).then(|| Prepared::new(&config.dns)).transpose();
     let access_log = build::access_log(config, previous, &shared.metrics);
     let providers = key_sets::providers(config, previous.map_or(&[], |previous| &previous.providers), shared);
-    match (dns, doors.prepare(config, &shared.keeper), access_log, providers) {
-        (Ok(dns), Ok(plan), Ok(access_log), Ok(providers)) => Ok(Opened { dns, plan, access_log, providers }),
-        (dns, plan, access_log, providers) => {
-            let problems = [dns.err(), plan.err(), access_log.err(), providers.err()];
+    let clients = Clients::open(config, &shared.keeper, &shared.hops);
+    match (dns, doors.prepare(config, &shared.keeper), access_log, providers, clients) {
+        (Ok(dns), Ok(plan), Ok(access_log), Ok(providers), Ok(clients)) => {
+            Ok(Opened { dns, plan, access_log, providers, clients })
+        }
+        (dns, plan, access_log, providers, clients) => {
+            let problems = [dns.err(), plan.err(), access_log.err(), providers.err(), clients.err()];
             Err(problems.into_iter().flatten().collect::<Vec<_>>().join("\n"))
         }
     }
@@ -324,11 +336,17 @@ fn refuse_fixed(old: &Config, new: &Config) -> Result<(), String> {
             old.node.workers, new.node.workers
         ));
     }
-    if old.admin != new.admin {
+    if old.admin.listen != new.admin.listen {
         changed.push(format!(
             "admin.listen: {} -> {}: this takes a restart of towpath",
             old.admin.listen, new.admin.listen
         ));
+    }
+    if old.admin.access != new.admin.access {
+        changed.push(
+            "admin: tls, read_token and control_token name other files: this takes a restart of towpath"
+                .to_owned(),
+        );
     }
     if changed.is_empty() {
         return Ok(());

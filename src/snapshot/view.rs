@@ -224,7 +224,7 @@ impl View {
             return Ok(found);
         }
         let snapshot = &self.snapshot;
-        let limits = &snapshot.config.host_services;
+        let limits = (&snapshot.config.host_services, &snapshot.clients);
         let service = snapshot.host_services.get(template, host, port, limits)?;
         let made = Rc::new(BackendView::new(service, &snapshot.rules, true));
         self.host_services.borrow_mut().insert(HostKey { backend, host: host.into(), port }, made.clone());

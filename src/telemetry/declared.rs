@@ -68,6 +68,7 @@ pub(super) enum Id {
     Http2Floods,
     JwksAge,
     JwksUpdates,
+    PeerConnections,
     PolicyDecisions,
     TlsDaysToExpiry,
     TlsHandshakes,
@@ -91,7 +92,7 @@ const fn declare(
 
 /// In the order of [`Id`].
 #[rustfmt::skip] // A table reads as one.
-pub(super) const TABLE: [Declared; 52] = [
+pub(super) const TABLE: [Declared; 53] = [
     declare(Id::AcceptErrors, "towpath_accept_errors_total", Kind::Counter, &[], "Connections that could not be accepted, such as for want of file descriptors."),
     declare(Id::AccessLogDropped, "towpath_access_log_dropped_total", Kind::Counter, &[], "Access log records lost because the log could not be written, or not fast enough."),
     declare(Id::Attempts, "towpath_attempts_total", Kind::Counter, &["service", "outcome"], "Attempts to have a request answered by an endpoint. Outcomes, as they are when the response ends: success, server_error, overloaded (429, RESOURCE_EXHAUSTED), connect_failed, reset, closed (a connection that had served before was closed under the request), timeout, cancelled."),
@@ -116,7 +117,7 @@ pub(super) const TABLE: [Declared; 52] = [
     declare(Id::ServicePanic, "towpath_service_panic", Kind::Level, &["service"], "1 while all endpoints are used because too few are usable (panic_percent), else 0."),
     declare(Id::UpstreamConnections, "towpath_upstream_connections", Kind::Gauge, &["service"], "Open connections to endpoints."),
     declare(Id::WorkerConnections, "towpath_worker_connections", Kind::Gauge, &["worker"], "Open connections from callers that the worker serves."),
-    declare(Id::ConnectionsRefused, "towpath_connections_refused_total", Kind::Counter, &["cause"], "Connections of callers that were closed at once: for want of memory."),
+    declare(Id::ConnectionsRefused, "towpath_connections_refused_total", Kind::Counter, &["cause"], "Connections of callers that were closed at once. Causes: memory; listener, caller: as many as the listener or the caller may have are open."),
     declare(Id::Failovers, "towpath_failovers_total", Kind::Counter, &["route", "service"], "Requests that another service took because the one that they were for could not."),
     declare(Id::FaultsInjected, "towpath_faults_injected_total", Kind::Counter, &["route", "kind"], "What was done to requests on purpose. Kinds: delay, abort, reset."),
     declare(Id::HealthChecks, "towpath_health_checks_total", Kind::Counter, &["service", "result"], "Probes of endpoints. Results: pass, fail, timeout, unreachable."),
@@ -128,13 +129,14 @@ pub(super) const TABLE: [Declared; 52] = [
     declare(Id::RetryBudget, "towpath_retry_budget_available", Kind::Level, &["service"], "Further attempts that the budget of the service allows now."),
     declare(Id::ServiceLimit, "towpath_service_limit", Kind::Level, &["service"], "Requests of the service that may run at a time."),
     declare(Id::ServicePending, "towpath_service_pending", Kind::Gauge, &["service"], "Requests that wait for a place at the service."),
-    declare(Id::AdminRefused, "towpath_admin_refused_total", Kind::Counter, &["cause"], "Requests to the admin API that were refused. Causes: unauthenticated, read_only, host, origin."),
+    declare(Id::AdminRefused, "towpath_admin_refused_total", Kind::Counter, &["cause"], "Requests to the admin API that were refused. Causes: unauthenticated, read_only, host, origin, forwarded, handshake, crowded."),
     declare(Id::Authorizations, "towpath_authorizations_total", Kind::Counter, &["route", "result"], "Questions to the service that a route asks whether requests may pass. Results: allowed, denied, failed_open, failed_closed."),
     declare(Id::CallerConnections, "towpath_caller_connections", Kind::Gauge, &["caller"], "Open connections of callers that have a name."),
     declare(Id::CallerRequests, "towpath_caller_requests_total", Kind::Counter, &["caller", "service", "code"], "Requests of callers that have a name, by the status that they got."),
-    declare(Id::Http2Floods, "towpath_http2_floods_total", Kind::Counter, &["kind"], "HTTP/2 connections that were closed because of what their callers sent. Kinds: resets, control_frames, continuations."),
+    declare(Id::Http2Floods, "towpath_http2_floods_total", Kind::Counter, &["kind"], "HTTP/2 connections that were closed because of what their callers sent. Kinds: resets, control_frames, continuations, header_list."),
     declare(Id::JwksAge, "towpath_jwks_age_seconds", Kind::Level, &["provider"], "Seconds since the issuer's keys were last had: fetched, or found in their file."),
     declare(Id::JwksUpdates, "towpath_jwks_updates_total", Kind::Counter, &["provider", "result"], "Readings of an issuer's keys by result: changed, unchanged, failed."),
+    declare(Id::PeerConnections, "towpath_peer_connections", Kind::Gauge, &[], "Open connections to the towpaths of other nodes."),
     declare(Id::PolicyDecisions, "towpath_policy_decisions_total", Kind::Counter, &["policy", "decision"], "Requests that a policy denied, or would have denied in dry-run mode. Decisions: denied, would_deny. The policy is `default` where none is for the service and the listener denies."),
     declare(Id::TlsDaysToExpiry, "towpath_tls_days_to_expiry", Kind::Level, &["file"], "Days until the first certificate of the file in use ends; negative when it has."),
     declare(Id::TlsHandshakes, "towpath_tls_handshakes_total", Kind::Counter, &["listener", "result"], "TLS handshakes with callers. Results: ok, failed, timeout."),

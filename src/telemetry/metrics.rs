@@ -24,6 +24,8 @@ use crate::config::Name;
 pub struct Metrics {
     /// Connections that could not be accepted.
     pub accept_errors: Counter,
+    /// Connections to the towpaths of other nodes.
+    pub peer_connections: Gauge,
     /// Connections that ended by a panic.
     pub connection_panics: Counter,
     /// Access log records that were lost.
@@ -38,6 +40,8 @@ pub struct Metrics {
     pub refused_for_memory: Counter,
     errors: ByLabel<32>,
     causes: ByLabel<64>,
+    refused: ByLabel<8>,
+    floods: ByLabel<8>,
     families: Families,
     arena: Arc<Arena>,
     /// Keeps the version's series.
@@ -62,6 +66,7 @@ impl Metrics {
         build_info.set(1);
         Arc::new(Self {
             accept_errors: families.get(Id::AcceptErrors).counter(&[]),
+            peer_connections: families.get(Id::PeerConnections).gauge(&[]),
             connection_panics: families.get(Id::ConnectionPanics).counter(&[]),
             access_log_dropped: families.get(Id::AccessLogDropped).counter(&[]),
             config_generation: families.get(Id::ConfigGeneration).level(&[]),
@@ -70,6 +75,8 @@ impl Metrics {
             refused_for_memory: families.get(Id::ConnectionsRefused).counter(&["memory"]),
             errors: ByLabel::new(),
             causes: ByLabel::new(),
+            refused: ByLabel::new(),
+            floods: ByLabel::new(),
             families,
             arena,
             _build_info: build_info,
@@ -193,9 +200,24 @@ impl Metrics {
         self.families.get(Id::TlsReloads).counter(&[result]).inc();
     }
 
+    /// One more connection that was closed at once.
+    pub fn connection_refused(&self, cause: &'static str) {
+        self.refused.inc(cause, || self.families.get(Id::ConnectionsRefused).counter(&[cause]));
+    }
+
+    /// One more HTTP/2 connection that was closed because of what came on it.
+    pub fn http2_flood(&self, kind: &'static str) {
+        self.floods.inc(kind, || self.families.get(Id::Http2Floods).counter(&[kind]));
+    }
+
     /// One more reload. Takes a lock: for the control thread.
     pub fn reload(&self, result: &str) {
         self.families.get(Id::ConfigReloads).counter(&[result]).inc();
+    }
+
+    /// One more request to the admin API that was refused, for `cause`. Takes a lock: for the control thread.
+    pub fn admin_refused(&self, cause: &str) {
+        self.families.get(Id::AdminRefused).counter(&[cause]).inc();
     }
 
     /// Lets go of series that nobody holds and that have stood still for ten minutes. Call it about once a minute.

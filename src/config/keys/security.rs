@@ -491,7 +491,7 @@ pub static ADMIN_TLS: TableDef = TableDef {
             FILE,
             "callers show no certificate",
             r#""tls/ca.crt""#,
-            "PEM file: who may vouch for callers' certificates. Callers must show one, and may then do everything.",
+            "PEM file: who may vouch for callers' certificates. Who shows one may do everything; who shows none needs a token.",
         ),
     ]],
     choose: None,

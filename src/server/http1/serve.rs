@@ -162,7 +162,8 @@ impl Connection {
     /// The next request's head; `Err` in it when it cannot be read.
     async fn next_head(&mut self) -> Result<Result<Head, HeadError>, Over> {
         let limits = self.worker.view().snapshot.config.limits.clone();
-        let head_limits = HeadLimits { bytes: limits.header_bytes, fields: limits.header_count };
+        let head_limits =
+            HeadLimits { bytes: limits.header_bytes, fields: limits.header_count, target: limits.uri_bytes };
         let mut waiting = Waiting { idle: !self.inbound.has_begun(), draining: false };
         self.looking = false;
         self.timer.set(Instant::now() + if waiting.idle { limits.idle_timeout } else { limits.head_timeout });
@@ -195,6 +196,10 @@ impl Connection {
         let failure = match error {
             HeadError::TooLarge => {
                 Failure::new(Reason::HeadersTooLarge, "the request's head is over the limits")
+            }
+            HeadError::TargetTooLong => {
+                let what = "the request's target is over the limit (limits.uri_bytes)";
+                Failure::new(Reason::HeadersTooLarge, what)
             }
             HeadError::Malformed(what) => Failure::new(Reason::BadRequest, *what),
         };
