@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use http::{Method, Request, Response, header::EXPECT, request::Parts};
+use http::{Request, Response, header::EXPECT, request::Parts};
 use http_body::Body as _;
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     exchange::{Caller, Exchange},
     failover,
     failure::About,
-    fault, headers,
+    fault, headers, lawful,
     request_body::{KEPT, RequestBody},
     target::Target,
 };
@@ -63,7 +63,7 @@ fn prepare(
 ) -> Result<Call, Failure> {
     let target = Target::of(&request)?;
     let (mut parts, body) = request.into_parts();
-    refuse_unservable(&parts)?;
+    lawful::check(&mut parts, !body.is_end_stream())?;
     let looping = headers::check_loop(&parts.headers, &exchange.view.snapshot);
     exchange.request_id =
         Some(headers::prepare_request(&mut parts, &exchange.worker, &exchange.view.snapshot));
@@ -95,16 +95,6 @@ fn prepare(
         first_answer_timeout: exchange.view.snapshot.config.dns.first_answer_timeout,
         interim: interim.clone(),
     })
-}
-
-fn refuse_unservable(parts: &Parts) -> Result<(), Failure> {
-    if parts.method == Method::CONNECT {
-        return Err(Failure::new(Reason::BadRequest, "CONNECT tunnels are not built yet"));
-    }
-    if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
-        return Err(Failure::new(Reason::BadRequest, "only OPTIONS is about the whole server (`*`)"));
-    }
-    Ok(())
 }
 
 /// The listener and the rule that matches.

@@ -14,6 +14,7 @@ mod head;
 mod headers;
 mod hedge;
 mod idle;
+mod lawful;
 mod race;
 mod report;
 mod request_body;

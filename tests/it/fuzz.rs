@@ -1,5 +1,8 @@
 //! What the fuzz targets (`tests/fuzz`) run, with random inputs and with damaged seeds.
 
+#[path = "../fuzz/checks/mod.rs"]
+pub mod checks;
+
 use std::{fs, path::Path};
 
 use proptest::prelude::*;

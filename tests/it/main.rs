@@ -17,6 +17,7 @@ mod cli;
 mod config;
 mod config_resilience;
 mod connections;
+mod corpus;
 mod deadlines;
 mod distance;
 mod dns;
