@@ -37,14 +37,30 @@ impl Message {
 
 /// Reads a request as an origin server gets it from a proxy.
 pub fn request(bytes: &[u8]) -> Result<Read, String> {
-    let Some((head, at)) = head(bytes)? else { return Ok(Read::Incomplete(false)) };
+    match request_head(bytes)? {
+        None => Ok(Read::Incomplete(false)),
+        Some((head, at, length)) => content(head, bytes, at, length.unwrap_or(0)),
+    }
+}
+
+/// A request's head, where it ends, and the length that it declares.
+pub fn request_head(bytes: &[u8]) -> Result<Option<(Message, usize, Option<usize>)>, String> {
+    let Some((head, at)) = head(bytes)? else { return Ok(None) };
     check_request_line(&head.first)?;
     let hosts = head.all("host").len();
     if hosts > 1 || (hosts == 0 && head.first.ends_with("1.1")) {
         return Err(format!("{hosts} Hosts"));
     }
-    let length = length(&head)?.unwrap_or(0);
-    content(head, bytes, at, length)
+    let length = length(&head)?;
+    Ok(Some((head, at, length)))
+}
+
+/// The length that a response's head declares; none also when there are chunks.
+pub fn response_length(bytes: &[u8]) -> Result<Option<usize>, String> {
+    match head(bytes)? {
+        Some((head, _)) => length(&head),
+        None => Err("no whole head".to_owned()),
+    }
 }
 
 /// Reads a response to a request of this method, as a caller gets it from a proxy: one with neither a length nor chunks reaches
@@ -120,7 +136,7 @@ fn check_request_line(first: &str) -> Result<(), String> {
     let lawful = !method.is_empty()
         && method.bytes().all(is_token)
         && (target.starts_with('/') || (target == "*" && method == "OPTIONS"))
-        && !target.chars().any(|c| c.is_control() || c == '#')
+        && !target.bytes().any(|byte| byte.is_ascii_control() || byte == b'#')
         && ["HTTP/1.1", "HTTP/1.0"].contains(&version);
     if lawful { Ok(()) } else { Err(format!("a request line that is none: {first:?}")) }
 }
@@ -131,7 +147,7 @@ fn check_status_line(first: &str) -> Result<(), String> {
     let lawful = version == Some("HTTP/1.1")
         && status.len() == 3
         && status.bytes().all(|byte| byte.is_ascii_digit())
-        && reason.is_some_and(|reason| !reason.chars().any(char::is_control));
+        && reason.is_some_and(|reason| !reason.bytes().any(|byte| byte.is_ascii_control()));
     if lawful { Ok(()) } else { Err(format!("a status line that is none: {first:?}")) }
 }
 

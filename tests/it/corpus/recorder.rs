@@ -14,10 +14,15 @@ use crate::support::{Raw, RawServer};
 /// The server.
 pub struct Recorder {
     pub address: SocketAddr,
-    heard: Arc<Mutex<Vec<Heard>>>,
-    /// Held by each connection.
-    open: Arc<()>,
+    log: Arc<Mutex<Log>>,
     serving: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Log {
+    heard: Vec<Heard>,
+    /// What each connection holds that is no whole request yet.
+    parts: Vec<Vec<u8>>,
 }
 
 /// What came on a connection.
@@ -25,7 +30,7 @@ pub struct Recorder {
 pub enum Heard {
     /// A request.
     Whole(Message, Vec<u8>),
-    /// What the connection ended in.
+    /// What may become one.
     Part(Vec<u8>),
     /// What no strict reader takes.
     Wrong(String, Vec<u8>),
@@ -42,31 +47,22 @@ impl Heard {
 impl Recorder {
     pub async fn start() -> Self {
         let server = RawServer::start().await;
-        let heard = Arc::default();
-        let (address, all) = (server.address, Arc::clone(&heard));
-        let open = Arc::new(());
-        let held = open.clone();
+        let log = Arc::<Mutex<Log>>::default();
+        let (address, shared) = (server.address, log.clone());
         let serving = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok(connection) = server.try_accept().await {
-                let (all, held) = (Arc::clone(&all), held.clone());
-                connections.spawn(async move {
-                    serve(connection, all).await;
-                    drop(held);
-                });
+                connections.spawn(serve(connection, shared.clone()));
             }
         });
-        Self { address, heard, open, serving }
+        Self { address, log, serving }
     }
 
-    /// Whether every connection has ended.
-    pub fn is_alone(&self) -> bool {
-        // This one and the acceptor's.
-        Arc::strong_count(&self.open) == 2
-    }
-
+    /// All that has come so far.
     pub fn heard(&self) -> Vec<Heard> {
-        self.heard.lock().unwrap().clone()
+        let log = self.log.lock().unwrap();
+        let parts = log.parts.iter().filter(|part| !part.is_empty());
+        log.heard.iter().cloned().chain(parts.cloned().map(Heard::Part)).collect()
     }
 }
 
@@ -76,22 +72,24 @@ impl Drop for Recorder {
     }
 }
 
-async fn serve(mut connection: Raw, heard: Arc<Mutex<Vec<Heard>>>) {
-    let mut bytes = Vec::new();
-    let mut continued = false;
+async fn serve(mut connection: Raw, log: Arc<Mutex<Log>>) {
+    let number = {
+        let parts = &mut log.lock().unwrap().parts;
+        parts.push(Vec::new());
+        parts.len() - 1
+    };
+    let (mut bytes, mut continued) = (Vec::new(), false);
     loop {
-        let read = strict::request(&bytes);
-        match read {
+        match strict::request(&bytes) {
             Ok(Read::Whole(request, length)) => {
                 let rest = bytes.split_off(length);
                 check_with_httparse(&request, &bytes);
                 let body = if request.word(0) == "HEAD" { "" } else { "ok" };
-                heard.lock().unwrap().push(Heard::Whole(request, std::mem::replace(&mut bytes, rest)));
+                let whole = Heard::Whole(request, std::mem::replace(&mut bytes, rest));
+                log.lock().unwrap().heard.push(whole);
                 continued = false;
-                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{body}");
-                if connection.try_send(answer).await.is_err() {
-                    return;
-                }
+                let _ =
+                    connection.try_send(format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{body}")).await;
                 continue;
             }
             Ok(Read::Incomplete(true)) if !continued => {
@@ -101,12 +99,12 @@ async fn serve(mut connection: Raw, heard: Arc<Mutex<Vec<Heard>>>) {
                 }
             }
             Ok(Read::Incomplete(_)) => {}
-            Err(what) => return heard.lock().unwrap().push(Heard::Wrong(what, bytes)),
+            Err(what) => return log.lock().unwrap().heard.push(Heard::Wrong(what, bytes)),
         }
+        log.lock().unwrap().parts[number].clone_from(&bytes);
         match connection.try_read_exact(1).await {
             Some(byte) => bytes.extend(byte.into_iter().chain(connection.take_buffered())),
-            None if bytes.is_empty() => return,
-            None => return heard.lock().unwrap().push(Heard::Part(bytes)),
+            None => return,
         }
     }
 }
