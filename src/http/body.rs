@@ -174,6 +174,12 @@ pub fn is_forbidden_trailer(name: &HeaderName) -> bool {
     FORBIDDEN_TRAILERS.contains(&name)
         || FORBIDDEN_FAMILIES.iter().any(|family| name.starts_with(family))
         || is_framing(name)
+        || name.contains('"')
+}
+
+/// Whether a field's name is one that HTTP/1.1 can write: `HeaderName` also holds quotes.
+pub fn is_token(name: &HeaderName) -> bool {
+    !name.as_str().contains('"')
 }
 
 /// A name of framing, also as CGI and its heirs take it, who write `_` for each `-`.

@@ -5,13 +5,15 @@
 //! path that is a word of a request line, a length that is a field beside chunks.
 
 use http::{
-    HeaderMap, HeaderValue, Method,
+    HeaderMap, HeaderValue, Method, Version,
     header::{CONTENT_LENGTH, EXPECT, MAX_FORWARDS},
     request::Parts,
+    uri::PathAndQuery,
 };
 
 use super::{Failure, Reason};
 use crate::http::{
+    body::is_token,
     http1::head::{AMBIGUOUS_METHOD, decimal},
     method::is_ambiguous,
 };
@@ -23,6 +25,9 @@ use crate::http::{
 pub(super) fn check(parts: &mut Parts, has_content: bool) -> Result<(), Failure> {
     check_method(&parts.method, has_content)?;
     check_target(parts)?;
+    if parts.version == Version::HTTP_2 && parts.headers.keys().any(|name| !is_token(name)) {
+        return Err(bad("a field name is not a token"));
+    }
     check_length(&parts.headers)?;
     check_expectation(&parts.headers)?;
     if [Method::OPTIONS, Method::TRACE].contains(&parts.method) {
@@ -51,19 +56,28 @@ fn check_method(method: &Method, has_content: bool) -> Result<(), Failure> {
 fn check_target(parts: &Parts) -> Result<(), Failure> {
     let uri = &parts.uri;
     // HTTP/2 lets other schemes be said.
-    if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
+    let known = |scheme: &str| ["http", "https"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
+    if !uri.scheme_str().is_none_or(known) {
         return Err(bad("the scheme is neither http nor https"));
     }
     let path = uri.path();
     match path {
         "*" if parts.method == Method::OPTIONS => Ok(()),
         "*" => Err(bad("only OPTIONS is about the whole server (`*`)")),
+        // `http://host?query` has an empty path, which is written as a slash; in HTTP/2 it has to be written so.
+        _ if parts.version == Version::HTTP_2 && uri.path_and_query().is_some_and(begins_with_query) => {
+            Err(bad("the path does not begin with a slash"))
+        }
         _ if !path.starts_with('/') => Err(bad("the path does not begin with a slash")),
         _ if uri.path_and_query().is_some_and(|target| target.as_str().bytes().any(|b| b == 0x7f)) => {
             Err(bad("the path has a control character"))
         }
         _ => Ok(()),
     }
+}
+
+fn begins_with_query(target: &PathAndQuery) -> bool {
+    target.as_str().starts_with('?')
 }
 
 /// That of HTTP/1.1 has been read strictly; h2 takes more.

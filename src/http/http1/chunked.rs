@@ -88,6 +88,9 @@ impl ChunkedDecoder {
                 Ok(Chunk::NeedMore)
             };
         };
+        if end > MAX_TRAILERS {
+            return Err(BodyError::Malformed("trailers are too long"));
+        }
         self.position = Position::End;
         let block = buffer.split_to(end).freeze();
         if block.len() == 2 {

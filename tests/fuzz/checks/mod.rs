@@ -41,7 +41,8 @@ fn agrees(head: &Head, bytes: &[u8]) {
     if head.parts.uri.authority().is_some() || head.parts.method == Method::CONNECT {
         return; // the strict reader is behind the proxy, where no target has an authority
     }
-    let (message, length, declared) = strict::request_head(bytes).expect("what is taken is strict").expect("whole");
+    let (message, length, declared) =
+        strict::request_head(bytes).expect("what is taken is strict").expect("whole");
     assert_eq!(length, bytes.len());
     assert_eq!(message.word(0), head.parts.method.as_str());
     assert_eq!(message.word(1), target);
@@ -58,7 +59,9 @@ fn agrees(head: &Head, bytes: &[u8]) {
 fn forwards(mut headers: HeaderMap) {
     let hosts = headers.get_all("host").iter().count();
     hop_by_hop::remove(&mut headers);
-    for name in ["connection", "transfer-encoding", "upgrade", "keep-alive", "proxy-connection", "http2-settings"] {
+    for name in
+        ["connection", "transfer-encoding", "upgrade", "keep-alive", "proxy-connection", "http2-settings"]
+    {
         assert!(!headers.contains_key(name), "{name}");
     }
     assert_eq!(headers.get_all("host").iter().count(), hosts);
@@ -142,7 +145,8 @@ pub fn authority(bytes: &[u8]) {
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let file = Path::new("/etc/towpath/t.toml");
-    let plain = |read: Result<config::Config, config::Problems>| read.map_err(|problems| problems.to_string());
+    let plain =
+        |read: Result<config::Config, config::Problems>| read.map_err(|problems| problems.to_string());
     let mut memory = config::Memory::default();
     let half = text.floor_char_boundary(text.len() / 2);
     let _ = config::reparse(&text[..half], file, &mut memory);
@@ -165,7 +169,11 @@ pub fn grpc_timeout(bytes: &[u8]) {
 pub fn pattern(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(&bytes[..bytes.len().min(80)]) else { return };
     let Some((text, pattern)) = text.split_once('\n') else { return };
-    assert_eq!(config::is_like(text, pattern), is_like(text.as_bytes(), pattern.as_bytes()), "{text} {pattern}");
+    assert_eq!(
+        config::is_like(text, pattern),
+        is_like(text.as_bytes(), pattern.as_bytes()),
+        "{text} {pattern}"
+    );
 }
 
 /// Row by row: whether the first bytes of the text are like the first bytes of the pattern.
