@@ -12,7 +12,7 @@ use towpath::{
     http::{
         authority, grpc, hop_by_hop,
         http1::{
-            Chunk, ChunkedDecoder, Content, Framing, Head, HeadLimits,
+            Chunk, ChunkedDecoder, Content, Framing, Head, HeadLimits, ResponseHead,
             head::{find_end, parse},
             take_response,
         },
@@ -69,30 +69,23 @@ fn forwards(mut headers: HeaderMap) {
 
 /// A response's head: found and understood the same however it arrives; a length that is taken is the only one.
 pub fn response_head(bytes: &[u8]) {
-    let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
-        let (mut buffer, mut scanned) = (BytesMut::new(), 0);
-        for piece in pieces {
-            buffer.extend_from_slice(piece);
-            match take_response(&mut buffer, &mut scanned, false) {
-                Ok(None) => {}
-                Ok(Some(head)) => return Some(Ok(head)),
-                Err(what) => return Some(Err(what)),
-            }
-        }
-        None
-    };
-    let whole = read(&mut std::iter::once(bytes));
-    let pieces = read(&mut bytes.chunks(1));
-    let plain = |head: &Option<Result<_, _>>| match head {
-        Some(Ok(head)) => format!("{head:?}"),
-        _ => String::new(),
-    };
-    assert_eq!(plain(&whole), plain(&pieces), "in pieces and at once");
-    if let Some(Ok(head)) = whole
-        && let Content::Length(length) = head.content
-    {
+    let (whole, pieces) = (read_response(bytes, bytes.len().max(1)), read_response(bytes, 1));
+    assert_eq!(format!("{whole:?}"), format!("{pieces:?}"), "in pieces and at once");
+    if let Some(ResponseHead { content: Content::Length(length), .. }) = whole {
         assert_eq!(strict::response_length(bytes), Ok(usize::try_from(length).ok()));
     }
+}
+
+/// The head, when there is one.
+fn read_response(bytes: &[u8], step: usize) -> Option<ResponseHead> {
+    let (mut buffer, mut scanned) = (BytesMut::new(), 0);
+    for piece in bytes.chunks(step) {
+        buffer.extend_from_slice(piece);
+        if let Some(head) = take_response(&mut buffer, &mut scanned, false).ok()? {
+            return Some(head);
+        }
+    }
+    None
 }
 
 /// A chunked body: the same content however it arrives; what is taken a strict reader takes the same way.

@@ -200,13 +200,13 @@ fn chunks(mut message: Message, bytes: &[u8], mut at: usize) -> Result<Read, Str
 }
 
 fn chunk_size(line: &[u8]) -> Result<usize, String> {
-    let text = std::str::from_utf8(line).map_err(|_| "a chunk's line that is not UTF-8")?;
+    let text = String::from_utf8_lossy(line);
     let (size, extension) = text.split_at(text.find([';', ' ', '\t']).unwrap_or(text.len()));
     let lawful = !size.is_empty()
         && size.len() < 16
         && size.bytes().all(|byte| byte.is_ascii_hexdigit())
         && (extension.is_empty() || extension.trim_start().starts_with(';'))
-        && !extension.chars().any(|c| c.is_control() && c != '\t');
+        && !extension.chars().any(|c| c.is_ascii_control() && c != '\t');
     if !lawful {
         return Err(format!("a chunk size that is none: {text:?}"));
     }
