@@ -113,3 +113,13 @@ proptest! {
         fuzz_endpoint_file(&bytes);
     }
 }
+
+proptest! {
+    // Each reads a whole configuration, three times.
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_configuration_means_the_same_whatever_was_read_before(bytes in damaged("config")) {
+        checks::config(&bytes);
+    }
+}

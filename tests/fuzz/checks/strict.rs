@@ -90,7 +90,7 @@ pub fn response(bytes: &[u8], method: &str) -> Result<Read, String> {
 /// A head, and where it ends.
 fn head(bytes: &[u8]) -> Result<Option<(Message, usize)>, String> {
     let Some((first, mut at)) = line(bytes, 0)? else { return Ok(None) };
-    let first = String::from_utf8(first.to_vec()).map_err(|_| "a first line that is not UTF-8")?;
+    let first = String::from_utf8_lossy(first).into_owned();
     let mut fields = Vec::new();
     loop {
         let Some((text, next)) = line(bytes, at)? else { return Ok(None) };
