@@ -3,13 +3,9 @@
 //! Beside the verdict of each, this holds for all of them together: what reached the server is, for a strict reader that
 //! shares no code with towpath, exactly the requests that were to reach it, as many as towpath counted, and nothing else.
 
-#[path = "corpus/format.rs"]
 mod format;
-#[path = "corpus/recorder.rs"]
 mod recorder;
-#[path = "corpus/requests.rs"]
 mod requests;
-#[path = "corpus/responses.rs"]
 mod responses;
 
 use crate::fuzz::checks::strict;
