@@ -5,7 +5,6 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
     sync::{Arc, mpsc as std_mpsc},
     thread::{self, JoinHandle},
     time::{Duration, SystemTime},
@@ -18,21 +17,22 @@ use tokio::{
 
 pub use crate::snapshot::{Reloaded, Source};
 use crate::{
-    admin::{self, Admin},
-    config::Config,
+    admin::{self, Access, Admin},
+    config::{self, Config},
     drain::{Phase, Trigger},
     lifecycle::{self, Requests, Signals},
-    net::Address,
+    net::{Address, Listener},
     server::{Acceptor, WorkerHandle, WorkerSeed},
     service::Service,
     snapshot::{DoorCommand, Reader, ReloadRequest, Reloader, Seen, Wiring, watch_memory},
     telemetry::{Metrics, log::LogControl},
+    tls::Keeper,
 };
 
 /// A running node: its threads, and the handles to them. Dropped without [`Node::join`], it is left running.
 pub struct Node {
     seen: Seen,
-    admin: SocketAddr,
+    admin: Address,
     reload: mpsc::UnboundedSender<ReloadRequest>,
     requests: mpsc::UnboundedSender<Request>,
     drain: Trigger,
@@ -61,16 +61,18 @@ impl Node {
     pub fn start_with_log(source: Source, log: Option<LogControl>) -> Result<Self, String> {
         let mut source = Reader::new(source);
         let config = source.read()?;
-        let admin = bind_admin(config.admin.listen);
-        let admin_address = admin.as_ref().map_or(config.admin.listen, |(_, address)| *address);
+        let keeper = Arc::new(Keeper::default());
+        let admin = open_admin(&config.admin, &keeper);
+        let admin_address = admin.as_ref().map_or(&config.admin.listen, |(socket, _)| socket.address());
+        let admin_address = admin_address.clone();
         let metrics = Metrics::new(config.node.workers.get());
         let (reload, reloads) = mpsc::unbounded_channel();
         let (requests, requested) = mpsc::unbounded_channel();
         let (started, start) = std_mpsc::sync_channel(1);
         let drain = Trigger::new();
-        let control =
-            Control { metrics, reload: reload.clone(), reloads, requested, drain: drain.clone(), admin, log };
-        let thread = spawn("control", move || control.run(source, config, &started));
+        let (reloads_from, stop) = (reload.clone(), drain.clone());
+        let control = Control { metrics, reload: reloads_from, reloads, requested, drain: stop, keeper, log };
+        let thread = spawn("control", move || control.run(source, config, admin, &started));
         let seen = start.recv().map_err(|_| "the control thread ended at once".to_owned())??;
         Ok(Self { seen, admin: admin_address, reload, requests, drain, control: thread? })
     }
@@ -81,8 +83,8 @@ impl Node {
     }
 
     /// Where the admin API is bound.
-    pub fn admin(&self) -> SocketAddr {
-        self.admin
+    pub fn admin(&self) -> &Address {
+        &self.admin
     }
 
     /// Reads the source again and waits for the outcome. For a [`Source::Text`], `text` replaces it.
@@ -130,19 +132,24 @@ struct Control {
     reloads: mpsc::UnboundedReceiver<ReloadRequest>,
     requested: mpsc::UnboundedReceiver<Request>,
     drain: Trigger,
-    /// Bound before the configuration is built, and judged with it: all that cannot be had is told at once.
-    admin: Result<(TcpListener, SocketAddr), String>,
+    keeper: Arc<Keeper>,
     log: Option<LogControl>,
 }
 
 impl Control {
-    fn run(self, source: Reader, config: Config, started: &std_mpsc::SyncSender<Result<Seen, String>>) {
+    fn run(
+        self,
+        source: Reader,
+        config: Config,
+        admin: Opened,
+        started: &std_mpsc::SyncSender<Result<Seen, String>>,
+    ) {
         let runtime = match local_runtime() {
             Ok(runtime) => runtime,
             Err(error) => return tell(started, Err(format!("cannot make a runtime: {error}"))),
         };
         runtime.block_on(async {
-            match self.start(source, config) {
+            match self.start(source, config, admin) {
                 Ok((running, seen)) => {
                     tell(started, Ok(seen));
                     running.run().await;
@@ -152,19 +159,20 @@ impl Control {
         });
     }
 
-    fn start(self, source: Reader, config: Config) -> Result<(Running, Seen), String> {
+    fn start(self, source: Reader, config: Config, admin: Opened) -> Result<(Running, Seen), String> {
         let workers = config.node.workers.get();
         let (acceptor, commands) = mpsc::unbounded_channel();
         let (made, to_follow) = mpsc::unbounded_channel();
-        let wiring = Wiring { metrics: self.metrics.clone(), acceptor, made };
-        let reloader = match (Reloader::start(source, config, wiring), &self.admin) {
-            (Ok(reloader), Ok(_)) => reloader,
-            (reloader, admin) => return Err(problems(admin.as_ref().err(), reloader.err())),
+        let keeper = self.keeper.clone();
+        let wiring = Wiring { metrics: self.metrics.clone(), acceptor, made, keeper };
+        let (reloader, (socket, access)) = match (Reloader::start(source, config, wiring), admin) {
+            (Ok(reloader), Ok(admin)) => (reloader, admin),
+            (reloader, admin) => return Err(problems(admin.err(), reloader.err())),
         };
         let seen = reloader.seen().clone();
         let done = start_threads(workers, &self.metrics, &seen, &self.drain, commands)
             .map_err(|error| format!("cannot start a thread: {error}"))?;
-        let admin = self.admin(&seen)?;
+        let admin = self.admin(&seen, socket, access)?;
         tokio::task::spawn_local(admin);
         tokio::task::spawn_local(watch_memory(seen.snapshot.clone()));
         let running = Running {
@@ -180,7 +188,12 @@ impl Control {
         Ok((running, seen))
     }
 
-    fn admin(&self, seen: &Seen) -> Result<impl Future<Output = ()> + use<>, String> {
+    fn admin(
+        &self,
+        seen: &Seen,
+        socket: Listener,
+        access: Access,
+    ) -> Result<impl Future<Output = ()> + use<>, String> {
         let admin = Admin {
             seen: seen.clone(),
             metrics: self.metrics.clone(),
@@ -188,10 +201,10 @@ impl Control {
             drain: self.drain.clone(),
             log: self.log,
             started: SystemTime::now(),
+            address: socket.address().clone(),
+            access: Arc::new(access),
         };
-        let (socket, _) = self.admin.as_ref().map_err(Clone::clone)?;
-        let socket = socket.try_clone().and_then(tokio::net::TcpListener::from_std);
-        let socket = socket.map_err(|error| format!("admin.listen: {error}"))?;
+        let socket = socket.into_async().map_err(|error| format!("admin.listen: {error}"))?;
         Ok(admin::serve(admin, socket, self.drain.watcher()))
     }
 }
@@ -256,17 +269,23 @@ fn tell(started: &std_mpsc::SyncSender<Result<Seen, String>>, outcome: Result<Se
     let _ = started.send(outcome);
 }
 
-fn problems(admin: Option<&String>, others: Option<String>) -> String {
-    admin.cloned().into_iter().chain(others).collect::<Vec<_>>().join("\n")
+fn problems(admin: Option<String>, others: Option<String>) -> String {
+    admin.into_iter().chain(others).collect::<Vec<_>>().join("\n")
 }
 
-fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
-    let listener = TcpListener::bind(address).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        let bound = listener.local_addr()?;
-        Ok((listener, bound))
-    });
-    listener.map_err(|error| format!("admin.listen: cannot listen on {address}: {error}"))
+/// The admin API's socket, and who may use it. Opened before the configuration is built, and judged with it: all that cannot be had
+/// is told at once.
+type Opened = Result<(Listener, Access), String>;
+
+fn open_admin(config: &config::Admin, keeper: &Keeper) -> Opened {
+    let socket = Listener::bind_private(&config.listen).map_err(|error| format!("admin.listen: {error}"));
+    match (socket, Access::open(&config.access, keeper)) {
+        (Ok(socket), Ok(access)) => {
+            admin::warnings(config).iter().for_each(|warning| tracing::warn!("{warning}"));
+            Ok((socket, access))
+        }
+        (socket, access) => Err(problems(socket.err(), access.err())),
+    }
 }
 
 /// Starts the workers and the acceptor. The channel ends when the last worker has.

@@ -7,7 +7,7 @@
 pub mod admin;
 /// 11: composition root: checked config -> running node -> handles.
 pub mod app;
-/// 4: pure: who a caller is, policy decisions, tokens.
+/// 4: who a caller is, policy decisions, tokens and the keys of their issuers.
 pub mod auth;
 /// 3: pure choice of an endpoint: least-request, round-robin.
 pub mod balance;

@@ -28,7 +28,7 @@ const REQUEST: &[u8] = b"GET /api/v2/items/17?expand=price HTTP/1.1\r\n\
     x-tenant: gold\r\n\
     cookie: session=0123456789abcdef\r\n\
     cache-control: no-cache\r\n\r\n";
-const LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: 100 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: 100, target: 16 * 1024 };
 
 /// All cases.
 pub fn cases() -> Vec<Case> {

@@ -41,7 +41,7 @@ fn worker_with_caller(peer: &mut Peer) -> (Seen, WorkerSeed) {
     let metrics = Metrics::new(1);
     let (acceptor, commands) = mpsc::unbounded_channel();
     let (made, _made) = mpsc::unbounded_channel();
-    let wiring = Wiring { metrics: metrics.clone(), acceptor, made };
+    let wiring = Wiring { metrics: metrics.clone(), acceptor, made, keeper: Arc::default() };
     let mut source = Reader::new(Source::Text { name: "micro.toml".to_owned(), text: configuration(peer) });
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     let (handle, seed) = WorkerHandle::new(0, metrics.clone());

@@ -1,6 +1,6 @@
 //! `/api/config`: the configuration in force in the shape of the file, with every default filled in.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use axum::{Json, extract::State};
 use serde_json::{Map, Value, json};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{resilience_view, routes, server::Shared, words};
 use crate::{
     config::{
-        Balancer, Config, Ejection, FixedEndpoint, Limits, Listener, Locality, LogPath, Pool, Service,
+        Admin, Balancer, Config, Ejection, FixedEndpoint, Limits, Listener, Locality, LogPath, Pool, Service,
         ServicePolicy, Source,
     },
     net::Subnet,
@@ -31,7 +31,7 @@ fn whole(config: &Config) -> Value {
             "subnets": subnets(&config.node.subnets),
             "position": config.node.position.map(|of| json!({ "index": of.index, "count": of.count })),
         },
-        "admin": { "listen": config.admin.listen.to_string() },
+        "admin": admin(&config.admin),
         "drain": { "timeout": words::duration(config.drain.timeout) },
         "limits": limits(&config.limits),
         "overload": resilience_view::concurrency(config.overload),
@@ -51,6 +51,22 @@ fn whole(config: &Config) -> Value {
         "listeners": config.listeners.iter().map(listener).collect::<Vec<_>>(),
         "routes": routes::all(config),
         "services": services,
+    })
+}
+
+/// Files are named, never shown.
+fn admin(admin: &Admin) -> Value {
+    let file = |file: &Path| json!(file.display().to_string());
+    let tls = admin.access.tls.as_ref().and_then(|tls| {
+        let pair = tls.certificates.first()?;
+        let client_ca = tls.client_ca.as_deref().map(file);
+        Some(json!({ "cert": file(&pair.cert), "key": file(&pair.key), "client_ca": client_ca }))
+    });
+    json!({
+        "listen": admin.listen.to_string(),
+        "tls": tls,
+        "read_token": admin.access.read_token.as_deref().map(file),
+        "control_token": admin.access.control_token.as_deref().map(file),
     })
 }
 
@@ -153,8 +169,6 @@ fn pool(pool: &Pool) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::config::{self, Environment};
 
@@ -162,6 +176,11 @@ mod tests {
     #[test]
     fn what_is_shown_means_the_same_configuration() {
         let text = r#"
+            [admin]
+            listen = "10.0.0.1:9990"
+            tls = { cert = "/tls/a.crt", key = "/tls/a.key", client_ca = "/tls/ca.crt" }
+            read_token = "/tokens/read"
+            control_token = "/tokens/control"
             [dns]
             servers = ["127.0.0.1:5353"]
             [limits]

@@ -17,12 +17,15 @@ use axum::{
 use serde::Serialize;
 
 use super::{
+    explain_policy::{self, Allowed},
     resilience_view::fault_in_words,
     routes::bare,
     server::{Shared, refused},
+    token_view::{authorize_in_words, token_in_words},
     words,
 };
 use crate::{
+    auth::Facts,
     config::{
         Backend, BackendTarget, Config, ListenerKind, Match, PathMatch, Route, ServicePolicy, ValueMatch,
     },
@@ -39,6 +42,7 @@ pub struct Question {
     path: String,
     query: Option<String>,
     headers: HeaderMap,
+    caller: String,
 }
 
 /// Where a request goes and why.
@@ -46,6 +50,8 @@ pub struct Question {
 pub struct Explanation {
     /// The listener that it came to.
     pub listener: String,
+    /// Who asks.
+    pub caller: String,
     /// Its method.
     pub method: String,
     /// Without port.
@@ -79,6 +85,10 @@ pub struct Chosen {
     pub failover_back_after: String,
     /// What is done to requests on purpose.
     pub fault: Option<String>,
+    /// The token that its requests must have.
+    pub token: Option<String>,
+    /// Who is asked whether they may pass.
+    pub authorize: Option<String>,
 }
 
 /// One backend of the route that won.
@@ -96,6 +106,8 @@ pub struct Share {
     pub balancer: String,
     /// Of the TCP handshake.
     pub connect_timeout: String,
+    /// Whether the caller may.
+    pub policy: Allowed,
 }
 
 /// A route that did not win.
@@ -130,7 +142,17 @@ impl Question {
             Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
             None => (rest, None),
         };
-        Ok(Self { method, host, port, path, query, headers })
+        Ok(Self { method, host, port, path, query, headers, caller: explain_policy::caller(None) })
+    }
+
+    /// The same, asked by the caller of this name; an unknown one without.
+    pub fn asked_by(self, caller: Option<&str>) -> Self {
+        Self { caller: explain_policy::caller(caller), ..self }
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        let Self { caller, method, path, headers, .. } = self;
+        Facts { caller, method, path, headers, claims: None }
     }
 
     fn view(&self) -> RequestView<'_> {
@@ -199,6 +221,7 @@ pub fn offline(config: &Config, listener: usize, question: &Question) -> Explana
 fn explain(config: &Config, router: &Router, listener: usize, question: &Question) -> Explanation {
     let mut answer = Explanation {
         listener: config.listeners[listener].name.to_string(),
+        caller: question.caller.clone(),
         method: question.method.to_string(),
         host: question.host.clone(),
         path: question.path.clone(),
@@ -210,7 +233,7 @@ fn explain(config: &Config, router: &Router, listener: usize, question: &Questio
         let route = &config.routes[rule.route];
         match rule.verdict {
             Verdict::Won { host, entry } => {
-                answer.route = Some(chosen(config, route, &host, entry, question))
+                answer.route = Some(chosen((config, listener), route, &host, entry, question))
             }
             verdict => answer.others.push(other(config, route, &verdict)),
         }
@@ -231,7 +254,13 @@ fn lost(winner: &str, by: router::LostBy) -> String {
     format!("`{winner}` takes precedence: {by}")
 }
 
-fn chosen(config: &Config, route: &Route, host: &str, entry: usize, question: &Question) -> Chosen {
+fn chosen(
+    (config, listener): (&Config, usize),
+    route: &Route,
+    host: &str,
+    entry: usize,
+    question: &Question,
+) -> Chosen {
     let shares = words::percentages(route.backends.iter().map(|backend| backend.weight));
     let backends = route.backends.iter().zip(shares);
     Chosen {
@@ -239,14 +268,23 @@ fn chosen(config: &Config, route: &Route, host: &str, entry: usize, question: &Q
         because: format!("host `{host}`, {}", conditions(&route.matches[entry])),
         timeout: route.timeout.map(words::duration),
         attempt_timeout: route.attempt_timeout.map(words::duration),
-        backends: backends.map(|(backend, percent)| share(config, backend, percent, question)).collect(),
+        backends: backends
+            .map(|(backend, percent)| share((config, listener), backend, percent, question))
+            .collect(),
         failover: route.failover.services.iter().map(ToString::to_string).collect(),
         failover_back_after: words::duration(route.failover.back_after),
         fault: route.fault.as_ref().map(fault_in_words),
+        token: route.jwt.as_ref().map(token_in_words),
+        authorize: route.authorize.as_ref().map(authorize_in_words),
     }
 }
 
-fn share(config: &Config, backend: &Backend, percent: f64, question: &Question) -> Share {
+fn share(
+    (config, listener): (&Config, usize),
+    backend: &Backend,
+    percent: f64,
+    question: &Question,
+) -> Share {
     let (service, source, policy): (String, String, &ServicePolicy) = match &backend.target {
         BackendTarget::Service(name) => {
             let service = &config.services[name];
@@ -265,7 +303,12 @@ fn share(config: &Config, backend: &Backend, percent: f64, question: &Question) 
             (name, source, &*template.policy)
         }
     };
+    let named = match &backend.target {
+        BackendTarget::Service(name) => Some(&**name),
+        BackendTarget::PerHost(_) => None,
+    };
     Share {
+        policy: explain_policy::allowed(config, listener, named, &question.facts()),
         service,
         percent,
         source,
@@ -298,7 +341,7 @@ fn conditions(entry: &Match) -> String {
     all.join(", ")
 }
 
-/// `/api/explain?listener=&method=&url=&header=k:v`, `header` any number of times.
+/// `/api/explain?listener=&method=&url=&caller=&header=k:v`, `header` any number of times.
 pub(super) async fn answer(
     State(shared): State<Arc<Shared>>,
     Query(parameters): Query<Vec<(String, String)>>,
@@ -309,7 +352,8 @@ pub(super) async fn answer(
         parameters.iter().filter(|(key, _)| key == "header").map(|(_, value)| value.clone()).collect();
     let explained = check_names(&parameters).and_then(|()| {
         let url = named("url").ok_or("the parameter `url` is missing")?;
-        let question = Question::read(named("method").unwrap_or("GET"), url, &headers)?;
+        let caller = named("caller").filter(|name| !name.is_empty());
+        let question = Question::read(named("method").unwrap_or("GET"), url, &headers)?.asked_by(caller);
         let listener = listener(&snapshot.config, named("listener").filter(|name| !name.is_empty()))?;
         Ok(explain(&snapshot.config, &snapshot.listeners[listener].router, listener, &question))
     });
@@ -320,7 +364,7 @@ pub(super) async fn answer(
 }
 
 fn check_names(parameters: &[(String, String)]) -> Result<(), String> {
-    let known = ["listener", "method", "url", "header"];
+    let known = ["listener", "method", "url", "header", "caller"];
     match parameters.iter().find(|(name, _)| !known.contains(&name.as_str())) {
         Some((name, _)) => Err(format!("there is no parameter `{name}`; there are: {}", known.join(", "))),
         None => Ok(()),

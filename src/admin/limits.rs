@@ -6,11 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::words;
 use crate::{
-    limit::{MemoryWatch, Places},
+    limit::{CallerState, MemoryWatch, Places},
     service::Service,
-    snapshot::NodeLimits,
+    snapshot::{NodeLimits, Snapshot},
     telemetry,
 };
+
+/// Of callers, those that are shown.
+const SHOWN: usize = 10;
 
 /// A limit on requests.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,6 +44,30 @@ pub struct BreakerState {
     pub max_connections: u32,
     /// Connections to its endpoints that are open.
     pub connections: u32,
+}
+
+/// What callers may have, and have.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CallerLimits {
+    /// Connections of one listener.
+    pub connections: u32,
+    /// Connections of one caller.
+    pub connections_per_caller: usize,
+    /// Requests of one caller that may run; none when they are not limited.
+    pub requests_per_caller: Option<usize>,
+    /// Those with the most connections.
+    pub callers: Vec<CallerUse>,
+}
+
+/// What one caller has.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CallerUse {
+    /// Its name, else its address.
+    pub caller: String,
+    /// Open.
+    pub connections: usize,
+    /// Running; counted only while they are limited.
+    pub requests: usize,
 }
 
 /// The memory ceiling.
@@ -79,6 +106,24 @@ impl BreakerState {
             requests: RequestLimit::of(&service.breaker.requests),
             max_connections: service.policy.breaker.max_connections,
             connections: service.breaker.connections.count(),
+        }
+    }
+}
+
+impl CallerLimits {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let limits = &snapshot.limits;
+        let largest = limits.callers.largest(SHOWN).into_iter();
+        let shown = |state: CallerState| CallerUse {
+            caller: state.key.to_string(),
+            connections: state.connections,
+            requests: state.requests,
+        };
+        Self {
+            connections: limits.connections(),
+            connections_per_caller: limits.connections_per_caller(),
+            requests_per_caller: snapshot.config.limits.requests_per_caller,
+            callers: largest.map(shown).collect(),
         }
     }
 }

@@ -1,13 +1,18 @@
 //! The admin API: what operators, dashboards and the command line read and press.
 //!
-//! Runs on the control thread, never on a worker. `server.rs` says which path is answered by what, `guard.rs` who may
-//! ask; `status.rs`, `services.rs`, `limits.rs`, `routes.rs`, `config_view.rs` and `resilience_view.rs` hold the answers, `actions.rs` what changes the
-//! node, `explain.rs` and `explain_text.rs` the reasons of a routing decision (the command line asks them too), `page.rs` the page for people.
+//! Runs on the control thread, never on a worker. `server.rs` says which path is answered by what, `connections.rs` accepts; `gate.rs` lets
+//! requests in, by `guard.rs` (web pages) and `access.rs` (certificates and the tokens of `tokens.rs`); `status.rs`, `services.rs`, `callers.rs`, `limits.rs`, `routes.rs`, `config_view.rs`, `token_view.rs` and `resilience_view.rs` hold the answers, `actions.rs` what changes the
+//! node, `explain.rs`, `explain_policy.rs` and `explain_text.rs` the reasons of a routing decision (the command line asks them too), `page.rs` the page for people.
 
+mod access;
 mod actions;
+mod callers;
 mod config_view;
+mod connections;
 pub mod explain;
+mod explain_policy;
 mod explain_text;
+mod gate;
 mod guard;
 mod limits;
 mod page;
@@ -16,10 +21,14 @@ mod routes;
 mod server;
 mod services;
 mod status;
+mod token_view;
+mod tokens;
 mod words;
 
+pub use access::{Access, warnings};
 pub use actions::ReloadAnswer;
-pub use limits::{BreakerState, MemoryState, RequestLimit};
+pub use limits::{BreakerState, CallerLimits, CallerUse, MemoryState, RequestLimit};
 pub use server::{Admin, serve};
 pub use services::{EndpointState, PassedOver, ServiceState, Services};
-pub use status::{LastReload, ListenerState, Status};
+pub use status::{AdminState, LastReload, ListenerState, Status};
+pub use token_view::IssuerState;

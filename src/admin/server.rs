@@ -1,8 +1,6 @@
 //! Which path of the admin API is answered by what.
 
 use std::{
-    future::IntoFuture,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -18,15 +16,24 @@ use axum::{
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{actions, config_view, explain, guard::Guard, page, routes, services, status};
+use super::{
+    access::Access,
+    actions, callers, config_view,
+    connections::Connections,
+    explain,
+    gate::{self, Gate},
+    guard::Guard,
+    page, routes, services, status,
+};
 use crate::{
     drain::{Phase, Trigger, Watcher},
+    net::{Address, AsyncListener},
     snapshot::{ReloadRequest, Seen, Snapshot},
     telemetry::{Metrics, log::LogControl},
 };
 
 /// Every path, as the answer to an unknown one lists them.
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 13] = [
     "/",
     "/live",
     "/ready",
@@ -35,14 +42,12 @@ const PATHS: [&str; 12] = [
     "/api/config",
     "/api/services",
     "/api/routes",
+    "/api/callers",
     "/api/explain",
     "/api/reload",
     "/api/drain",
     "/api/log-level",
 ];
-
-/// An answer that is still being written when the node has closed gets this long.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// What the admin API reads and presses.
 pub struct Admin {
@@ -58,6 +63,10 @@ pub struct Admin {
     pub log: Option<LogControl>,
     /// When the node started.
     pub started: SystemTime,
+    /// Where it listens.
+    pub address: Address,
+    /// Who may ask.
+    pub access: Arc<Access>,
 }
 
 /// What handlers share.
@@ -74,25 +83,25 @@ impl Shared {
 }
 
 /// Answers on `listener` until `stop` has reached [`Phase::Closed`].
-pub async fn serve(admin: Admin, listener: tokio::net::TcpListener, mut stop: Watcher) {
-    let bound = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let app = app(Shared { admin, born: Instant::now() }, Guard::new(bound));
-    let mut closed = stop.clone();
-    let server = axum::serve(listener, app)
-        .with_graceful_shutdown(async move { closed.reached(Phase::Closed).await })
-        .into_future();
-    let patience = async {
-        stop.reached(Phase::Closed).await;
-        tokio::time::sleep(LAST_ANSWERS).await;
+pub async fn serve(admin: Admin, listener: AsyncListener, stop: Watcher) {
+    let (access, metrics) = (admin.access.clone(), admin.metrics.clone());
+    let guard = Guard::new(&admin.address, &access);
+    let gate = Gate::new(guard, access.clone(), metrics.clone());
+    let app = app(Shared { admin, born: Instant::now() }, gate);
+    let look = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            access.look();
+        }
     };
+    let connections = Connections { app, access: access.clone(), metrics, stop };
     tokio::select! {
-        // It accepts for ever: errors of single connections do not end it.
-        _ = server => {}
-        () = patience => {}
+        () = connections.serve(listener) => {}
+        () = look => {}
     }
 }
 
-pub(super) fn app(shared: Shared, guard: Guard) -> Router {
+pub(super) fn app(shared: Shared, gate: Gate) -> Router {
     Router::new()
         .route("/", get(page::page))
         .route("/live", get(async || "live\n"))
@@ -102,13 +111,14 @@ pub(super) fn app(shared: Shared, guard: Guard) -> Router {
         .route("/api/config", get(config_view::config))
         .route("/api/services", get(services::services))
         .route("/api/routes", get(routes::routes))
+        .route("/api/callers", get(callers::callers))
         .route("/api/explain", get(explain::answer))
         .route("/api/reload", post(actions::reload))
         .route("/api/drain", post(actions::drain))
         .route("/api/log-level", get(actions::log_level).put(actions::set_log_level))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(Arc::new(guard), super::guard::check))
+        .layer(middleware::from_fn_with_state(Arc::new(gate), gate::check))
         .with_state(Arc::new(shared))
 }
 

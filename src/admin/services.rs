@@ -69,6 +69,10 @@ pub struct PassedOver {
 pub struct EndpointState {
     /// Where it is.
     pub address: String,
+    /// Whether connections to it have TLS.
+    pub tls: bool,
+    /// The towpath of its node, if requests go through that: address or name, and port.
+    pub peer: Option<String>,
     /// Where it is known from: `dns`, `srv`, `file` or `fixed`.
     pub source: String,
     /// The lowest priority is used first.
@@ -185,6 +189,8 @@ fn endpoint(
     let (health, ejection) = (endpoint.health(), endpoint.ejection());
     EndpointState {
         address: endpoint.address.to_string(),
+        tls: endpoint.target.secure.is_some(),
+        peer: endpoint.through.as_ref().map(|through| through.hop.name.clone()),
         source: source.to_owned(),
         priority: found.priority,
         weight: found.weight,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 
-use super::{MemoryState, RequestLimit, server::Shared, words};
+use super::{Admin, CallerLimits, MemoryState, RequestLimit, server::Shared, token_view::IssuerState, words};
 use crate::{
     drain::Phase,
     snapshot::{Attempt, Door, Reloaded},
+    tls::{Keeper, Standing},
 };
 
 /// The node.
@@ -34,12 +35,33 @@ pub struct Status {
     pub overload: RequestLimit,
     /// Its memory.
     pub memory: MemoryState,
+    /// The admin API itself.
+    pub admin: AdminState,
+    /// What callers may have.
+    pub limits: CallerLimits,
     /// Those that are open.
     pub listeners: Vec<ListenerState>,
+    /// Files with certificates that are in use.
+    pub certificates: Vec<CertificateState>,
+    /// Issuers of tokens.
+    pub issuers: Vec<IssuerState>,
     /// Routes that do something to requests on purpose (`fault`).
     pub routes_with_faults: usize,
     /// The last configuration that was read.
     pub last_reload: LastReload,
+}
+
+/// The admin API itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AdminState {
+    /// Where it really listens.
+    pub address: String,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// What callers are asked for, any of these; nothing when whoever reaches it may do everything.
+    pub demands: Vec<String>,
+    /// Why tokens are not what their files hold.
+    pub problems: Vec<String>,
 }
 
 /// One listener that is open.
@@ -53,6 +75,40 @@ pub struct ListenerState {
     pub address: String,
     /// Open now.
     pub connections: i64,
+    /// `plain`, `tls`, or `mutual` where callers show certificates too (`optional` where they may).
+    pub tls: String,
+}
+
+/// A file with certificates that are in use.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CertificateState {
+    /// Which.
+    pub file: String,
+    /// When the first of them ends; RFC 3339.
+    pub ends: String,
+    /// Why what is in the file now is not in use.
+    pub problem: Option<String>,
+}
+
+impl CertificateState {
+    /// Each file once.
+    fn all(keeper: &Keeper) -> Vec<Self> {
+        let mut standing = keeper.standing();
+        standing.sort_by(|a, b| (&a.file, a.ends).cmp(&(&b.file, b.ends)));
+        standing.dedup_by(|later, first| {
+            let same = later.file == first.file;
+            if same && first.problem.is_none() {
+                first.problem = later.problem.take();
+            }
+            same
+        });
+        let state = |standing: Standing| Self {
+            file: standing.file.display().to_string(),
+            ends: words::time(standing.ends),
+            problem: standing.problem,
+        };
+        standing.into_iter().map(state).collect()
+    }
 }
 
 /// What came of the last configuration that was read.
@@ -84,6 +140,19 @@ impl ListenerState {
             kind: words::kind(door.kind).to_owned(),
             address: door.address.to_string(),
             connections: door.series.connections.get(),
+            tls: words::tls(door.tls.as_ref().map(|tls| &tls.wanted)).to_owned(),
+        }
+    }
+}
+
+impl AdminState {
+    fn of(admin: &Admin) -> Self {
+        let access = &admin.access;
+        Self {
+            address: admin.address.to_string(),
+            tls: access.tls.is_some(),
+            demands: access.demands().into_iter().map(str::to_owned).collect(),
+            problems: access.problems(),
         }
     }
 }
@@ -105,7 +174,11 @@ impl Status {
                 .to_owned(),
             overload: RequestLimit::of_node(&snapshot.limits),
             memory: MemoryState::of(&snapshot.limits.memory),
+            admin: AdminState::of(&shared.admin),
+            limits: CallerLimits::of(&snapshot),
             listeners: doors.iter().map(|door| ListenerState::of(door)).collect(),
+            certificates: CertificateState::all(&shared.admin.seen.keeper),
+            issuers: snapshot.providers.iter().map(|provider| IssuerState::of(provider)).collect(),
             routes_with_faults: snapshot.routes.iter().filter(|route| route.fault.is_some()).count(),
             last_reload: LastReload::of(&shared.admin.seen.last.get()),
         }

@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::{
     balance::Place,
-    config::{Balancer, HashKey, HostPattern, HostTemplate, ListenerKind, Prefer, Protocol, Source},
+    config::{
+        Balancer, HashKey, HostPattern, HostTemplate, ListenerKind, Prefer, Protocol, ServerTls, Source,
+    },
     telemetry,
 };
 
@@ -35,6 +37,15 @@ pub(super) fn kind(kind: ListenerKind) -> &'static str {
     match kind {
         ListenerKind::Outgoing => "outgoing",
         ListenerKind::Incoming => "incoming",
+    }
+}
+
+pub(super) fn tls(tls: Option<&ServerTls>) -> &'static str {
+    match tls {
+        None => "plain",
+        Some(ServerTls { client_ca: None, .. }) => "tls",
+        Some(ServerTls { client_required: true, .. }) => "mutual",
+        Some(_) => "optional",
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who a caller is.
 
+use super::Origin;
 use crate::{config::Name, tls::Names};
 
 /// Who is at the other end of a connection, or whom that speaks for.
@@ -7,8 +8,8 @@ use crate::{config::Name, tls::Names};
 pub struct Identity {
     /// In policies, metrics and logs.
     pub name: Name,
-    /// The names in its certificate, which was verified; none without one.
-    pub certificate: Option<Names>,
+    /// What it got that name by.
+    pub origin: Origin,
     /// It is a node of the mesh, which may speak for its callers.
     pub is_node: bool,
 }
@@ -19,6 +20,11 @@ impl Identity {
 
     /// Of whom nothing is known.
     pub fn unknown() -> Self {
-        Self { name: Self::UNKNOWN.into(), certificate: None, is_node: false }
+        Self { name: Self::UNKNOWN.into(), origin: Origin::default(), is_node: false }
+    }
+
+    /// The names in its certificate, which was verified; none without one.
+    pub fn certificate(&self) -> Option<&Names> {
+        self.origin.certificate.as_ref()
     }
 }

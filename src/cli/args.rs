@@ -1,10 +1,11 @@
 //! What can be typed.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::ca;
 use crate::telemetry::log::LogFormat;
 
 /// A service mesh data plane: one proxy daemon per host.
@@ -38,6 +39,9 @@ pub(super) enum Command {
     Reload(Remote),
     /// Let a running daemon finish its requests and exit.
     Drain(Remote),
+    /// Make certificates for development: an authority, and nodes that it vouches for.
+    #[command(subcommand)]
+    Ca(Ca),
     /// Print the JSON Schema of the configuration file.
     Schema,
     /// Print a completion script.
@@ -85,6 +89,9 @@ pub(super) struct Explain {
     /// The listener that the request comes to; by default the first outgoing one.
     #[arg(long, value_name = "NAME")]
     pub(super) listener: Option<String>,
+    /// Who asks: the name of a caller, for the policies of the services.
+    #[arg(long, value_name = "NAME")]
+    pub(super) caller: Option<String>,
     /// A header of the request; a `host` header wins over the URL's host, as with curl.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub(super) headers: Vec<String>,
@@ -102,7 +109,67 @@ pub(super) struct Explain {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Remote {
-    /// The daemon's admin API.
+    /// The daemon's admin API: `http://HOST:PORT`, `https://HOST:PORT` or `unix:PATH`.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9990")]
     pub(super) admin: String,
+    /// PEM file: who may vouch for the API's certificate, with https; else those whom the system trusts.
+    #[arg(long, value_name = "FILE")]
+    pub(super) admin_ca: Option<PathBuf>,
+    /// PEM file: the certificate that is shown to the API, with https.
+    #[arg(long, value_name = "FILE", requires = "admin_key")]
+    pub(super) admin_cert: Option<PathBuf>,
+    /// PEM file: its private key.
+    #[arg(long, value_name = "FILE", requires = "admin_cert")]
+    pub(super) admin_key: Option<PathBuf>,
+    /// A file with the API's token; else the variable TOWPATH_ADMIN_TOKEN, if it is set.
+    #[arg(long, value_name = "FILE")]
+    pub(super) admin_token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Ca {
+    /// Make an authority: ca.crt, which others are to believe, and ca.key, which nobody else may have.
+    Init(CaInit),
+    /// Make NAME.crt and NAME.key for nodes; also an authority, where there is none.
+    Issue(CaIssue),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CaInit {
+    /// The SPIFFE trust domain of the nodes.
+    #[arg(long, value_name = "NAME", default_value = ca::DEFAULT_DOMAIN)]
+    pub(super) trust_domain: String,
+    #[command(flatten)]
+    pub(super) files: CaFiles,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CaIssue {
+    /// DNS names or addresses of nodes; files are named after them.
+    #[arg(required = true, value_name = "NAME")]
+    pub(super) names: Vec<String>,
+    /// A further DNS name.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(super) dns: Vec<String>,
+    /// An IP address.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub(super) ip: Vec<IpAddr>,
+    /// The SPIFFE id, in place of spiffe://TRUST-DOMAIN/node/NAME.
+    #[arg(long, value_name = "ID")]
+    pub(super) spiffe: Option<String>,
+    #[command(flatten)]
+    pub(super) files: CaFiles,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct CaFiles {
+    /// Where files are.
+    #[arg(long, default_value = "tls")]
+    pub(super) dir: PathBuf,
+    /// How long the certificates are valid; 3650 for an authority, else 365.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(super) days: Option<u32>,
+    /// Replace files that are there.
+    #[arg(long)]
+    pub(super) force: bool,
 }

@@ -6,7 +6,7 @@ use clap::Parser;
 
 use super::{
     args::{Cli, Command},
-    demo, file,
+    ca, check, demo, file,
     outcome::{Outcome, finish},
     remote, run,
 };
@@ -27,12 +27,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn perform(command: Command) -> Outcome {
     match command {
         Command::Run(args) => run::run(args),
-        Command::Check { file } => file::check(&file),
+        Command::Check { file } => check::check(&file),
         Command::Explain(args) => file::explain(&args),
         Command::Demo { once } => demo::demo(once),
-        Command::Status(args) => remote::status(&args.admin),
-        Command::Reload(args) => remote::reload(&args.admin),
-        Command::Drain(args) => remote::drain(&args.admin),
+        Command::Status(args) => remote::status(&args),
+        Command::Reload(args) => remote::reload(&args),
+        Command::Drain(args) => remote::drain(&args),
+        Command::Ca(command) => ca::perform(command),
         Command::Schema => Ok(file::schema()),
         Command::Completions { shell } => Ok(file::completions(shell)),
     }

@@ -1,4 +1,4 @@
-//! The commands that need a configuration file at most: check, explain, schema, completions.
+//! The commands that need a configuration file at most: explain, schema, completions.
 
 use std::path::Path;
 
@@ -18,27 +18,15 @@ fn load(file: &Path) -> Result<Config, Failure> {
     config::load(file).map_err(|problems| Failure::usage(problems.to_string()))
 }
 
-pub(super) fn check(file: &Path) -> Outcome {
-    let config = load(file)?;
-    let counts = [
-        count(config.listeners.len(), "listener"),
-        count(config.routes.len(), "route"),
-        count(config.services.len(), "service"),
-    ];
-    Ok(format!("{}: ok ({})\n", file.display(), counts.join(", ")))
-}
-
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
 pub(super) fn explain(args: &Explain) -> Outcome {
     if args.body.is_some() {
         return Err(Failure::usage("--body: body rules are not built yet"));
     }
     let config = load(&args.config)?;
     let listener = explain::listener(&config, args.listener.as_deref()).map_err(Failure::usage)?;
-    let question = Question::read(&args.method, &args.url, &args.headers).map_err(Failure::usage)?;
+    let question = Question::read(&args.method, &args.url, &args.headers)
+        .map_err(Failure::usage)?
+        .asked_by(args.caller.as_deref());
     let answer = explain::offline(&config, listener, &question);
     if args.json {
         let json =

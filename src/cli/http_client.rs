@@ -6,7 +6,10 @@ use axum::body::{Body, to_bytes};
 use http::{Method, Request, StatusCode, header};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 /// No answer that is read here is longer.
 const MAX_BODY: usize = 256 << 20;
@@ -25,6 +28,13 @@ impl Connection {
     pub(super) async fn open(address: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        Self::over(stream).await
+    }
+
+    /// Over a stream that is connected.
+    pub(super) async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> io::Result<Self> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         // How the connection ends shows in the request that it ends for.
         tokio::spawn(async move { drop(connection.await) });
@@ -35,7 +45,11 @@ impl Connection {
     pub(super) async fn ask(&mut self, method: Method, host: &str, path: &str) -> io::Result<Answer> {
         let request =
             Request::builder().method(method).uri(path).header(header::HOST, host).body(String::new());
-        let request = request.map_err(io::Error::other)?;
+        self.send(request.map_err(io::Error::other)?).await
+    }
+
+    /// Sends a request and reads the answer.
+    pub(super) async fn send(&mut self, request: Request<String>) -> io::Result<Answer> {
         self.0.ready().await.map_err(io::Error::other)?;
         let (head, body) = self.0.send_request(request).await.map_err(io::Error::other)?.into_parts();
         let body = to_bytes(Body::new(body), MAX_BODY).await.map_err(io::Error::other)?;

@@ -1,10 +1,12 @@
 //! The command line.
 //!
-//! `args.rs` is what can be typed, `dispatch.rs` who does it and what the exit status says; `file.rs` holds the
-//! commands that need only a file, `run.rs` the daemon, `remote.rs` those that speak to a running daemon (through
-//! `http_client.rs`, shown by `table.rs`), `demo/` the demonstration.
+//! `args.rs` is what can be typed, `dispatch.rs` who does it and what the exit status says; `check.rs` and `file.rs` hold the
+//! commands that need only a file, `run.rs` the daemon, `remote.rs` those that speak to a running daemon (by the way of
+//! `way.rs`, through `http_client.rs`, shown by `table.rs`), `ca/` certificates for development, `demo/` the demonstration.
 
 mod args;
+mod ca;
+mod check;
 mod demo;
 mod dispatch;
 mod file;
@@ -13,5 +15,6 @@ mod outcome;
 mod remote;
 mod run;
 mod table;
+mod way;
 
 pub use dispatch::main;

@@ -2,29 +2,30 @@
 
 use std::{io, time::Duration};
 
-use http::{Method, StatusCode, Uri};
+use http::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{
-    http_client::{Answer, Connection},
+    args::Remote,
     outcome::{Failure, Outcome},
     table::table,
+    way::Way,
 };
 use crate::admin::{EndpointState, ReloadAnswer, ServiceState, Services, Status};
 
 /// A daemon that has not answered after this is not going to. A reload of a large file takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) fn status(admin: &str) -> Outcome {
+pub(super) fn status(admin: &Remote) -> Outcome {
     let status: Status = read(&ask(admin, Method::GET, "/api/status")?)?;
     let services: Services = read(&ask(admin, Method::GET, "/api/services")?)?;
     let tables = [listeners(&status), self::services(&services), endpoints(&services)];
     Ok(format!("{}\n{}", summary(&status), tables.join("\n")))
 }
 
-pub(super) fn reload(admin: &str) -> Outcome {
+pub(super) fn reload(admin: &Remote) -> Outcome {
     let answer: ReloadAnswer = read(&ask(admin, Method::POST, "/api/reload")?)?;
     Ok(match answer.result.as_str() {
         "unchanged" => format!("unchanged: generation {} stays in force\n", answer.generation),
@@ -32,42 +33,34 @@ pub(super) fn reload(admin: &str) -> Outcome {
     })
 }
 
-pub(super) fn drain(admin: &str) -> Outcome {
+pub(super) fn drain(admin: &Remote) -> Outcome {
     ask(admin, Method::POST, "/api/drain")?;
     Ok("draining: running requests finish, then towpath exits\n".to_owned())
 }
 
 /// The body of an answer that is 200. What towpath refuses becomes the failure's text.
-fn ask(admin: &str, method: Method, path: &str) -> Result<String, Failure> {
-    let authority = authority(admin)?;
+fn ask(remote: &Remote, method: Method, path: &str) -> Result<String, Failure> {
+    let way = Way::of(remote)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::running(format!("cannot make a runtime: {error}")))?;
-    let asked = runtime.block_on(async { timeout(PATIENCE, exchange(&authority, method, path)).await });
+    let asked = runtime.block_on(async { timeout(PATIENCE, way.ask(method, path)).await });
     let answer = asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| {
         let hint = "is towpath running, and is this its [admin] listen? (--admin URL)";
-        Failure::running(format!("cannot reach towpath's admin API at http://{authority}: {error}; {hint}"))
+        Failure::running(format!("cannot reach towpath's admin API at {way}: {error}; {hint}"))
     })?;
     if answer.status == StatusCode::OK {
         return Ok(answer.body);
     }
     let json: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+    let hint = if answer.status == StatusCode::UNAUTHORIZED {
+        " (--admin-token-file, or --admin-cert and --admin-key)"
+    } else {
+        ""
+    };
     Err(Failure::running(match json["error"].as_str() {
-        Some(error) => error.to_owned(),
-        None => format!("http://{authority}{path} answered {}: is this towpath's admin API?", answer.status),
+        Some(error) => format!("{error}{hint}"),
+        None => format!("{way}{path} answered {}: is this towpath's admin API?", answer.status),
     }))
-}
-
-async fn exchange(authority: &str, method: Method, path: &str) -> io::Result<Answer> {
-    Connection::open(authority).await?.ask(method, authority, path).await
-}
-
-/// `HOST:PORT` of `http://HOST[:PORT]`.
-fn authority(admin: &str) -> Result<String, Failure> {
-    let wrong = || Failure::usage(format!("--admin {admin}: must be a URL such as http://127.0.0.1:9990"));
-    let uri: Uri = admin.parse().map_err(|_| wrong())?;
-    let plain = uri.scheme_str() == Some("http") && matches!(uri.path(), "/" | "") && uri.query().is_none();
-    let authority = uri.authority().filter(|_| plain).ok_or_else(wrong)?;
-    Ok(format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)))
 }
 
 fn read<T: DeserializeOwned>(body: &str) -> Result<T, Failure> {
@@ -94,7 +87,7 @@ fn summary(status: &Status) -> String {
     for line in last_reload.error.iter().flat_map(|error| error.lines()) {
         text += &format!("  {line}\n");
     }
-    text + &load(status)
+    text + &problems(status) + &load(status)
 }
 
 /// How much the node carries, and what it refuses.
@@ -123,6 +116,11 @@ fn uptime(seconds: u64) -> String {
         (0, hours, minutes, _) => format!("{hours}h {minutes}m"),
         (days, hours, ..) => format!("{days}d {hours}h"),
     }
+}
+
+/// What is wrong with the files of the admin API.
+fn problems(status: &Status) -> String {
+    status.admin.problems.iter().map(|problem| format!("{problem}\n")).collect()
 }
 
 fn listeners(status: &Status) -> String {
@@ -218,20 +216,6 @@ fn endpoint_state(endpoint: &EndpointState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_admin_url_is_a_host_and_a_port() {
-        for (url, expected) in [
-            ("http://127.0.0.1:9990", "127.0.0.1:9990"),
-            ("http://[::1]:9990/", "[::1]:9990"),
-            ("http://node-7", "node-7:80"),
-        ] {
-            assert_eq!(authority(url).unwrap(), expected);
-        }
-        for wrong in ["", "127.0.0.1:9990", "https://a", "http://a/b", "http://a/?b", "unix:/x"] {
-            assert!(authority(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn uptime_shows_its_two_largest_units() {

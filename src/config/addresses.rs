@@ -65,17 +65,6 @@ pub(super) fn listen(text: &str) -> Result<Address, String> {
     }
 }
 
-/// What the admin API's address may be.
-pub(super) const ALLOWED_ADMIN: &str = "IP:PORT such as \"127.0.0.1:9990\"";
-
-/// `IP:PORT`.
-pub(super) fn admin(text: &str) -> Result<SocketAddr, String> {
-    if text.starts_with("unix:") {
-        return Err("the admin API on a Unix socket is not built yet".to_owned());
-    }
-    socket(text)
-}
-
 /// What an endpoint's address may be.
 pub(super) const ALLOWED_ENDPOINT: &str = "IP:PORT such as \"10.0.0.1:8080\" or \"[fd00::1]:8080\"";
 
@@ -114,7 +103,7 @@ mod tests {
     #[test]
     fn listeners_may_leave_the_port_to_the_kernel_but_endpoints_may_not() {
         assert!(listen("127.0.0.1:0").is_ok());
-        assert!(admin("[::1]:0").is_ok());
+        assert!(listen("[::1]:0").is_ok());
         assert!(endpoint("127.0.0.1:0").is_err());
         assert!(dns_server("127.0.0.1:0").is_err());
     }

@@ -35,11 +35,9 @@ pub(super) fn names(nodes: &[Node], def: &'static TableDef, report: &mut Report)
     }
 }
 
-/// No two listeners share a socket, nor the admin API's. Takes each listener with its node.
-pub(super) fn sockets(root: Section<'_>, listeners: &[(Listener, &Node)], report: &mut Report) {
-    let mut taken: Vec<(&Address, &str)> = Vec::new();
-    let admin = root.table("admin").socket("listen").map(Address::Tcp);
-    taken.extend(admin.as_ref().map(|address| (address, "the admin API")));
+/// No two listeners share a socket, nor that of the admin API. Takes each listener with its node.
+pub(super) fn sockets(admin: &Address, listeners: &[(Listener, &Node)], report: &mut Report) {
+    let mut taken: Vec<(&Address, &str)> = vec![(admin, "the admin API")];
     for (listener, node) in listeners {
         if let Some((address, owner)) = taken.iter().find(|(other, _)| overlap(other, &listener.address)) {
             let at =

@@ -75,8 +75,8 @@ pub struct Position {
 /// Where the admin API listens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
-    /// Default `127.0.0.1:9990`.
-    pub listen: SocketAddr,
+    /// Default `127.0.0.1:9990`; the path of a Unix socket is absolute.
+    pub listen: Address,
     /// Who may ask.
     pub access: AdminAccess,
 }
@@ -230,6 +230,29 @@ pub struct Route {
     pub jwt: Option<RouteJwt>,
     /// Who is asked whether a request may pass.
     pub authorize: Option<Authorize>,
+}
+
+impl Route {
+    /// One that matches no request and does nothing to it.
+    pub fn nothing(name: Name) -> Self {
+        Self {
+            name,
+            listeners: Vec::new(),
+            hosts: Vec::new(),
+            matches: Vec::new(),
+            backends: Vec::new(),
+            timeout: None,
+            attempt_timeout: None,
+            priority: Priority::default(),
+            failover: Failover::default(),
+            retry: None,
+            hedge: None,
+            hedged: Vec::new(),
+            fault: None,
+            jwt: None,
+            authorize: None,
+        }
+    }
 }
 
 /// One share of a route's requests.

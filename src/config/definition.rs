@@ -133,8 +133,6 @@ pub enum Text {
     Value,
     /// Where to listen, TCP or Unix.
     Listen,
-    /// Where the admin API listens.
-    AdminListen,
     /// An endpoint's address.
     Endpoint,
     /// A DNS server's address.

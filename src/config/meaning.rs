@@ -3,13 +3,13 @@
 //! Routes and services have files of their own. Where something is wrong, a problem is in the report and the value
 //! made here is never used.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, path::Path};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::Path, sync::Arc};
 
 use super::{
     check,
     checked::{
         AccessLog, Admin, AdminAccess, Config, Dns, Drain, HostServices, Limits, Listener, ListenerKind,
-        LogPath, Name, Node, Position,
+        LogPath, Name, Node, Position, ServerTls,
     },
     environment::Environment,
     keys,
@@ -43,14 +43,15 @@ pub(super) fn config(
     environment: &Environment,
     report: &mut Report,
 ) -> Config {
-    let listeners = listeners(root, directory, report);
+    let admin = admin(root.table("admin"), directory, report);
+    let listeners = listeners(root, directory, &admin.listen, report);
     check::environment(root.table("node"), environment, report);
     check::position(root.table("node").table("position"), report);
     check::ejection(service_meaning::defaults(root).table("ejection"), report);
     check::route_policy(root.table("defaults").table("route"), report);
     Config {
         node: node(root.table("node"), environment),
-        admin: admin(root.table("admin"), directory, report),
+        admin,
         drain: Drain { timeout: root.table("drain").duration("timeout").unwrap_or_default() },
         limits: limits(root.table("limits"), environment),
         overload: resilience_meaning::concurrency(root.table("overload")),
@@ -106,12 +107,23 @@ fn zones(root: Section<'_>) -> Vec<(Name, Vec<Subnet>)> {
 
 fn admin(admin: Section<'_>, directory: &Path, report: &mut Report) -> Admin {
     security_check::admin(admin, report);
+    // Who shows no certificate may still have a token, or ask whether the node is ready.
+    let optional = |tls: Arc<ServerTls>| Arc::new(ServerTls { client_required: false, ..(*tls).clone() });
     let access = AdminAccess {
-        tls: security_meaning::server_tls(admin, directory, report),
+        tls: security_meaning::server_tls(admin, directory, report).map(optional),
         read_token: admin.text("read_token").map(|file| directory.join(file)),
         control_token: admin.text("control_token").map(|file| directory.join(file)),
     };
-    Admin { listen: admin.socket("listen").unwrap_or_else(|| ([127, 0, 0, 1], 0).into()), access }
+    let address = match admin.address("listen") {
+        Some(Address::Unix(path)) => Address::Unix(directory.join(path)),
+        Some(address) => address,
+        // There is a problem.
+        None => Address::Tcp(([127, 0, 0, 1], 0).into()),
+    };
+    if let (Some(written), Address::Unix(path)) = (admin.written("listen"), &address) {
+        check::socket_path(path, written, report);
+    }
+    Admin { listen: address, access }
 }
 
 fn limits(limits: Section<'_>, environment: &Environment) -> Limits {
@@ -164,13 +176,13 @@ fn host_services(bounds: Section<'_>) -> HostServices {
     }
 }
 
-fn listeners(root: Section<'_>, directory: &Path, report: &mut Report) -> Vec<Listener> {
+fn listeners(root: Section<'_>, directory: &Path, admin: &Address, report: &mut Report) -> Vec<Listener> {
     let nodes = root.list("listeners");
     check::names(nodes, &keys::LISTENER, report);
     let read =
         |node| listener(Section::new(&keys::LISTENER, node), directory, report).map(|read| (read, node));
     let listeners: Vec<(Listener, &tree::Node)> = nodes.iter().filter_map(read).collect();
-    check::sockets(root, &listeners, report);
+    check::sockets(admin, &listeners, report);
     listeners.into_iter().map(|(listener, _)| listener).collect()
 }
 

@@ -12,7 +12,7 @@ use super::{
     problems::Report,
     resilience_meaning,
     section::Section,
-    security_meaning, service_meaning,
+    security_check, security_meaning, service_meaning,
     tree::{Data, Node},
 };
 
@@ -63,6 +63,7 @@ impl<'a> Routes<'a> {
         self.known.services(route, report);
         self.known.listeners(route, report);
         self.known.providers(route, report);
+        security_check::authorize(route.table("authorize"), report);
         self.known.reaches_peers(route, self.defaults_of_services, report);
         check::weights(route, report);
         check::route_policy(Section::new(&keys::ROUTE, node), report);

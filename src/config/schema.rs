@@ -122,7 +122,7 @@ fn pattern(syntax: Text) -> Option<&'static str> {
         Text::Method => Some("^[!#$%&'*+.^_`|~0-9A-Z-]+$"),
         Text::HeaderName => Some("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"),
         Text::HostTemplate => Some("\\{[Hh][Oo][Ss][Tt]\\}"),
-        Text::DnsName | Text::Endpoint | Text::AdminListen => Some(":[0-9]+$"),
+        Text::DnsName | Text::Endpoint => Some(":[0-9]+$"),
         Text::Listen => Some("^unix:.|:[0-9]+$"),
         _ => None,
     }

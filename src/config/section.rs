@@ -10,6 +10,7 @@ use super::{
     problems::Report,
     tree::{self, Data, Node},
 };
+use crate::net::Address;
 
 thread_local! {
     /// The defaults that were read so far, by where their definition lies. Most values of most files are defaults.
@@ -139,6 +140,13 @@ impl<'a> Section<'a> {
     pub(super) fn duration(&self, name: &str) -> Option<Duration> {
         match *self.value(name)? {
             Data::Duration(duration) => Some(duration),
+            _ => None,
+        }
+    }
+
+    pub(super) fn address(&self, name: &str) -> Option<Address> {
+        match self.value(name)?.as_ref() {
+            Data::Address(address) => Some(address.clone()),
             _ => None,
         }
     }

@@ -1,8 +1,15 @@
 //! What several keys of TLS, callers, policies and tokens can get wrong together.
 
 use super::{
-    check::Known, checked::Source, keys, problems::Report, section::Section, security_meaning, tree::Data,
+    check::Known,
+    checked::Source,
+    keys,
+    problems::Report,
+    section::Section,
+    security_meaning,
+    tree::{Data, Node},
 };
+use crate::net::Address;
 
 /// `tls` of a listener, or of the admin API.
 pub(super) fn server_tls(tls: Section<'_>, report: &mut Report) {
@@ -62,7 +69,47 @@ pub(super) fn policies(root: Section<'_>, known: Known<'_>, report: &mut Report)
     }
 }
 
-/// Keys of `[jwt.NAME]` that belong to URLs.
+/// Fields that frame or route a message, or that towpath itself sets: nobody else may, on no way.
+fn is_own(name: &str) -> bool {
+    let own = [
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+    ];
+    own.contains(&name) || name.starts_with("towpath-")
+}
+
+fn no_own(nodes: &[Node], report: &mut Report) {
+    for node in nodes {
+        if let Data::Text(name) = &node.data
+            && is_own(name)
+        {
+            report.add(
+                node.at,
+                &node.path,
+                format!("{name} is for towpath itself to set; must be another header"),
+            );
+        }
+    }
+}
+
+/// Headers that a route's `authorize` sends along and forwards.
+pub(super) fn authorize(authorize: Section<'_>, report: &mut Report) {
+    for key in ["headers", "forward"] {
+        no_own(authorize.list_if_defined(key), report);
+    }
+}
+
+/// Keys of `[jwt.NAME]` that belong to URLs, and headers that are not its own.
 pub(super) fn jwt(provider: Section<'_>, report: &mut Report) {
     let file = provider.text("jwks").is_some_and(|jwks| !jwks.starts_with("https://"));
     for key in ["ca", "refresh"] {
@@ -70,12 +117,29 @@ pub(super) fn jwt(provider: Section<'_>, report: &mut Report) {
             report.add(written.at, &written.path, "jwks is a file; must be left out");
         }
     }
+    let forward = provider.map("forward");
+    for (name, node) in forward.filter(|(name, _)| is_own(name)) {
+        report.add(
+            node.at,
+            &node.path,
+            format!("{name} is for towpath itself to set; must be another header"),
+        );
+    }
 }
 
-/// Beyond loopback, nobody unknown may ask.
+/// Beyond loopback, nobody unknown may ask; and who may read may do no more.
 pub(super) fn admin(admin: Section<'_>, report: &mut Report) {
+    let (read, control) = (admin.text("read_token"), admin.text("control_token"));
+    if let Some(written) = admin.written("read_token").filter(|_| read == control) {
+        let text = "is control_token as well: who may read could do everything; must be a file of its own";
+        report.add(written.at, &written.path, text);
+    }
     let Some(written) = admin.written("listen") else { return };
-    let Data::Socket(address) = written.data else { return };
+    if let (Data::Address(Address::Unix(_)), Some(tls)) = (&written.data, admin.written("tls")) {
+        let text = "admin.listen is a Unix socket, whose callers the kernel knows; must be left out";
+        report.add(tls.at, &tls.path, text);
+    }
+    let Data::Address(Address::Tcp(address)) = &written.data else { return };
     let certificates = admin.table("tls").written("client_ca").is_some();
     let tokens = ["read_token", "control_token"].iter().any(|key| admin.written(key).is_some());
     if address.ip().is_loopback() || certificates || tokens {

@@ -35,7 +35,6 @@ pub(super) fn read(syntax: Text, text: &str) -> Result<Data, String> {
         Text::QueryName => Ok(kept()),
         Text::Value => value(text).map(|()| kept()),
         Text::Listen => addresses::listen(text).map(Data::Address),
-        Text::AdminListen => addresses::admin(text).map(Data::Socket),
         Text::Endpoint => addresses::endpoint(text).map(Data::Socket),
         Text::DnsServer => addresses::dns_server(text).map(Data::Socket),
         Text::DnsName => hosts::name_and_port(text).map(|(host, port)| Data::DnsName { host, port }),

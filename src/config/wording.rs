@@ -86,7 +86,6 @@ pub(super) fn syntax(syntax: Text) -> String {
         Text::QueryName => "the name of a query parameter",
         Text::Value => "a string",
         Text::Listen => addresses::ALLOWED_LISTEN,
-        Text::AdminListen => addresses::ALLOWED_ADMIN,
         Text::Endpoint => addresses::ALLOWED_ENDPOINT,
         Text::DnsServer => addresses::ALLOWED_DNS_SERVER,
         Text::DnsName => hosts::ALLOWED_DNS_NAME,

@@ -18,5 +18,5 @@ pub use dns::schedule::Schedule;
 pub use endpoint::{Endpoint, fixed};
 #[doc(hidden)]
 pub use files::lines::fuzz_endpoint_file;
-pub use sources::{Discovery, Following, Prepared};
+pub use sources::{ByName, Discovery, Following, Prepared};
 pub use update::{Failure, FailureKind, Update};

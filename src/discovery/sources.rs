@@ -115,21 +115,41 @@ impl Discovery {
         Some(Following(followed))
     }
 
-    fn name(&self, host: &str, port: u16, mut on_update: impl FnMut(Update) + 'static) -> Followed {
-        if let Some(address) = literal(host) {
-            on_update(Update::Endpoints(resolved(&[address], port)));
-            return Followed::Address;
-        }
-        let on_update = RefCell::new(on_update);
-        Followed::Name(self.names.listen(host, Kind::Addresses, move |heard, news| {
-            updates(heard, news, port).into_iter().for_each(|update| (on_update.borrow_mut())(update));
-        }))
+    /// The same for names alone, to be kept elsewhere.
+    pub fn by_name(&self) -> ByName {
+        ByName(self.names.clone())
+    }
+
+    fn name(&self, host: &str, port: u16, on_update: impl FnMut(Update) + 'static) -> Followed {
+        self.by_name().followed(host, port, on_update)
     }
 
     /// How many names are asked for.
     #[cfg(test)]
     pub(super) fn names(&self) -> usize {
         self.names.count()
+    }
+}
+
+/// Follows the addresses of names. Cheap to clone.
+#[derive(Clone)]
+pub struct ByName(Rc<Names>);
+
+impl ByName {
+    /// As [`Discovery::follow`] of a name, with this port.
+    pub fn follow(&self, host: &str, port: u16, on_update: impl FnMut(Update) + 'static) -> Following {
+        Following(self.followed(host, port, on_update))
+    }
+
+    fn followed(&self, host: &str, port: u16, mut on_update: impl FnMut(Update) + 'static) -> Followed {
+        if let Some(address) = literal(host) {
+            on_update(Update::Endpoints(resolved(&[address], port)));
+            return Followed::Address;
+        }
+        let on_update = RefCell::new(on_update);
+        Followed::Name(self.0.listen(host, Kind::Addresses, move |heard, news| {
+            updates(heard, news, port).into_iter().for_each(|update| (on_update.borrow_mut())(update));
+        }))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Its messages have one field each, so that they are read and written here by hand.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::RecvStream;
@@ -16,14 +16,14 @@ const MAX_ANSWER: usize = 16 << 10;
 /// The length-prefixed message of gRPC: a flag and four bytes of length.
 const PREFIX: usize = 5;
 
-/// Asks for the health of `service`; empty: of the server as a whole.
+/// Asks `server` (scheme and authority) for the health of `service`; empty: of the server as a whole.
 pub(super) async fn check(
     stream: Stream,
-    address: SocketAddr,
+    server: &str,
     service: &str,
     limit: Duration,
 ) -> Result<Seen, String> {
-    let request = Request::post(format!("http://{address}/grpc.health.v1.Health/Check"))
+    let request = Request::post(format!("{server}/grpc.health.v1.Health/Check"))
         .version(http::Version::HTTP_2)
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")

@@ -26,6 +26,7 @@ use super::grpc_health;
 use crate::{
     config::{HealthCheck, HealthProbe, Protocol},
     net::Stream,
+    upstream::{Secure, Version},
 };
 
 /// Probes that run at a time on a node.
@@ -96,11 +97,16 @@ impl Prober {
     }
 }
 
-/// Probes the endpoint at `address`, of a service that speaks `protocol`.
-pub async fn probe(address: SocketAddr, policy: &HealthCheck, protocol: Protocol) -> Seen {
+/// Probes the endpoint at `address`, of a service that speaks `protocol`; with `secure` by TLS, whichever port it is.
+pub async fn probe(
+    address: SocketAddr,
+    secure: Option<&Secure>,
+    policy: &HealthCheck,
+    protocol: Protocol,
+) -> Seen {
     let address = SocketAddr::new(address.ip(), policy.port.unwrap_or(address.port()));
     let connected = Cell::new(false);
-    match timeout(policy.timeout, ask(address, policy, protocol, &connected)).await {
+    match timeout(policy.timeout, ask((address, secure), policy, protocol, &connected)).await {
         Ok(Ok(seen)) => seen,
         Ok(Err(error)) if connected.get() => Seen::fail(error),
         Ok(Err(error)) => Seen { result: ProbeResult::Unreachable, text: error },
@@ -112,26 +118,45 @@ pub async fn probe(address: SocketAddr, policy: &HealthCheck, protocol: Protocol
 }
 
 async fn ask(
-    address: SocketAddr,
+    (address, secure): (SocketAddr, Option<&Secure>),
     policy: &HealthCheck,
     protocol: Protocol,
     connected: &Cell<bool>,
 ) -> Result<Seen, String> {
     let stream = Stream::connect(address).await.map_err(|error| refused(&error))?;
+    let stream = match secure {
+        None => stream,
+        Some(secure) => {
+            let made = secure.handshake(stream, version(&policy.probe, protocol)).await;
+            made.map_err(|error| error.to_string())?
+        }
+    };
     connected.set(true);
+    let scheme = if secure.is_some() { "https" } else { "http" };
     match &policy.probe {
         HealthProbe::Tcp => Ok(Seen::pass("connected")),
-        HealthProbe::Grpc(service) => grpc_health::check(stream, address, service, policy.timeout).await,
+        HealthProbe::Grpc(service) => {
+            let server = format!("{scheme}://{address}");
+            grpc_health::check(stream, &server, service, policy.timeout).await
+        }
         HealthProbe::Http { path, host, expect } => {
             let host = host.clone().unwrap_or_else(|| address.to_string());
             let status = match protocol {
-                Protocol::Http2 => http2(stream, &host, path).await?,
+                Protocol::Http2 => http2(stream, &format!("{scheme}://{host}{path}")).await?,
                 Protocol::Auto | Protocol::Http1 => http1(stream, &host, path).await?,
             };
             let text = format!("HTTP {}", status.as_u16());
             let expected = expect.binary_search(&status.as_u16()).is_ok();
             Ok(if expected { Seen::pass(text) } else { Seen::fail(text) })
         }
+    }
+}
+
+/// What a probe speaks.
+fn version(probe: &HealthProbe, protocol: Protocol) -> Version {
+    match (probe, protocol) {
+        (HealthProbe::Grpc(_), _) | (_, Protocol::Http2) => Version::Http2,
+        (_, Protocol::Auto | Protocol::Http1) => Version::Http1,
     }
 }
 
@@ -170,8 +195,8 @@ async fn read_up(mut body: hyper::body::Incoming) {
     let _ = timeout(Duration::from_millis(100), read).await;
 }
 
-async fn http2(stream: Stream, host: &str, path: &str) -> Result<StatusCode, String> {
-    let request = Request::get(format!("http://{host}{path}"))
+async fn http2(stream: Stream, uri: &str) -> Result<StatusCode, String> {
+    let request = Request::get(uri)
         .version(http::Version::HTTP_2)
         .header(header::USER_AGENT, HeaderValue::from_static(USER_AGENT))
         .body(());

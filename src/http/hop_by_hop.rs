@@ -5,9 +5,9 @@ use http::{
     header::{self, CONNECTION, TE},
 };
 
-/// Never forwarded, named in `Connection` or not. The last two are what CGI and its heirs take for the fields that frame a
+/// Never forwarded, named in `Connection` or not. Those with `_` are what CGI and its heirs take for the fields that frame a
 /// message: they write `_` for each `-`.
-const ALWAYS: [HeaderName; 8] = [
+const ALWAYS: [HeaderName; 9] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::TRANSFER_ENCODING,
@@ -16,6 +16,8 @@ const ALWAYS: [HeaderName; 8] = [
     HeaderName::from_static("http2-settings"),
     HeaderName::from_static("transfer_encoding"),
     HeaderName::from_static("content_length"),
+    // Who the caller is, from one node to the next: of anybody else it is a lie, and for nobody else.
+    HeaderName::from_static("towpath-caller"),
 ];
 
 /// Fields that a sender may not have removed by naming them in `Connection`: towpath or the next hop relies on them
@@ -70,7 +72,7 @@ fn is_concerned(name: &HeaderName) -> bool {
         2 => named("te"),
         7 => named("upgrade"),
         10 => named("connection") || named("keep-alive"),
-        14 => named("http2-settings") || named("content_length"),
+        14 => named("http2-settings") || named("content_length") || named("towpath-caller"),
         16 => named("proxy-connection"),
         17 => named("transfer-encoding") || named("transfer_encoding"),
         18 => named("proxy-authenticate"),
@@ -155,8 +157,8 @@ mod tests {
         let fields =
             [("connection", "host, authorization, content-length"), ("host", "a"), ("authorization", "b")];
         assert_eq!(left(&fields), ["authorization", "host"]);
-        let fields = [("connection", "towpath-caller, cookie"), ("towpath-caller", "a"), ("cookie", "b")];
-        assert_eq!(left(&fields), ["cookie", "towpath-caller"]);
+        let fields = [("connection", "towpath-deadline, cookie"), ("towpath-deadline", "1"), ("cookie", "b")];
+        assert_eq!(left(&fields), ["cookie", "towpath-deadline"]);
     }
 
     #[test]

@@ -3,10 +3,14 @@
 use std::{
     fmt, fs, io,
     net::SocketAddr,
-    os::unix::{fs::FileTypeExt, net::UnixListener as StdUnixListener},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::FileTypeExt, net::UnixListener as StdUnixListener},
+    },
     path::{Path, PathBuf},
 };
 
+use rustix::fs::Mode;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
@@ -80,8 +84,18 @@ impl Listener {
     pub fn bind(address: &Address) -> Result<Self, ListenerError> {
         let bound = match address {
             Address::Tcp(tcp) => bind_tcp(*tcp),
-            Address::Unix(path) => bind_unix(path),
+            Address::Unix(path) => bind_unix(path, |path| StdUnixListener::bind(path)),
         };
+        bound.map_err(|source| ListenerError { address: address.clone(), source })
+    }
+
+    /// The same; to a Unix socket, only this process's user and root may connect.
+    ///
+    /// # Errors
+    /// As [`Self::bind`].
+    pub fn bind_private(address: &Address) -> Result<Self, ListenerError> {
+        let Address::Unix(path) = address else { return Self::bind(address) };
+        let bound = bind_unix(path, private_unix);
         bound.map_err(|source| ListenerError { address: address.clone(), source })
     }
 
@@ -141,9 +155,19 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
     Ok(Listener { socket: Bound::Tcp(listener), address })
 }
 
-fn bind_unix(path: &Path) -> io::Result<Listener> {
+/// A socket whose file others cannot open. The kernel makes the file with the mode that the socket has when it is bound, so
+/// there is no moment at which the file is open to more.
+fn private_unix(path: &Path) -> io::Result<StdUnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    Ok(StdUnixListener::from(OwnedFd::from(socket)))
+}
+
+fn bind_unix(path: &Path, bind: fn(&Path) -> io::Result<StdUnixListener>) -> io::Result<Listener> {
     remove_stale(path)?;
-    let listener = StdUnixListener::bind(path)?;
+    let listener = bind(path)?;
     listener.set_nonblocking(true)?;
     let unlink = UnlinkOnDrop(path.to_owned());
     Ok(Listener { socket: Bound::Unix(listener, unlink), address: Address::Unix(path.to_owned()) })
@@ -185,6 +209,18 @@ mod tests {
         assert!(error.to_string().contains("another process listens there"), "{error}");
         drop(first);
         assert!(!directory.path().join("socket").exists());
+    }
+
+    #[test]
+    fn nobody_else_may_connect_to_a_private_socket() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let private = Listener::bind_private(&Address::Unix(path.clone())).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(try_connect(&path).is_ok());
+        drop(private);
+        assert!(!path.exists());
     }
 
     #[test]

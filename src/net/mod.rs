@@ -1,19 +1,22 @@
 //! Sockets: addresses, listening, streams, the kernel's view of a peer.
 
 mod address;
+mod cgroups;
 mod listen;
 mod own;
 mod peer;
+mod quiet;
 mod read;
 mod stream;
 mod subnet;
 mod writer;
 
 pub use address::Address;
+pub use cgroups::{Cgroups, cgroup_of_process};
 pub use listen::{Accepted, AsyncListener, Listener, ListenerError};
 pub use own::{Own, OwnAddresses};
-pub use peer::{PeerState, peer_state};
-pub use read::{ReadSize, poll_read_some};
-pub use stream::{SharedStream, Stream};
+pub use peer::{Owner, PeerState, peer_state};
+pub use read::{ReadSize, poll_read_some, reading};
+pub use stream::{LooseStream, SharedStream, Stream};
 pub use subnet::Subnet;
 pub use writer::Writer;

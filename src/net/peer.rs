@@ -32,8 +32,15 @@ const NLMSG_ERROR: u16 = 2;
 const IPPROTO_TCP: u8 = 6;
 /// `struct nlmsghdr`, then `struct inet_diag_req_v2`.
 const REQUEST_LENGTH: usize = 16 + 56;
-/// Where `idiag_inode` of `struct inet_diag_msg` stands, the netlink header included.
-const INODE_AT: usize = 16 + 4 + 48 + 16;
+/// Where fields of `struct inet_diag_msg` stand, the netlink header included.
+const STATE_AT: usize = 16 + 1;
+const PEER_PORT_AT: usize = 16 + 4 + 2;
+const UID_AT: usize = 16 + 4 + 48 + 12;
+const INODE_AT: usize = UID_AT + 4;
+/// Where its attributes begin.
+const ATTRIBUTES_AT: usize = INODE_AT + 4;
+const INET_DIAG_CGROUP_ID: u16 = 21;
+const TCP_LISTEN: u8 = 10;
 
 /// Looks up the socket of the peer at `peer` that is connected to our end at `local`.
 pub fn peer_state(local: SocketAddr, peer: SocketAddr) -> PeerState {
@@ -46,8 +53,60 @@ pub fn peer_state(local: SocketAddr, peer: SocketAddr) -> PeerState {
     }
 }
 
+/// Who holds a socket on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The number of the control group (version 2) that it was made in; none where the kernel does not tell.
+    pub cgroup: Option<u64>,
+}
+
+/// Who holds the socket of the peer at `peer` that is connected to our end at `local`. None when it is not on this host (or not in
+/// this network namespace), when nobody holds it any more, and when the kernel does not tell.
+///
+/// The answer is about our peer only while our own end is connected: the caller looks at that afterwards.
+pub fn owner(local: SocketAddr, peer: SocketAddr) -> Option<Owner> {
+    let (answer, length) = exchange(&request(peer, local)).ok()?;
+    owner_in(&answer[..length], local.port())
+}
+
+fn owner_in(answer: &[u8], our_port: u16) -> Option<Owner> {
+    // A socket that nobody holds any more counts as root's, and so does one in TIME_WAIT.
+    if inode(answer).ok().flatten()? == 0 {
+        return None;
+    }
+    // For want of a connection the kernel tells of a socket that listens at the peer's port, whoever that belongs to.
+    let port = answer.get(PEER_PORT_AT..PEER_PORT_AT + 2)?;
+    if answer.get(STATE_AT) == Some(&TCP_LISTEN) || port != our_port.to_be_bytes() {
+        return None;
+    }
+    let uid = answer.get(UID_AT..UID_AT + 4)?.try_into().map(u32::from_ne_bytes).ok()?;
+    Some(Owner { uid, cgroup: cgroup_id(answer.get(ATTRIBUTES_AT..)?) })
+}
+
+/// The number of the control group among an answer's attributes.
+fn cgroup_id(mut attributes: &[u8]) -> Option<u64> {
+    while attributes.len() >= 4 {
+        let [length, kind] = [0, 2].map(|at| u16::from_ne_bytes([attributes[at], attributes[at + 1]]));
+        let value = attributes.get(4..usize::from(length))?;
+        if kind == INET_DIAG_CGROUP_ID {
+            return value.try_into().ok().map(u64::from_ne_bytes).filter(|id| *id != 0);
+        }
+        // Each begins at a multiple of four bytes.
+        attributes = attributes.get(usize::from(length).next_multiple_of(4)..)?;
+    }
+    None
+}
+
 /// The inode in the kernel's answer; `None` when there is no such socket.
 fn ask(request: &[u8; REQUEST_LENGTH]) -> io::Result<Option<u32>> {
+    let (answer, length) = exchange(request)?;
+    inode(&answer[..length])
+}
+
+/// The kernel's answer, and its length.
+fn exchange(request: &[u8; REQUEST_LENGTH]) -> io::Result<([u8; 1024], usize)> {
     let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
     // The kernel answers within the call; the limit only guards against one that does not.
@@ -56,7 +115,7 @@ fn ask(request: &[u8; REQUEST_LENGTH]) -> io::Result<Option<u32>> {
     sendto(&socket, request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
     let mut answer = [0u8; 1024];
     let (length, _) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
-    inode(&answer[..length])
+    Ok((answer, length))
 }
 
 fn inode(answer: &[u8]) -> io::Result<Option<u32>> {
@@ -123,5 +182,50 @@ mod tests {
         assert_eq!(peer_state(local, peer), PeerState::Open);
         drop(client);
         assert_eq!(peer_state(local, peer), PeerState::Gone);
+    }
+
+    /// A connection over loopback: our end's and the peer's address, and both sockets.
+    fn pair() -> (SocketAddr, SocketAddr, TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        (server.local_addr().unwrap(), client.local_addr().unwrap(), server, client)
+    }
+
+    #[test]
+    fn the_owner_of_a_peer_on_this_host_is_known_while_somebody_holds_it() {
+        use std::os::unix::fs::MetadataExt;
+        let (local, peer, _server, client) = pair();
+        let own = std::fs::metadata("/proc/self").unwrap().uid();
+        assert_eq!(owner(local, peer).map(|owner| owner.uid), Some(own));
+        let mapped = |address: SocketAddr| {
+            let SocketAddr::V4(v4) = address else { panic!("{address}") };
+            SocketAddr::new(IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port())
+        };
+        assert_eq!(owner(mapped(local), mapped(peer)).map(|owner| owner.uid), Some(own));
+        drop(client);
+        assert_eq!(owner(local, peer), None, "nobody holds it: the kernel would say root");
+    }
+
+    #[test]
+    fn who_listens_at_the_port_of_a_peer_that_is_gone_is_not_its_owner() {
+        let (local, peer, server, client) = pair();
+        socket2::SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        drop((client, server));
+        let other = TcpListener::bind(peer).unwrap();
+        assert_eq!(other.local_addr().unwrap(), peer);
+        assert_eq!(owner(local, peer), None);
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_anywhere_names_nobody_wrongly() {
+        let (local, peer, _server, _client) = pair();
+        let (answer, length) = exchange(&request(peer, local)).unwrap();
+        let whole = owner_in(&answer[..length], local.port()).unwrap();
+        for cut in 0..length {
+            let found = owner_in(&answer[..cut], local.port());
+            assert!(found.is_none_or(|found| found.uid == whole.uid), "{cut}");
+            assert!(found.and_then(|found| found.cgroup).is_none_or(|id| Some(id) == whole.cgroup), "{cut}");
+        }
     }
 }

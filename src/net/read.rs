@@ -1,7 +1,7 @@
 //! Reading a socket into buffers that fit what its peer sends.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -20,6 +20,18 @@ const LARGE: usize = 256 * 1024;
 thread_local! {
     /// What a worker reads into first: an idle connection holds no buffer of its own.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SMALL].into());
+    static LITTLE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does `read`; with `little`, what it reads of content comes in small pieces.
+pub fn reading<T>(little: bool, read: impl FnOnce() -> T) -> T {
+    if !little {
+        return read();
+    }
+    LITTLE.set(true);
+    let done = read();
+    LITTLE.set(false);
+    done
 }
 
 /// Reads once, through the worker's scratch memory, to the end of `buffer`; 0 is the end of the stream.
@@ -60,6 +72,9 @@ impl ReadSize {
         buffer: &mut BytesMut,
         wanted: u64,
     ) -> Poll<io::Result<usize>> {
+        if LITTLE.get() {
+            self.next = SMALL;
+        }
         let size = usize::try_from(wanted).unwrap_or(usize::MAX).min(self.next);
         let count = if size > SMALL {
             buffer.reserve(size);

@@ -6,17 +6,22 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
     pin::Pin,
-    rc::Rc,
+    rc::{Rc, Weak},
     task::{Context, Poll},
 };
 
 use bytes::BytesMut;
 use rustix::net::RecvFlags;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 use tokio_rustls::TlsStream;
+
+use super::{
+    peer::{Owner, owner},
+    quiet,
+};
 
 /// A connected stream socket.
 #[derive(Debug)]
@@ -48,6 +53,46 @@ impl Stream {
             Self::Tls(stream) => stream.get_ref().0.tcp_ends(),
         }
     }
+
+    /// The first byte that the socket has for whoever reads next, when there is one; None at its end.
+    ///
+    /// # Errors
+    /// As the kernel reports them.
+    pub async fn peek(&self) -> io::Result<Option<u8>> {
+        let mut byte = [0u8];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let mut look = || Ok(rustix::net::recv(self, &mut byte[..], flags).map(|(_, count)| count)?);
+        let count = match self.socket() {
+            Self::Tcp(stream) => stream.async_io(Interest::READABLE, look).await?,
+            Self::Unix(stream) => stream.async_io(Interest::READABLE, look).await?,
+            Self::Tls(_) => look()?,
+        };
+        Ok((count > 0).then_some(byte[0]))
+    }
+
+    /// What carries it.
+    fn socket(&self) -> &Self {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => self,
+            Self::Tls(stream) => stream.get_ref().0.socket(),
+        }
+    }
+
+    /// Who holds the peer's socket, if that is on this host. The kernel is asked by the addresses of both ends, which are this
+    /// connection's as long as our own end is connected: another may have them as soon as it is not.
+    pub fn owner(&self) -> Option<Owner> {
+        let (local, peer) = self.tcp_ends()?;
+        owner(local, peer).filter(|_| self.tcp_ends().is_some())
+    }
+
+    /// The user and the process that connected a Unix socket, as the kernel noted them then.
+    pub fn connected_by(&self) -> Option<(u32, Option<i32>)> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(stream) => stream.peer_cred().ok().map(|by| (by.uid(), by.pid())),
+            Self::Tls(stream) => stream.get_ref().0.connected_by(),
+        }
+    }
 }
 
 impl AsFd for Stream {
@@ -75,15 +120,20 @@ impl SharedStream {
         self.0.borrow().tcp_ends()
     }
 
+    /// Whether it is TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(&*self.0.borrow(), Stream::Tls(_))
+    }
+
+    /// The same, without keeping it open.
+    pub fn loose(&self) -> LooseStream {
+        LooseStream(Rc::downgrade(&self.0))
+    }
+
     /// Whether the peer has neither closed nor sent anything: asks the kernel itself, because what the runtime knows
     /// is as old as its last look at the sockets.
     pub fn is_quiet(&self) -> bool {
-        let mut byte = [0u8];
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        match rustix::net::recv(&*self.0.borrow(), &mut byte[..], flags) {
-            Ok(_) => false,
-            Err(error) => error == rustix::io::Errno::AGAIN || error == rustix::io::Errno::INTR,
-        }
+        quiet::is_quiet(&mut self.0.borrow_mut())
     }
 
     /// Makes the closing of the socket a reset, which nobody takes for the end of a message.
@@ -110,6 +160,17 @@ impl SharedStream {
     /// Reads once, to the end of `buffer`; 0 is the end of the stream.
     pub fn poll_read_into(&self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
         tokio_util::io::poll_read_buf(Pin::new(&mut *self.0.borrow_mut()), cx, buffer)
+    }
+}
+
+/// A [`SharedStream`] that somebody else keeps.
+#[derive(Clone, Debug)]
+pub struct LooseStream(Weak<RefCell<Stream>>);
+
+impl LooseStream {
+    /// Who holds the peer's socket; see [`Stream::owner`].
+    pub fn owner(&self) -> Option<Owner> {
+        self.0.upgrade()?.try_borrow().ok()?.owner()
     }
 }
 

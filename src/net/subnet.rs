@@ -27,6 +27,11 @@ impl Subnet {
         Self::new(address.to_canonical(), self.length).as_ref() == Some(self)
     }
 
+    /// Whether every address of `other` is in it.
+    pub fn contains_all_of(&self, other: &Self) -> bool {
+        self.length <= other.length && Self::new(other.first, self.length).as_ref() == Some(self)
+    }
+
     /// In bits: the longer, the more specific.
     pub fn length(&self) -> u8 {
         self.length
@@ -70,6 +75,9 @@ mod tests {
             assert!(!range.contains(outside.parse().unwrap()), "{outside} in {range}");
         }
         assert!(subnet("10.0.0.0/8").contains("::ffff:10.1.1.1".parse().unwrap()));
+        assert!(subnet("10.0.0.0/8").contains_all_of(&subnet("10.1.0.0/16")));
+        assert!(!subnet("10.1.0.0/16").contains_all_of(&subnet("10.0.0.0/8")));
+        assert!(!subnet("0.0.0.0/0").contains_all_of(&subnet("::/0")));
     }
 
     #[test]

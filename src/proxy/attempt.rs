@@ -3,7 +3,7 @@
 //! What is sent again, and why, is in `requeue.rs` (what nobody can have processed) and `retry.rs` (what a route's policy says);
 //! a second attempt beside a slow first one in `hedge.rs`.
 
-use std::{cell::Cell, pin::pin, rc::Rc, time::Duration};
+use std::{cell::Cell, net::SocketAddr, pin::pin, rc::Rc, time::Duration};
 
 use http::{Response, request::Parts};
 use tokio::time::{Instant, timeout_at};
@@ -11,8 +11,11 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Cause, Failure, Reason, Worker,
     admission::{enter_service, overloaded},
+    authorize::REVOKED,
+    caller::Pass,
     exchange::Exchange,
-    headers::address_request,
+    headers::{Speech, address_request},
+    peer,
     report::{Answered, Report, classify},
     request_body::RequestBody,
     requeue::History,
@@ -26,7 +29,7 @@ use crate::{
     service::{Ailment, Choice, Picked, Wish},
     snapshot::BackendView,
     telemetry::AttemptOutcome,
-    upstream::{CallerFault, ConnectError, Lease, Outgoing, SendError, Sent, Version, Want},
+    upstream::{CallerFault, ConnectError, Lease, Outgoing, SendError, Sent, ToNode, Version, Want},
 };
 
 /// An endpoint that does not answer `Expect: 100-continue` gets the body after this (RFC 9110 10.1.1 wants a bound).
@@ -58,8 +61,12 @@ pub(super) struct Call {
     pub(super) first_answer_timeout: Duration,
     /// The hash of what decides its endpoint, if anything does.
     pub(super) affinity: Option<u64>,
-    /// Who asks, where others may take it in place of `backend`.
+    /// Who asks.
+    pub(super) pass: Pass,
+    /// Where it comes from, where others may take it in place of `backend`.
     pub(super) replaceable: Option<Address>,
+    /// The endpoint that another node has chosen for it.
+    pub(super) pin: Option<SocketAddr>,
     /// A connection was there to send it on.
     pub(super) sent: Cell<bool>,
     pub(super) interim: Interim,
@@ -71,6 +78,8 @@ pub(super) type Outcome = Result<(Response<Body>, Lease), AttemptError>;
 pub(super) enum AttemptError {
     Connect(ConnectError),
     Send(SendError),
+    /// The towpath of the endpoint's node carries as much as it may, for this reason.
+    Busy(String),
     Timeout(Limit),
 }
 
@@ -85,12 +94,16 @@ pub(super) enum Limit {
     Idle,
     /// Nothing has moved, because the caller does not send its body.
     CallerIdle,
+    /// A reload has forbidden it.
+    Revoked,
 }
 
 /// What sets an attempt apart from the others of its call.
 #[derive(Clone, Copy)]
 pub(super) struct Way<'a> {
-    pub(super) version: Version,
+    pub(super) speech: Speech,
+    /// The request's head, written for that.
+    pub(super) parts: &'a Parts,
     /// Only over a new connection.
     pub(super) fresh: bool,
     /// It runs beside another, which reads the body.
@@ -102,7 +115,7 @@ pub(super) struct Way<'a> {
 impl Limit {
     /// Whether the whole request has no more time.
     pub(super) fn is_final(self) -> bool {
-        matches!(self, Self::Route | Self::Caller | Self::CallerIdle)
+        matches!(self, Self::Route | Self::Caller | Self::CallerIdle | Self::Revoked)
     }
 
     fn cause(self) -> Cause {
@@ -111,7 +124,7 @@ impl Limit {
             Self::Route => Cause::RouteTimeout,
             Self::Caller => Cause::CallerDeadline,
             Self::Head => Cause::HeadTimeout,
-            Self::Idle | Self::CallerIdle => Cause::StreamIdleTimeout,
+            Self::Idle | Self::CallerIdle | Self::Revoked => Cause::StreamIdleTimeout,
         }
     }
 }
@@ -119,21 +132,17 @@ impl Limit {
 impl Call {
     /// Sends the request until there is a response, or a failure that stays.
     pub(super) async fn run(&mut self, exchange: &mut Exchange) -> Result<Answer, Failure> {
-        let version = self.version(exchange.is_grpc);
-        if version == Version::Http2 && self.target.host().is_empty() {
-            return Err(Failure::new(
-                Reason::BadRequest,
-                "the request names no host, which HTTP/2 endpoints need",
-            ));
-        }
         enter_service(self, exchange).await?;
-        address_request(&mut self.parts, &self.target, version);
         self.backend.view.count_request();
         let mut history = History::default();
         loop {
-            let mut report = Report::begin(&self.backend, self.pick(&history).await?);
+            let picked = self.pick(&history).await?;
+            let speech = self.speech(&picked, exchange.is_grpc)?;
+            address_request(&mut self.parts, &self.target, speech);
+            let mut report = Report::begin(&self.backend, picked);
             exchange.attempt();
-            let way = Way { version, fresh: history.fresh, beside: false, interim: &self.interim };
+            let (fresh, interim) = (history.fresh, &self.interim);
+            let way = Way { speech, parts: &self.parts, fresh, beside: false, interim };
             let outcome = if self.may_hedge(exchange, &history) {
                 Box::pin(self.hedged(&mut report, way, exchange, &mut history)).await
             } else {
@@ -172,13 +181,20 @@ impl Call {
         }
     }
 
-    fn version(&self, is_grpc: bool) -> Version {
-        match self.backend.view.service.policy.protocol {
-            Protocol::Http1 => Version::Http1,
+    /// What an attempt on this endpoint is written for. Nodes speak HTTP/2 with each other, whatever their endpoints do.
+    pub(super) fn speech(&self, picked: &Picked, is_grpc: bool) -> Result<Speech, Failure> {
+        let is_through = self.through(picked).is_some();
+        let version = match self.backend.view.service.policy.protocol {
+            _ if is_through => Version::Http2,
             Protocol::Http2 => Version::Http2,
             Protocol::Auto if is_grpc => Version::Http2,
-            Protocol::Auto => Version::Http1,
+            Protocol::Http1 | Protocol::Auto => Version::Http1,
+        };
+        if version == Version::Http2 && self.target.host().is_empty() {
+            let message = "the request names no host, which HTTP/2 endpoints need";
+            return Err(Failure::new(Reason::BadRequest, message));
         }
+        Ok(Speech { version, secure: is_through || picked.target.secure.is_some() })
     }
 
     /// An endpoint; the first request of a service waits for discovery's first answer.
@@ -187,7 +203,11 @@ impl Call {
         let wish = Wish { avoid: &history.avoid, affinity: self.affinity, unreachable: history.unreachable };
         let mut waited = false;
         loop {
-            match view.pick(&wish, || self.worker.random()) {
+            let choice = match self.pin {
+                None => view.pick(&wish, || self.worker.random()),
+                Some(endpoint) => self.pick_pinned(endpoint),
+            };
+            match choice {
                 Choice::Picked(picked) => return Ok(picked),
                 Choice::Nothing(message) => return Err(Failure::new(Reason::NoEndpoints, message)),
                 Choice::Unhealthy(ailment, message) => {
@@ -235,18 +255,29 @@ impl Call {
 
     async fn exchange(&self, report: &mut Report<'_>, way: Way<'_>) -> Outcome {
         let want = Want {
-            version: way.version,
+            version: way.speech.version,
             fresh: way.fresh,
             certain: !self.parts.method.is_idempotent() || self.body.is_some(),
             even_retired: false,
         };
-        let mut lease = self.connect(report, want).await.map_err(AttemptError::Connect)?;
-        let response = self.send(&mut lease, way).await?;
-        Ok((response, lease))
+        let mut lease = self.connect(report, want, way.speech).await.map_err(AttemptError::Connect)?;
+        if self.is_revoked() {
+            return Err(AttemptError::Timeout(Limit::Revoked));
+        }
+        let response = self.send(&mut lease, way, report.picked()).await?;
+        match self.through(report.picked()) {
+            None => Ok((response, lease)),
+            Some(_) => self.heard(response, lease),
+        }
     }
 
-    async fn send(&self, lease: &mut Lease, way: Way<'_>) -> Result<Response<Body>, AttemptError> {
-        let mut sending = pin!(lease.send(self.request(way), way.interim));
+    async fn send(
+        &self,
+        lease: &mut Lease,
+        way: Way<'_>,
+        picked: &Picked,
+    ) -> Result<Response<Body>, AttemptError> {
+        let mut sending = pin!(lease.send(self.request(way, picked), way.interim));
         let Some(body) = self.body.as_ref().filter(|_| self.expects_continue) else {
             return self.head(sending).await;
         };
@@ -268,21 +299,26 @@ impl Call {
     }
 
     /// The request for the next attempt.
-    fn request(&self, way: Way<'_>) -> Outgoing<'_> {
+    fn request<'r>(&'r self, way: Way<'r>, picked: &'r Picked) -> Outgoing<'r> {
         self.sent.set(true);
         Outgoing {
-            parts: &self.parts,
+            parts: way.parts,
             body: match &self.body {
                 Some(body) if way.beside => body.copy(),
                 Some(body) => body.begin(),
                 None => Body::Empty,
             },
             left: self.time_left(),
+            node: self.through(picked).map(|through| ToNode {
+                service: &through.service,
+                endpoint: &through.endpoint,
+                caller: &self.pass.named.name,
+            }),
         }
     }
 
     /// What is told of an attempt that stays the last. That its endpoint was used in spite of its failures belongs to it.
-    fn failure(&self, error: AttemptError, picked: &Picked) -> Failure {
+    pub(super) fn failure(&self, error: AttemptError, picked: &Picked) -> Failure {
         let service = &self.backend.view.service;
         let mut failure = error.failure(&service.name, picked);
         let set = service.endpoints();
@@ -315,8 +351,9 @@ impl AttemptError {
     fn outcome(&self) -> AttemptOutcome {
         match self {
             Self::Connect(error) if !error.is_of_endpoint() => AttemptOutcome::Cancelled,
-            Self::Timeout(Limit::Caller | Limit::CallerIdle) => AttemptOutcome::Cancelled,
+            Self::Timeout(Limit::Caller | Limit::CallerIdle | Limit::Revoked) => AttemptOutcome::Cancelled,
             Self::Connect(_) => AttemptOutcome::ConnectFailed,
+            Self::Busy(_) => AttemptOutcome::Overloaded,
             Self::Send(SendError { caller: Some(_), .. }) => AttemptOutcome::Cancelled,
             Self::Send(SendError { reused: true, sent: Sent::Nothing | Sent::Maybe, .. }) => {
                 AttemptOutcome::Closed
@@ -338,11 +375,13 @@ impl AttemptError {
                 let cause = matches!(error, ConnectError::Timeout(_)).then_some(Cause::ConnectTimeout);
                 Failure { cause, ..Failure::new(Reason::ConnectFailed, message) }
             }
+            Self::Busy(why) => peer::busy(service, picked, &why),
             Self::Timeout(Limit::CallerIdle) => Failure::new(
                 Reason::Timeout,
                 "the request's body has stood still for too long (stream_idle_timeout)",
             )
             .because(Cause::StreamIdleTimeout),
+            Self::Timeout(Limit::Revoked) => Failure::new(Reason::Denied, REVOKED),
             Self::Timeout(limit) => Failure::new(
                 Reason::Timeout,
                 format!(

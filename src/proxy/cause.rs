@@ -41,8 +41,24 @@ pub enum Cause {
     Ejected,
     /// The health checks of the endpoints fail.
     HealthChecks,
+    /// The towpath of the endpoint's node carries as much as it may.
+    Node,
     /// The route's `fault.abort`.
     Abort,
+    /// The request has no token.
+    TokenMissing,
+    /// The request's token has ended.
+    TokenExpired,
+    /// The request's token is not valid.
+    TokenInvalid,
+    /// The keys of the token's issuer have not been had yet.
+    TokenKeys,
+    /// The request's token does not say what the route wants.
+    TokenClaims,
+    /// The service that the route asks has said no.
+    AuthorizationDenied,
+    /// The service that the route asks has not answered.
+    AuthorizationFailed,
 }
 
 impl Cause {
@@ -68,7 +84,15 @@ impl Cause {
             Self::HostServices => "host_services",
             Self::Ejected => "ejected",
             Self::HealthChecks => "health_checks",
+            Self::Node => "peer",
             Self::Abort => "abort",
+            Self::TokenMissing => "token_missing",
+            Self::TokenExpired => "token_expired",
+            Self::TokenInvalid => "token_invalid",
+            Self::TokenKeys => "token_keys",
+            Self::TokenClaims => "token_claims",
+            Self::AuthorizationDenied => "authorization_denied",
+            Self::AuthorizationFailed => "authorization_failed",
         }
     }
 }

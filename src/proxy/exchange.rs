@@ -14,17 +14,22 @@ use http::{HeaderValue, Request, Response, Version};
 use tokio::time::Instant;
 
 use super::{
-    Cause, Failure, Reason, ResponseBody, Worker, attempt::Answer, failure::About, headers,
-    request_body::RequestBody, target::Target,
+    Cause, Failure, Reason, ResponseBody, Worker,
+    attempt::Answer,
+    caller::{Named, Pass, Person},
+    failure::About,
+    headers,
+    request_body::RequestBody,
+    target::Target,
 };
 use crate::{
     auth::Identity,
-    config,
+    config::{self, DefaultPolicy},
     http::{Body, grpc},
-    limit::Permit,
-    net::Address,
+    limit::{CallerConnection, CallerRequest, Permit},
+    net::{Address, SharedStream},
     service::Picked,
-    snapshot::{Backend, BackendView, Door, Refused, Route, View},
+    snapshot::{Backend, BackendView, Door, Refused, Route, Rules, View},
     telemetry::Record,
 };
 
@@ -41,6 +46,9 @@ pub struct Caller {
     pub peer: Address,
     /// Who that is.
     pub identity: Rc<Identity>,
+    person: Rc<Person>,
+    /// Its place among the connections of its caller.
+    pub(super) place: Option<CallerConnection>,
     /// The last view that has the listener. The worker keeps it for a while after a reload has removed the listener, so
     /// that requests which are on their way are served; an idle connection keeps nothing alive.
     view: RefCell<Option<(Weak<View>, usize)>>,
@@ -48,8 +56,24 @@ pub struct Caller {
 
 impl Caller {
     /// The caller at `peer`, who came through `door` and is `identity`.
-    pub fn new(door: Arc<Door>, peer: Address, identity: Rc<Identity>) -> Self {
-        Self { door, peer, identity, view: RefCell::new(None) }
+    pub fn new(
+        door: Arc<Door>,
+        peer: Address,
+        identity: Rc<Identity>,
+        place: Option<CallerConnection>,
+    ) -> Self {
+        let person = Rc::new(Person::new(&door, &identity));
+        Self { door, peer, identity, person, place, view: RefCell::new(None) }
+    }
+
+    /// The stream over which it came, by which the kernel can be asked who it is.
+    pub fn attach(&self, stream: &SharedStream) {
+        self.person.attach(stream.loose());
+    }
+
+    /// What it is called now.
+    pub fn named(&self, worker: &Worker, rules: &Arc<Rules>) -> Rc<Named> {
+        self.person.named(rules, worker)
     }
 
     /// The view that this caller's next request is served by, and the listener's index in it.
@@ -83,17 +107,27 @@ pub(super) struct Exchange {
     route: Option<usize>,
     /// The service, and the listener, route and backend by which it was found.
     backend: Option<((usize, usize, usize), Rc<BackendView>)>,
+    /// Another node has chosen its endpoint.
+    pub(super) is_pinned: bool,
+    /// Who asks.
+    pub(super) pass: Pass,
+    /// The policy, and its rule, that denied it or would have.
+    pub(super) policy: Option<Box<str>>,
     pub(super) attempts: Cell<u32>,
     pub(super) request_id: Option<HeaderValue>,
     pub(super) body: Option<RequestBody>,
     status: u16,
     reason: Option<Reason>,
     cause: Option<Cause>,
+    /// What its token says, which was verified.
+    pub(super) claims: Option<Rc<serde_json::Value>>,
     /// What was done to it on purpose.
     pub(super) fault: Option<&'static str>,
     /// Its place on this node, and the one at its service, until it is over.
     pub(super) node_place: Option<Permit>,
     pub(super) service_place: Option<Permit>,
+    /// Its place among those of its caller, where they are limited.
+    pub(super) caller_place: Option<CallerRequest>,
     /// Since when it has both; only where the node's limit follows latency.
     pub(super) admitted: Option<Instant>,
     bytes_out: u64,
@@ -119,6 +153,7 @@ impl Exchange {
     /// The record of `request`.
     pub(super) fn begin(worker: &Rc<Worker>, caller: &Caller, request: &Request<Body>) -> Self {
         let (view, listener) = caller.view(worker);
+        let pass = Pass::new(&caller.person, worker, &view.snapshot.rules, request.headers());
         let line = view.snapshot.access_log.as_ref().map(|_| Box::new(Line::new(caller, request)));
         Self {
             worker: worker.clone(),
@@ -129,15 +164,20 @@ impl Exchange {
             listener,
             route: None,
             backend: None,
+            is_pinned: false,
+            pass,
+            policy: None,
             attempts: Cell::new(0),
             request_id: None,
             body: None,
             status: 0,
             reason: None,
             cause: None,
+            claims: None,
             fault: None,
             node_place: None,
             service_place: None,
+            caller_place: None,
             admitted: None,
             bytes_out: 0,
             complete: false,
@@ -238,6 +278,17 @@ impl Exchange {
         self.route.map(|route| &*self.view.snapshot.routes[route].rule)
     }
 
+    /// What holds for it where no policy speaks.
+    pub(super) fn default_policy(&self) -> DefaultPolicy {
+        let listener = self.listener.and_then(|listener| self.view.snapshot.listeners.get(listener));
+        listener.map_or(DefaultPolicy::Deny, |listener| listener.default_policy)
+    }
+
+    /// Whether a reload has forbidden its caller the service that serves it.
+    pub(super) fn is_revoked(&self) -> bool {
+        self.backend.as_ref().is_some_and(|(_, backend)| self.pass.is_revoked(&self.worker, backend))
+    }
+
     /// Bytes of content that have moved either way.
     pub(super) fn moved(&self) -> u64 {
         self.bytes_out + self.body.as_ref().map_or(0, RequestBody::bytes)
@@ -266,6 +317,7 @@ impl Exchange {
     ) -> Response<ResponseBody> {
         let (mut parts, body) = answer.response.into_parts();
         headers::prepare_response(&mut parts, &self.view.snapshot, self.is_proxy);
+        self.own_up_alone(&mut parts.headers);
         self.mark(&mut parts.headers);
         self.status = parts.status.as_u16();
         self.grpc_status(&parts.headers);
@@ -279,10 +331,12 @@ impl Exchange {
         tracing::debug!(
             reason = failure.reason.name(),
             cause = failure.cause.map(Cause::name),
+            caller = &*self.pass.named.name,
             message = &*failure.message,
             "a request failed"
         );
         let mut response = failure.response(&self.about());
+        self.own_up(response.headers_mut(), failure);
         self.mark(response.headers_mut());
         if !failure.reset {
             self.grpc_status(response.headers());
@@ -318,6 +372,7 @@ impl Exchange {
             Some((way, backend)) => self.view.record(*way, backend, status, duration),
             None => self.view.unrouted(self.listener.unwrap_or(usize::MAX)).record(status, duration),
         }
+        self.pass.named.record(self.about().service.unwrap_or_default(), status);
         if let (Some(log), Some(line)) = (&self.view.snapshot.access_log, &self.line) {
             log.record(self.log_record(line, status, duration));
         }
@@ -329,6 +384,7 @@ impl Exchange {
             time: line.time,
             listener: self.listener.map_or("", |listener| &self.view.snapshot.listeners[listener].name),
             peer: &line.peer,
+            caller: &self.pass.named.name,
             method: line.method.as_str(),
             host: line.host.as_bytes(),
             path: line.path.as_ref().map_or("*", |path| path.as_str()).as_bytes(),
@@ -340,6 +396,7 @@ impl Exchange {
             reason: self.reason.map(Reason::name),
             cause: self.cause.map(Cause::name),
             fault: self.fault,
+            policy: self.policy.as_deref(),
             attempts: self.attempts.get(),
             duration,
             bytes_in: self.body.as_ref().map_or(0, RequestBody::bytes),

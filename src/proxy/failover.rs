@@ -18,6 +18,7 @@ use super::{
     Cause, Failure, Reason,
     affinity::affinity,
     attempt::{Answer, Call},
+    authorize::may_stand_in,
     exchange::Exchange,
     request_body::RequestBody,
 };
@@ -46,7 +47,7 @@ impl Candidate {
 fn stand_ins(call: &Call, exchange: &Exchange) -> Vec<Candidate> {
     let positions = exchange.route().map_or(0..0, |route| route.stand_ins.clone());
     let candidate = |share: usize| {
-        let backend = exchange.stand_in(share)?;
+        let backend = exchange.stand_in(share).filter(|backend| may_stand_in(call, exchange, backend))?;
         let peer = call.replaceable.as_ref()?;
         let affinity = affinity(&backend.view.service.policy.balancer, &call.parts, &call.target, peer);
         Some(Candidate { share, backend, affinity })
@@ -185,6 +186,7 @@ fn cannot_take(failure: &Failure, sent: bool) -> bool {
                     | Cause::ServicePendingTimeout
                     | Cause::ServiceConnections
                     | Cause::Displaced
+                    | Cause::Node
             )
         ),
         _ => false,

@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
 use super::Cause;
@@ -139,6 +139,10 @@ pub struct Failure {
     pub grpc: Option<u8>,
     /// After which the caller may try again.
     pub retry_after: Option<Duration>,
+    /// How the caller may say who it is (RFC 9110 11.6.1).
+    pub challenge: Option<&'static str>,
+    /// What another has answered, in place of JSON; the caller gets it as it is.
+    pub answer: Option<Box<Response<Bytes>>>,
     /// Who, where and the likely cause, for people.
     pub message: Cow<'static, str>,
     /// The caller went away: nobody will read the answer.
@@ -156,6 +160,8 @@ impl Failure {
             status: None,
             grpc: None,
             retry_after: None,
+            challenge: None,
+            answer: None,
             message: message.into(),
             caller_gone: false,
             reset: false,
@@ -175,10 +181,17 @@ impl Failure {
 
     /// The response: for a gRPC caller trailers-only, else JSON.
     pub fn response(&self, about: &About<'_>) -> Response<Body> {
-        let mut response = if about.is_grpc { self.grpc_response() } else { self.json_response(about) };
+        let mut response = match &self.answer {
+            _ if about.is_grpc => self.grpc_response(),
+            Some(answer) => (**answer).clone().map(Body::Full),
+            None => self.json_response(about),
+        };
         response.headers_mut().insert("towpath-error", HeaderValue::from_static(self.reason.name()));
         if let Some(cause) = self.cause {
             response.headers_mut().insert("towpath-cause", HeaderValue::from_static(cause.name()));
+        }
+        if let Some(challenge) = self.challenge {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(after) = self.retry_after {
             // Whole seconds, as RFC 9110 10.2.3 has it; never none.

@@ -9,11 +9,14 @@ use super::{
     Cause, Failure, Reason, ResponseBody, Worker, admission,
     affinity::affinity,
     attempt::{Answer, Call},
+    authenticate::authenticate,
+    authorize::authorize,
+    callers, consult,
     deadline::deadline,
     exchange::{Caller, Exchange},
     failover,
     failure::About,
-    fault, headers, lawful,
+    fault, headers, lawful, peer,
     request_body::{KEPT, RequestBody},
     target::Target,
 };
@@ -47,6 +50,8 @@ pub fn handle(
 
 /// The phases that may wait, in order.
 async fn carry(call: &mut Call, exchange: &mut Exchange) -> Result<Answer, Failure> {
+    authorize(call, exchange)?;
+    consult::ask(call, exchange).await?;
     admission::enter_node(call, exchange).await?;
     fault::inject(call, exchange).await?;
     let answer = failover::run(call, exchange).await;
@@ -63,13 +68,20 @@ fn prepare(
 ) -> Result<Call, Failure> {
     let target = Target::of(&request)?;
     let (mut parts, body) = request.into_parts();
+    let pin = peer::take(&mut parts.headers, caller);
+    exchange.is_pinned = pin.is_some();
     lawful::check(&mut parts, !body.is_end_stream())?;
     let looping = headers::check_loop(&parts.headers, &exchange.view.snapshot);
     exchange.request_id =
         Some(headers::prepare_request(&mut parts, &exchange.worker, &exchange.view.snapshot));
     looping?;
-    let (listener, route) = route(exchange, &parts, &target)?;
+    let (listener, route, pin) = match &pin {
+        Some(pin) => pin.route(exchange).map(|(listener, route, pin)| (listener, route, Some(pin)))?,
+        None => route(exchange, &parts, &target).map(|(listener, route)| (listener, route, None))?,
+    };
     let backend = exchange.enter(listener, route, &target)?;
+    authenticate(exchange, &mut parts.headers)?;
+    exchange.caller_place = callers::enter(caller, exchange)?;
     let timeout = exchange.view.snapshot.routes[route].timeout;
     let (deadline, deadline_is_callers) =
         deadline(&mut parts, timeout, (exchange.started, exchange.is_grpc))?;
@@ -80,7 +92,9 @@ fn prepare(
     });
     let affinity = affinity(&backend.view.service.policy.balancer, &parts, &target, &caller.peer);
     Ok(Call {
+        pass: exchange.pass.clone(),
         replaceable: failover::replaceable(exchange, &caller.peer),
+        pin,
         sent: Cell::new(false),
         affinity,
         worker: exchange.worker.clone(),
@@ -132,11 +146,17 @@ fn expects_continue(parts: &mut Parts, body: &Body) -> bool {
 }
 
 /// What the access log says of a request that could not be read: all but its reason is unknown.
-fn unread<'a>(caller: &'a Caller, failure: &Failure, status: u16, request_id: &'a [u8]) -> Record<'a> {
+fn unread<'a>(
+    (caller, name): (&'a Caller, &'a str),
+    failure: &Failure,
+    status: u16,
+    request_id: &'a [u8],
+) -> Record<'a> {
     Record {
         time: std::time::SystemTime::now(),
         listener: &caller.door.name,
         peer: &caller.peer,
+        caller: name,
         method: "",
         host: b"",
         path: b"",
@@ -148,6 +168,7 @@ fn unread<'a>(caller: &'a Caller, failure: &Failure, status: u16, request_id: &'
         reason: Some(failure.reason.name()),
         cause: failure.cause.map(Cause::name),
         fault: None,
+        policy: None,
         attempts: 0,
         duration: std::time::Duration::ZERO,
         bytes_in: 0,
@@ -166,7 +187,8 @@ pub fn refuse(worker: &Worker, caller: &Caller, failure: &Failure) -> Response<R
     let response = failure.response(&About { request_id: id.to_str().ok(), ..About::default() });
     view.unrouted(listener).record(response.status().as_u16(), std::time::Duration::ZERO);
     if let Some(log) = &view.snapshot.access_log {
-        log.record(unread(caller, failure, response.status().as_u16(), id.as_bytes()));
+        let named = caller.named(worker, &view.snapshot.rules);
+        log.record(unread((caller, &named.name), failure, response.status().as_u16(), id.as_bytes()));
     }
     tracing::debug!(peer = %caller.peer, message = &*failure.message, "a request could not be read");
     response.map(ResponseBody::unrecorded)

@@ -35,6 +35,9 @@ impl Call {
             if let Poll::Ready(result) = sending.as_mut().poll(cx) {
                 return Poll::Ready(result.map_err(AttemptError::Send));
             }
+            if self.is_revoked() {
+                return Poll::Ready(Err(AttemptError::Timeout(Limit::Revoked)));
+            }
             let body = self.body.as_ref();
             let is_late = timer.as_mut().is_some_and(|timer| timer.poll(cx, body).is_ready());
             if is_late {

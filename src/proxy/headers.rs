@@ -10,6 +10,14 @@ use http::{
 use super::{Failure, Reason, target::Target, worker::Worker};
 use crate::{http::hop_by_hop, snapshot::Snapshot, telemetry, upstream};
 
+/// What a request is written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Speech {
+    pub(super) version: upstream::Version,
+    /// The connection has TLS.
+    pub(super) secure: bool,
+}
+
 /// A request that has come through this node this often already is going round in circles. More than once is legitimate: a
 /// gateway on the node may send what it received through towpath out through towpath again.
 const MAX_PASSES: usize = 4;
@@ -47,8 +55,8 @@ pub(super) fn prepare_request(parts: &mut Parts, worker: &Worker, snapshot: &Sna
 }
 
 /// Writes the request's target as the endpoint's protocol has it.
-pub(super) fn address_request(parts: &mut Parts, target: &Target, version: upstream::Version) {
-    match version {
+pub(super) fn address_request(parts: &mut Parts, target: &Target, speech: Speech) {
+    match speech.version {
         upstream::Version::Http1 => {
             parts.version = Version::HTTP_11;
             if parts.uri.authority().is_some() {
@@ -62,7 +70,7 @@ pub(super) fn address_request(parts: &mut Parts, target: &Target, version: upstr
         upstream::Version::Http2 => {
             parts.version = Version::HTTP_2;
             parts.headers.remove(HOST);
-            parts.uri = absolute(&parts.uri, target);
+            parts.uri = absolute(&parts.uri, target, speech.secure);
         }
     }
 }
@@ -90,9 +98,9 @@ fn path_and_query(uri: &Uri) -> PathAndQuery {
     }
 }
 
-fn absolute(uri: &Uri, target: &Target) -> Uri {
+fn absolute(uri: &Uri, target: &Target, secure: bool) -> Uri {
     let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(if secure { Scheme::HTTPS } else { Scheme::HTTP });
     parts.authority = http::uri::Authority::from_maybe_shared(target.authority.clone()).ok();
     parts.path_and_query = Some(path_and_query(uri));
     Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())

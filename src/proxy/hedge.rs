@@ -23,11 +23,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::request::Parts;
 use tokio::time::timeout;
 
 use super::{
     attempt::{Call, Outcome, Way, counted},
     exchange::Exchange,
+    headers::{Speech, address_request},
     report::Report,
     request_body::RequestBody,
     requeue::History,
@@ -87,7 +89,11 @@ impl Call {
         (history.hedged, history.further) = (true, history.further + 1);
         let mut other = Report::begin(&self.backend, second);
         let interim = Interim::default();
-        let beside = Way { beside: true, interim: &interim, ..way };
+        // It may be another protocol there: on this node and through another, say.
+        let speech = self.speech(other.picked(), exchange.is_grpc).unwrap_or(way.speech);
+        let parts = (speech != way.speech).then(|| self.written_for(speech));
+        let parts = parts.as_ref().unwrap_or(way.parts);
+        let beside = Way { speech, parts, beside: true, interim: &interim, ..way };
         let race = race(first, Box::pin(self.attempt(&mut other, beside)), |outcome| {
             is_bad(rule, outcome, exchange.is_grpc)
         })
@@ -114,6 +120,13 @@ impl Call {
             Hedge::After(delay) => Some(delay),
             Hedge::Percentile(percent) => self.backend.view.quantile(percent),
         }
+    }
+
+    /// A head that is written anew.
+    fn written_for(&self, speech: Speech) -> Parts {
+        let mut parts = self.parts.clone();
+        address_request(&mut parts, &self.target, speech);
+        parts
     }
 
     /// Notes how long a first attempt ran.

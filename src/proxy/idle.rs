@@ -21,6 +21,8 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// One worker's requests that wait for something to move.
 pub(super) struct Waiting {
+    /// Counts up when what callers may do has changed.
+    revision: Cell<u32>,
     /// The time of the last sweep.
     clock: Cell<Instant>,
     places: RefCell<Places>,
@@ -41,7 +43,7 @@ struct Place {
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { clock: Cell::new(Instant::now()), places: RefCell::default() }
+        Self { revision: Cell::new(0), clock: Cell::new(Instant::now()), places: RefCell::default() }
     }
 }
 
@@ -50,6 +52,19 @@ impl Waiting {
     pub(super) fn sweep(&self, now: Instant) {
         self.clock.set(now);
         for place in self.places.borrow().all.iter().flatten().filter(|place| place.due <= now) {
+            place.waker.wake_by_ref();
+        }
+    }
+
+    /// How often what callers may do has changed.
+    pub(super) fn revision(&self) -> u32 {
+        self.revision.get()
+    }
+
+    /// What callers may do has changed: wakes everybody, to look whether they still may.
+    pub(super) fn revise(&self) {
+        self.revision.set(self.revision.get().wrapping_add(1));
+        for place in self.places.borrow().all.iter().flatten() {
             place.waker.wake_by_ref();
         }
     }

@@ -13,12 +13,12 @@ use std::{
 
 use tokio::time::timeout;
 
-use super::{Worker, attempt::Call, report::Report};
+use super::{Worker, attempt::Call, headers::Speech, report::Report};
 use crate::{
-    service::Picked,
+    service::{Hop, Picked},
     snapshot::BackendView,
     telemetry::AttemptOutcome,
-    upstream::{ConnectError, Lease, Target, Want},
+    upstream::{ConnectError, Lease, Target, Version, Want},
 };
 
 /// The Connection Attempt Delay that RFC 8305 section 5 recommends.
@@ -29,23 +29,34 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Lease, ConnectError>>>>;
 
 impl Call {
     /// A connection for the attempt; `report` moves on when it is to another endpoint.
-    pub(super) async fn connect(&self, report: &mut Report<'_>, want: Want) -> Result<Lease, ConnectError> {
-        if report.picked().has_other_family() {
-            return Box::pin(self.race(report, want)).await;
+    pub(super) async fn connect(
+        &self,
+        report: &mut Report<'_>,
+        want: Want,
+        speech: Speech,
+    ) -> Result<Lease, ConnectError> {
+        let picked = report.picked();
+        if picked.has_other_family() && self.pin.is_none() {
+            return Box::pin(self.race(report, want, speech)).await;
         }
-        checkout(&self.worker, &self.backend, &report.picked().target, want).await
+        match self.through(picked) {
+            None => checkout(&self.worker, &self.backend, &picked.target, want).await,
+            Some(through) => through_node(&self.worker, &self.backend, &through.hop, want).await,
+        }
     }
 
-    async fn race(&self, report: &mut Report<'_>, want: Want) -> Result<Lease, ConnectError> {
+    async fn race(&self, report: &mut Report<'_>, want: Want, speech: Speech) -> Result<Lease, ConnectError> {
         let mut first = self.connecting(report.picked(), want);
         // What fails early is not waited for: the next attempt goes to the other family.
         if let Ok(done) = timeout(DELAY, &mut first).await {
             return done;
         }
         let view = &self.backend.view;
-        let Some(other) = view.pick_other_family(report.picked(), || self.worker.random()) else {
-            return first.await;
-        };
+        let other = view.pick_other_family(report.picked(), || self.worker.random());
+        // The request is written for the first.
+        let alike =
+            |other: &Picked| self.speech(other, speech.version == Version::Http2).ok() == Some(speech);
+        let Some(other) = other.filter(alike) else { return first.await };
         let begun = Instant::now();
         let mut second = self.connecting(&other, want);
         tokio::select! {
@@ -77,8 +88,17 @@ impl Call {
     }
 
     fn connecting(&self, picked: &Picked, want: Want) -> Connecting {
-        let (worker, backend, target) = (self.worker.clone(), self.backend.clone(), picked.target.clone());
-        Box::pin(async move { checkout(&worker, &backend, &target, want).await })
+        let (worker, backend) = (self.worker.clone(), self.backend.clone());
+        match self.through(picked) {
+            None => {
+                let target = picked.target.clone();
+                Box::pin(async move { checkout(&worker, &backend, &target, want).await })
+            }
+            Some(through) => {
+                let hop = through.hop.clone();
+                Box::pin(async move { through_node(&worker, &backend, &hop, want).await })
+            }
+        }
     }
 }
 
@@ -100,6 +120,24 @@ async fn checkout(
             worker.pools.checkout(target, policy, Want { even_retired: true, ..want }).await
         }
         done => done,
+    }
+}
+
+/// A place on a connection to the towpath of an endpoint's node. That is there for as long as one of its endpoints is.
+async fn through_node(
+    worker: &Worker,
+    backend: &BackendView,
+    hop: &Hop,
+    want: Want,
+) -> Result<Lease, ConnectError> {
+    let policy = &backend.view.service.policy;
+    let want = Want { even_retired: true, ..want };
+    match hop.fixed() {
+        Some(target) => worker.pools.checkout(target, policy, want).await,
+        None => {
+            let target = hop.target(policy.connect_timeout).await?;
+            worker.pools.checkout(&target, policy, want).await
+        }
     }
 }
 

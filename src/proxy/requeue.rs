@@ -54,6 +54,9 @@ struct Requeue {
     free: bool,
 }
 
+/// Who was asked has no room for it.
+const REFUSED: Requeue = Requeue { reason: "unprocessed", free: false };
+
 impl Call {
     /// Whether the request is sent again, and after which wait. Counts what is decided.
     pub(super) fn again(
@@ -140,7 +143,9 @@ impl Call {
             }
             // An HTTP/2 connection that has ended is not chosen again; an endpoint that refuses streams is not helped by
             // more connections, but another may take the request.
-            AttemptError::Send(_) | AttemptError::Timeout(_) => history.avoid.push(picked.target.id),
+            AttemptError::Send(_) | AttemptError::Busy(_) | AttemptError::Timeout(_) => {
+                history.avoid.push(picked.target.id)
+            }
         }
     }
 
@@ -149,18 +154,18 @@ impl Call {
             // It has waited as long as it may.
             AttemptError::Connect(ConnectError::Full { .. }) => None,
             AttemptError::Connect(error) => {
-                let service = &self.backend.view.service;
-                let another = service.endpoints().has_another(&history.avoid, &service.policy);
+                let another = self.has_another(history);
                 let removed = matches!(error, ConnectError::Removed);
                 let reason = if removed { "endpoint_removed" } else { "connect_failed" };
                 another.then_some(Requeue { reason, free: false })
             }
             AttemptError::Send(SendError { caller: Some(_), .. }) | AttemptError::Timeout(_) => None,
+            AttemptError::Busy(_) => self.has_another(history).then_some(REFUSED),
             AttemptError::Send(error) => {
                 let free = error.reused && !history.excused;
                 match error.sent {
                     Sent::Nothing => Some(Requeue { reason: "unprocessed", free }),
-                    Sent::Refused => Some(Requeue { reason: "unprocessed", free: false }),
+                    Sent::Refused => Some(REFUSED),
                     Sent::Maybe if self.parts.method.is_idempotent() => {
                         Some(Requeue { reason: "closed_when_reused", free })
                     }
@@ -168,6 +173,12 @@ impl Call {
                 }
             }
         }
+    }
+
+    fn has_another(&self, history: &History) -> bool {
+        let service = &self.backend.view.service;
+        // What another node has chosen is its own matter.
+        self.pin.is_none() && service.endpoints().has_another(&history.avoid, &service.policy)
     }
 
     /// Whether another attempt can have the whole request.

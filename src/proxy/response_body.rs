@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     Cause, Reason,
+    authorize::REVOKED,
     exchange::Exchange,
     idle::Patience,
     report::{Answered, classify_grpc},
@@ -101,6 +102,13 @@ impl ResponseBody {
     /// For whoever waits for the caller to take what there is, having `written` so many bytes: ready when the time for that is over.
     /// The request is then, too.
     pub fn poll_overdue(&mut self, cx: &mut Context<'_>, written: u64) -> Poll<()> {
+        if self.is_revoked() {
+            if let Some(mut state) = self.state.take() {
+                state.end(AttemptOutcome::Cancelled);
+                state.exchange.broke_off(Reason::Denied, None);
+            }
+            return Poll::Ready(());
+        }
         let Some(limits) = &mut self.limits else { return Poll::Pending };
         let moved = self.state.as_ref().map_or(0, |state| state.exchange.moved());
         let cause = match ready!(limits.poll(cx, moved + written)) {
@@ -140,6 +148,7 @@ impl ResponseBody {
         let Some(mut state) = self.state.take() else { return Some(Err(error)) };
         state.end(match cause {
             Some(_) => AttemptOutcome::Timeout,
+            None if reason == Reason::Denied => AttemptOutcome::Cancelled,
             // The caller has broken its own request, and with it the connection or stream to the endpoint.
             None if state.exchange.body.as_ref().is_some_and(RequestBody::has_failed) => {
                 AttemptOutcome::Cancelled
@@ -157,6 +166,12 @@ impl ResponseBody {
         trailers.insert("grpc-message", grpc::message(&format!("towpath: {error}{which}")));
         trailers.insert("towpath-error", HeaderValue::from_static(reason.name()));
         Some(Ok(Frame::trailers(trailers)))
+    }
+
+    /// Whether a reload has forbidden the caller what it gets here.
+    fn is_revoked(&self) -> bool {
+        let forwarded = self.state.as_ref().filter(|state| state.upstream.is_some());
+        forwarded.is_some_and(|state| state.exchange.is_revoked())
     }
 
     fn pass_on(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
@@ -204,6 +219,10 @@ impl HttpBody for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.is_revoked() {
+            let error = BodyError::Transport(REVOKED.into());
+            return Poll::Ready(self.break_off((Reason::Denied, None), error));
+        }
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.pass_on(frame)))),
             Poll::Ready(Some(Err(error))) => {

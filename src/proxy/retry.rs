@@ -194,6 +194,7 @@ fn class_of_failure(on: &RetryOn, error: &AttemptError, is_grpc: bool) -> Option
         // It has waited as long as it may.
         AttemptError::Connect(ConnectError::Full { .. }) => return None,
         AttemptError::Connect(_) => (on.connect_failure, Class::ConnectFailed, grpc::Status::Unavailable),
+        AttemptError::Busy(_) => (false, Class::ServerError, grpc::Status::Unavailable),
         AttemptError::Send(_) => (on.reset, Class::Reset, grpc::Status::Unavailable),
         AttemptError::Timeout(_) => (on.timeout, Class::Timeout, grpc::Status::DeadlineExceeded),
     };
@@ -217,6 +218,7 @@ fn is_unprocessed(outcome: &Outcome) -> bool {
     matches!(
         outcome,
         Err(AttemptError::Connect(_)
+            | AttemptError::Busy(_)
             | AttemptError::Send(SendError { sent: Sent::Nothing | Sent::Refused, .. }))
     )
 }

@@ -33,10 +33,14 @@ impl Target {
                 None => return Err(Failure::new(Reason::BadRequest, "the request names no host")),
             },
         };
-        Self::parse(value)
+        Self::named(value)
     }
 
-    fn parse(authority: http::HeaderValue) -> Result<Self, Failure> {
+    /// Of this authority.
+    ///
+    /// # Errors
+    /// `bad_request` when it is no host and port.
+    pub(super) fn named(authority: http::HeaderValue) -> Result<Self, Failure> {
         let text = authority.to_str().unwrap_or("?");
         if text.is_empty() {
             return Ok(Self { authority, host: 0..0, port: None });

@@ -4,8 +4,9 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::idle::Waiting;
+use super::{caller::Callers, idle::Waiting};
 use crate::{
+    auth::Tokens,
     limit::Gate,
     published::{Published, Reader},
     snapshot::{ListenerRoutes, NodeLimits, Snapshot, View},
@@ -28,6 +29,10 @@ pub struct Worker {
     pub limits: Arc<NodeLimits>,
     /// This worker's way to the places of its requests.
     pub(super) gate: Rc<Gate>,
+    /// Tokens that were verified here.
+    pub(super) tokens: Tokens,
+    /// The callers that it knows.
+    pub(super) callers: Callers,
     /// Requests that wait for something to move.
     pub(super) waiting: Rc<Waiting>,
     snapshot: Reader<Snapshot>,
@@ -50,6 +55,8 @@ impl Worker {
             pools: Pools::default(),
             gate: Gate::new(view.snapshot.limits.requests.clone(), index),
             limits: view.snapshot.limits.clone(),
+            tokens: Tokens::default(),
+            callers: Callers::default(),
             waiting: Rc::default(),
             snapshot,
             view: RefCell::new(view),
@@ -66,6 +73,9 @@ impl Worker {
         if !Arc::ptr_eq(&view.snapshot, &now) {
             let new = Rc::new(View::new((*now).clone(), Some(&view)));
             let old = std::mem::replace(&mut *view, new);
+            if !Arc::ptr_eq(&old.snapshot.rules, &now.rules) {
+                self.waiting.revise();
+            }
             let lacks = |listener: &ListenerRoutes| now.listener(&listener.name).is_none();
             if old.snapshot.listeners.iter().any(lacks) {
                 self.leaving.borrow_mut().push((Instant::now(), old));
@@ -97,8 +107,11 @@ impl Worker {
         let now = Instant::now();
         self.pools.sweep(now);
         self.waiting.sweep(now);
+        self.callers.sweep();
         self.leaving.borrow_mut().retain(|(since, _)| now - *since < LEAVING);
         // Also lets go of a snapshot that no request has asked about since it was replaced.
-        self.view().sweep();
+        let view = self.view();
+        self.tokens.retain(&view.snapshot.providers);
+        view.sweep();
     }
 }

@@ -56,13 +56,18 @@ impl Conditions {
     }
 }
 
-/// Whether a value, or its lack, meets a condition. An expression sees bytes that are not UTF-8 as U+FFFD.
+/// Whether a value, or its lack, meets a condition.
 fn holds(wanted: &ValueMatch, value: Option<Cow<'_, [u8]>>) -> bool {
+    value_is(wanted, value.as_deref())
+}
+
+/// Whether a value, or its lack, meets a condition. An expression sees bytes that are not UTF-8 as U+FFFD.
+pub fn value_is(wanted: &ValueMatch, value: Option<&[u8]>) -> bool {
     match (wanted, value) {
         (ValueMatch::Absent, value) => value.is_none(),
         (_, None) => false,
         (ValueMatch::Present, Some(_)) => true,
-        (ValueMatch::Exact(wanted), Some(value)) => *value == *wanted.as_bytes(),
-        (ValueMatch::Regex(wanted), Some(value)) => wanted.is_match(&String::from_utf8_lossy(&value)),
+        (ValueMatch::Exact(wanted), Some(value)) => value == wanted.as_bytes(),
+        (ValueMatch::Regex(wanted), Some(value)) => wanted.is_match(&String::from_utf8_lossy(value)),
     }
 }

@@ -13,9 +13,11 @@ mod rule;
 mod split;
 mod table;
 
+pub use condition::value_is;
 pub use explain::{Explanation, LostBy, Mismatch, RuleVerdict, Verdict};
 pub use matcher::Matcher;
 pub use request::RequestView;
+pub use rule::path_is;
 pub use split::Split;
 pub use table::Router;
 

@@ -89,23 +89,27 @@ impl Entry {
         }
     }
 
-    /// Whether the path is one that the entry wants. `*` and other targets that are no path meet no condition on it.
+    /// Whether the path is one that the entry wants.
     pub(super) fn path_matches(&self, path: &str) -> bool {
-        let Some(wanted) = &self.path else { return true };
-        path.starts_with('/')
-            && match wanted {
-                PathMatch::Exact(wanted) => path == wanted,
-                PathMatch::Prefix(prefix) => path
-                    .strip_prefix(bare(prefix))
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
-                PathMatch::Regex(wanted) => wanted.is_match(path),
-            }
+        self.path.as_ref().is_none_or(|wanted| path_is(wanted, path))
     }
 
     /// The first condition beyond host and path that the request does not meet.
     pub(super) fn unmet(&self, request: &RequestView<'_>) -> Option<Unmet> {
         self.conditions.as_ref().and_then(|conditions| conditions.unmet(request))
     }
+}
+
+/// Whether the path is one that is wanted. `*` and other targets that are no path meet no condition on it.
+pub fn path_is(wanted: &PathMatch, path: &str) -> bool {
+    path.starts_with('/')
+        && match wanted {
+            PathMatch::Exact(wanted) => path == wanted,
+            PathMatch::Prefix(prefix) => {
+                path.strip_prefix(bare(prefix)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            PathMatch::Regex(wanted) => wanted.is_match(path),
+        }
 }
 
 /// A prefix without trailing slash, so that the root's is empty and holds at every path's first slash.

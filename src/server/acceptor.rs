@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::worker::WorkerHandle;
+use super::{places, worker::WorkerHandle};
 use crate::{
     net::{AsyncListener, Listener},
     snapshot::{Door, DoorCommand, NodeLimits},
@@ -159,11 +159,18 @@ impl Hands {
             self.metrics.refused_for_memory.inc();
             return;
         }
+        let held = match &self.limits {
+            Some(limits) => match places::admit(&accepted, door, limits, &self.metrics) {
+                Some(held) => Some(held),
+                None => return,
+            },
+            None => None,
+        };
         let count = self.workers.len();
         self.next = (self.next + 1) % count;
         let order = (0..count).map(|offset| (self.next + offset) % count);
         if let Some(least) = order.min_by_key(|index| self.workers[*index].connections()) {
-            self.workers[least].take(accepted, door.clone());
+            self.workers[least].take(accepted, door.clone(), held);
         }
     }
 }
@@ -193,7 +200,9 @@ mod tests {
             kind: ListenerKind::Outgoing,
             configured: address.clone(),
             address,
+            tls: None,
             drain: Trigger::new(),
+            open: Arc::default(),
             series: metrics.listener_series("one"),
         });
         let coming = async {

@@ -9,14 +9,16 @@ use tokio::{
 };
 
 use super::{
-    handshake, http1, http2, identity,
+    handshake::{self, Agreed, Insecure, Secured},
+    http1, http2, identity,
     members::{Members, Membership},
     timer::Timer,
     worker::NewConnection,
 };
 use crate::{
+    auth::Identity,
     net::{Accepted, Address, SharedStream, Stream, poll_read_some},
-    proxy::{Caller, Worker},
+    proxy::{Caller, Failure, Reason, Worker},
     telemetry::Metrics,
 };
 
@@ -38,7 +40,7 @@ async fn guarded(metrics: Arc<Metrics>, serving: impl Future<Output = ()>) {
 }
 
 async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Membership>) {
-    let NewConnection { accepted, door, counted: _counted } = connection;
+    let NewConnection { accepted, door, counted: _counted, held } = connection;
     let _open = door.series.connections.hold();
     let _held = worker.metrics.worker_connections(worker.index).hold();
     let (stream, peer) = match adopt(accepted) {
@@ -50,19 +52,40 @@ async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Mem
         Poll::Ready(())
     })
     .await;
-    let Some(secured) = handshake::secure(stream, &door).await else { return };
+    let secured = match handshake::secure(stream, &worker, (&door, &peer), &membership).await {
+        Ok(secured) => secured,
+        Err(Insecure::Closed) => return,
+        Err(Insecure::Http(stream)) => {
+            let caller = Rc::new(Caller::new(door, peer, Rc::new(Identity::unknown()), None));
+            let stream = SharedStream::new(stream);
+            let failure = Failure::new(Reason::BadRequest, "plain HTTP to a port of HTTPS");
+            return Box::pin(http1::refuse(worker, caller, stream, membership, failure)).await;
+        }
+    };
     let identity = identity::identify(&worker, &secured).await;
-    let caller = Rc::new(Caller::new(door, peer, identity));
-    let stream = SharedStream::new(secured.stream);
+    let places = match held {
+        Some(held) => match held.of(&identity, &door, &worker.limits, &worker.metrics) {
+            Some(places) => Some(places),
+            None => return,
+        },
+        None => None,
+    };
+    let (place, _place_at_door) = places.unzip();
+    let caller = Rc::new(Caller::new(door, peer, identity, place));
+    let Secured { stream, agreed, .. } = secured;
+    let stream = SharedStream::new(stream);
+    caller.attach(&stream);
+    membership.is_of(&caller);
     let mut buffer = BytesMut::new();
-    match detect(&worker, &stream, &mut buffer, &membership).await {
+    let detected = detect(&worker, &stream, &mut buffer, &membership).await;
+    match as_agreed(agreed, detected) {
         // Boxed, so that a connection takes the memory of the protocol that it speaks and not of the larger one, twice
         // (a future holds its arguments beside what it makes of them).
         Some(Protocol::Http1) => Box::pin(http1::serve(worker, caller, stream, buffer, membership)).await,
         Some(Protocol::Http2) => {
             Box::pin(http2::serve(worker, caller, stream, buffer.freeze(), membership)).await
         }
-        None => {}
+        None => handshake::say_goodbye(stream).await,
     }
 }
 
@@ -112,6 +135,17 @@ async fn detect(
         }
     })
     .await
+}
+
+/// What both sides have agreed on is spoken. HTTP/2 begins with its preface or not at all (RFC 9113 3.4); to HTTP/1.1, the preface is a
+/// request like others, and no good one.
+fn as_agreed(agreed: Option<Agreed>, detected: Option<Protocol>) -> Option<Protocol> {
+    match (agreed, detected?) {
+        (None, detected) => Some(detected),
+        (Some(Agreed::Http1), _) => Some(Protocol::Http1),
+        (Some(Agreed::Http2), Protocol::Http2) => Some(Protocol::Http2),
+        (Some(Agreed::Http2), Protocol::Http1) => None,
+    }
 }
 
 fn told_by(buffer: &[u8]) -> Option<Protocol> {

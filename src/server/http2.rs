@@ -1,41 +1,50 @@
-//! HTTP/2 towards callers. h2 is used as it is: see docs/decisions.
+//! HTTP/2 towards callers. h2 is used as it is: see docs/decisions. `answer.rs` is one stream, `watched.rs` the socket, through which
+//! `flood.rs` counts frames.
 
 use std::{
     cell::Cell,
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
+    future::poll_fn,
+    pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use h2::{
-    Reason as Reset, RecvStream, SendStream,
+    Reason as Reset, RecvStream,
     server::{Builder, Connection, SendResponse},
 };
-use http::{
-    Method, Request, Response, StatusCode,
-    header::{DATE, EXPECT},
-};
+use http::{Method, Request, StatusCode, header::EXPECT};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::AsyncWrite as _,
     time::{Instant, timeout},
 };
 
+mod answer;
+mod flood;
+mod frames;
+mod watched;
+
+use self::{
+    answer::Stream,
+    watched::{Outflow, Watch, Watched},
+};
 use super::{members::Membership, timer::Timer};
 use crate::{
     config::Limits,
     http::{Body, BodyError, Interim, body::Http2Body},
     net::{SharedStream, poll_read_some},
-    proxy::{self, Caller, Failure, Reason, ResponseBody, Worker},
+    proxy::{self, Caller, Failure, Reason, Worker},
 };
 
 /// A stream's share of the receive window.
 const STREAM_WINDOW: u32 = 65_535;
 /// A caller that runs no stream has this long to acknowledge a GOAWAY, and then to close.
 const LEAVE_LINGER: Duration = Duration::from_secs(2);
+/// Read from a caller that is sent away, so that it can read why.
+const LINGER_BYTES: usize = 1 << 20;
 /// Beyond the limit on heads, so that one just over it gets an answer of ours instead of a reset.
 const HEAD_SLACK: usize = 16 * 1024;
 /// Of responses, per stream: more waits in the endpoint's connection.
@@ -50,23 +59,42 @@ pub(super) async fn serve(
     membership: Rc<Membership>,
 ) {
     let limits = worker.view().snapshot.config.limits.clone();
+    let watch = Rc::new(Watch::new(&limits));
     let handshake =
-        builder(&limits).handshake::<_, Bytes>(Replayed { first: preface, stream: stream.clone() });
+        builder(&limits).handshake::<_, Bytes>(Watched::new(preface, stream.clone(), watch.clone()));
     let mut connection = match timeout(limits.head_timeout, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return tracing::debug!(%error, "an HTTP/2 handshake failed"),
         Err(_) => return tracing::debug!("an HTTP/2 handshake was not completed in time"),
     };
-    let streams = Rc::new(Streams { worker, caller, limits, running: Cell::new(0) });
-    let mut waiting = Waiting::new(&streams.limits);
+    let streams = Rc::new(Streams {
+        worker,
+        caller,
+        limits,
+        watch,
+        outflow: Outflow::default(),
+        running: Cell::new(0),
+        full: Cell::default(),
+    });
+    let mut waiting = Waiting::new(streams.clone());
     loop {
-        match poll_fn(|cx| waiting.poll_accept(cx, &mut connection, &streams, &membership)).await {
-            Some(Ok((request, respond))) => streams.clone().spawn(request, respond),
-            Some(Err(error)) => return tracing::debug!(%error, "an HTTP/2 connection ended in an error"),
-            None => break,
+        match poll_fn(|cx| waiting.poll_accept(cx, &mut connection, &membership)).await {
+            Next::Stream(request, respond) => streams.clone().spawn(request, respond),
+            Next::Error(error) => {
+                streams.report_flood();
+                return tracing::debug!(%error, "an HTTP/2 connection ended in an error");
+            }
+            Next::TooMuch(reason) => {
+                streams.report_flood();
+                connection.abrupt_shutdown(reason);
+                // What cannot be said is left unsaid.
+                let _ = timeout(LEAVE_LINGER, poll_fn(|cx| connection.poll_closed(cx))).await;
+                break;
+            }
+            Next::End => break,
         }
     }
-    drop(connection);
+    drop((waiting, connection));
     linger(stream).await;
 }
 
@@ -74,11 +102,15 @@ pub(super) async fn serve(
 /// unread bytes is reset.
 async fn linger(mut stream: SharedStream) {
     // The caller may be gone already, which is as good.
-    let _ = poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await;
-    let mut skipped = BytesMut::new();
+    let _ = timeout(LEAVE_LINGER, poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx))).await;
+    let (mut skipped, mut left) = (BytesMut::new(), LINGER_BYTES);
     let skipping = poll_fn(|cx| {
-        while let Ok(1..) = ready!(poll_read_some(&stream, cx, &mut skipped)) {
+        while let Ok(count @ 1..) = ready!(poll_read_some(&stream, cx, &mut skipped)) {
             skipped.clear();
+            left = left.saturating_sub(count);
+            if left == 0 {
+                break;
+            }
         }
         Poll::Ready(())
     });
@@ -93,63 +125,112 @@ fn builder(limits: &Limits) -> Builder {
         .initial_connection_window_size(STREAM_WINDOW.saturating_mul(limits.max_streams).min((1 << 31) - 1))
         .max_concurrent_streams(limits.max_streams)
         .max_header_list_size(u32::try_from(limits.header_bytes + HEAD_SLACK).unwrap_or(u32::MAX))
-        .max_send_buffer_size(SEND_BUFFER);
+        .max_send_buffer_size(SEND_BUFFER)
+        // Streams that were reset between two looks at the connection. Of h2's own 20 a client is cut that gives up a page of
+        // requests at once; `flood.rs` counts them beside the others.
+        .max_pending_accept_reset_streams(limits.max_streams as usize)
+        // As h2 has it: streams that were reset by us, whose late frames are ignored for a second and not answered.
+        .max_concurrent_reset_streams(50)
+        // Over a connection's whole life, 1024 as h2 has it: `flood.rs` counts them per second.
+        .max_local_error_reset_streams(None);
     builder
 }
 
-/// A stream that a caller has opened.
-type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
+/// What comes next on a connection.
+#[allow(clippy::large_enum_variant)] // it is looked at once: a box would cost each request an allocation
+enum Next {
+    Stream(Request<RecvStream>, SendResponse<Bytes>),
+    Error(h2::Error),
+    /// The caller sends what it may not, or not fast enough.
+    TooMuch(Reset),
+    End,
+}
 
 /// When a connection that waits for streams ends by itself.
 struct Waiting {
+    streams: Rc<Streams>,
     idle: Timer,
     /// Since when no stream runs.
     idle_since: Option<Instant>,
     /// GOAWAY has been said.
     leaving: bool,
+    /// Of a head that is coming.
+    head: Timer,
+}
+
+impl Drop for Waiting {
+    /// Who waits for the connection to send finds that it has ended.
+    fn drop(&mut self) {
+        self.streams.outflow.sent();
+    }
 }
 
 impl Waiting {
-    fn new(limits: &Limits) -> Self {
-        Self { idle: Timer::new(Instant::now() + limits.idle_timeout), idle_since: None, leaving: false }
+    fn new(streams: Rc<Streams>) -> Self {
+        let now = Instant::now();
+        let idle = Timer::new(now + streams.limits.idle_timeout);
+        Self { streams, idle, idle_since: None, leaving: false, head: Timer::new(now) }
     }
 
     fn poll_accept(
         &mut self,
         cx: &mut Context<'_>,
-        connection: &mut Connection<Replayed, Bytes>,
-        streams: &Streams,
+        connection: &mut Connection<Watched, Bytes>,
         membership: &Membership,
-    ) -> Poll<Option<Result<Accepted, h2::Error>>> {
+    ) -> Poll<Next> {
         if membership.is_draining() && !self.leaving {
             self.leave(connection);
             self.idle.set(Instant::now() + LEAVE_LINGER);
         }
-        if let Poll::Ready(next) = connection.poll_accept(cx) {
-            self.idle_since = None;
-            return Poll::Ready(next);
+        let next = self.streams.poll_next(cx, connection);
+        if self.streams.watch.flood().is_some() && !matches!(next, Poll::Ready(Next::Error(_) | Next::End)) {
+            return Poll::Ready(Next::TooMuch(Reset::ENHANCE_YOUR_CALM));
         }
-        if streams.running.get() > 0 {
+        if next.is_ready() {
+            self.idle_since = None;
+            return next;
+        }
+        if self.poll_head_overdue(cx).is_ready() {
+            tracing::debug!(peer = %self.streams.caller.peer, "a head did not come whole in time");
+            return Poll::Ready(Next::TooMuch(Reset::NO_ERROR));
+        }
+        self.poll_idle(cx, connection, membership)
+    }
+
+    /// Ready when a head has been coming for too long.
+    fn poll_head_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(since) = self.streams.watch.head_since() else { return Poll::Pending };
+        self.head.set(since + self.streams.limits.head_timeout);
+        self.head.poll(cx)
+    }
+
+    fn poll_idle(
+        &mut self,
+        cx: &mut Context<'_>,
+        connection: &mut Connection<Watched, Bytes>,
+        membership: &Membership,
+    ) -> Poll<Next> {
+        if self.streams.running.get() > 0 {
             self.idle_since = None;
         } else if self.idle_since.is_none() {
             self.idle_since = Some(Instant::now());
-            let patience = if self.leaving { LEAVE_LINGER } else { streams.limits.idle_timeout };
+            let patience = if self.leaving { LEAVE_LINGER } else { self.streams.limits.idle_timeout };
             self.idle.set(Instant::now() + patience);
         }
         if self.idle_since.is_some() && self.idle.poll(cx).is_ready() {
             if self.leaving {
                 // A caller that does not even acknowledge the GOAWAY.
-                return Poll::Ready(None);
+                return Poll::Ready(Next::End);
             }
             self.leave(connection);
             self.idle.set(Instant::now() + LEAVE_LINGER);
-            return self.poll_accept(cx, connection, streams, membership);
+            return self.poll_accept(cx, connection, membership);
         }
         Poll::Pending
     }
 
     /// Says GOAWAY: streams that are on their way are still served, and the connection ends with the last one.
-    fn leave(&mut self, connection: &mut Connection<Replayed, Bytes>) {
+    fn leave(&mut self, connection: &mut Connection<Watched, Bytes>) {
         if !self.leaving {
             self.leaving = true;
             connection.graceful_shutdown();
@@ -162,7 +243,11 @@ struct Streams {
     worker: Rc<Worker>,
     caller: Rc<Caller>,
     limits: Limits,
+    watch: Rc<Watch>,
+    outflow: Outflow,
     running: Cell<usize>,
+    /// To be woken when a stream ends: as many run as may, those included that were reset and are not cleaned up yet.
+    full: Cell<Option<Waker>>,
 }
 
 /// Counts a stream as running.
@@ -171,6 +256,9 @@ struct Running(Rc<Streams>);
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.running.set(self.0.running.get() - 1);
+        if let Some(waker) = self.0.full.take() {
+            waker.wake();
+        }
         if std::thread::panicking() {
             self.0.worker.metrics.connection_panics.inc();
         }
@@ -178,14 +266,51 @@ impl Drop for Running {
 }
 
 impl Streams {
-    fn spawn(self: Rc<Self>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    /// Moves the connection on, and takes the next stream from it if one more may run.
+    fn poll_next(&self, cx: &mut Context<'_>, connection: &mut Connection<Watched, Bytes>) -> Poll<Next> {
+        self.watch.begin();
+        let next = if self.running.get() < self.limits.max_streams as usize {
+            connection.poll_accept(cx)
+        } else {
+            self.full.set(Some(cx.waker().clone()));
+            connection.poll_closed(cx).map(|closed| closed.err().map(Err))
+        };
+        if next.is_pending() && !self.watch.is_blocked() {
+            self.outflow.sent();
+        }
+        next.map(|next| match next {
+            Some(Ok((request, respond))) => Next::Stream(request, respond),
+            Some(Err(error)) => Next::Error(error),
+            None => Next::End,
+        })
+    }
+
+    /// Counts the flood that ends the connection, if one does.
+    fn report_flood(&self) {
+        let Some(flood) = self.watch.flood() else { return };
+        let kind = flood.name();
+        self.worker.metrics.http2_flood(kind);
+        if let Some(count) = self.worker.limits.floods.note(Instant::now()) {
+            let (listener, caller) = (&*self.caller.door.name, &*self.caller.identity.name);
+            tracing::warn!(
+                listener, caller, peer = %self.caller.peer, kind, count,
+                "HTTP/2 connections were closed because of what they sent; the last was this (limits.http2_*)"
+            );
+        }
+    }
+
+    fn spawn(self: Rc<Self>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        if self.watch.has_reset() && respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready() {
+            // Nobody waits for it any more: nothing is begun.
+            return;
+        }
         self.running.set(self.running.get() + 1);
         let interim = Interim::default();
         let stream =
             Stream { head_only: request.method() == Method::HEAD, interim: interim.clone(), respond };
-        let handling = match self.is_too_large(&request) {
-            true => Err(Failure::new(Reason::HeadersTooLarge, "the request's head is over the limits")),
-            false => {
+        let handling = match self.too_large(&request) {
+            Some(what) => Err(Failure::new(Reason::HeadersTooLarge, what)),
+            None => {
                 let waits = request.headers().contains_key(EXPECT);
                 let request = request.map(|stream| body(stream, waits.then(|| interim.clone())));
                 // Boxed: each future that it is handed through would have room for it once more.
@@ -200,134 +325,17 @@ impl Streams {
     }
 
     /// As RFC 9113 10.5.1 counts: 32 bytes for each field besides its name and value.
-    fn is_too_large(&self, request: &Request<RecvStream>) -> bool {
+    fn too_large(&self, request: &Request<RecvStream>) -> Option<&'static str> {
         let headers = request.headers();
         let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
-        let target = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
-        headers.len() > self.limits.header_count || bytes + target > self.limits.header_bytes
-    }
-}
-
-/// A stream, to its caller.
-struct Stream {
-    head_only: bool,
-    interim: Interim,
-    respond: SendResponse<Bytes>,
-}
-
-impl Stream {
-    async fn serve(
-        mut self,
-        streams: &Streams,
-        handling: Result<Pin<Box<impl Future<Output = Response<ResponseBody>>>>, Failure>,
-    ) -> Result<(), h2::Error> {
-        let response = match handling {
-            Err(failure) => proxy::refuse(&streams.worker, &streams.caller, &failure),
-            Ok(mut handling) => {
-                poll_fn(|cx| poll_response(cx, handling.as_mut(), &mut self.respond, &self.interim)).await?
-            }
-        };
-        if response.body().is_reset() {
-            // Not REFUSED_STREAM, which says that nothing was processed: callers send it again without being asked.
-            self.respond.send_reset(Reset::INTERNAL_ERROR);
-            return Ok(());
+        let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+        let authority = request.uri().authority().map_or(0, |authority| authority.as_str().len());
+        let target = path + authority;
+        if target > self.limits.uri_bytes {
+            return Some("the request's target is over the limit (limits.uri_bytes)");
         }
-        let (mut parts, body) = response.into_parts();
-        if !parts.headers.contains_key(DATE) {
-            parts.headers.insert(DATE, streams.worker.date());
-        }
-        let end = self.head_only || body.is_end_stream();
-        let stream = self.respond.send_response(Response::from_parts(parts, ()), end)?;
-        if end { Ok(()) } else { write_body(body, stream).await }
-    }
-}
-
-/// Ready with the response, or with the reset of a caller that no longer wants it.
-fn poll_response<F: Future<Output = Response<ResponseBody>>>(
-    cx: &mut Context<'_>,
-    handling: Pin<&mut F>,
-    respond: &mut SendResponse<Bytes>,
-    interim: &Interim,
-) -> Poll<Result<Response<ResponseBody>, h2::Error>> {
-    interim.wake_with(cx.waker());
-    let poll = handling.poll(cx);
-    while let Some((status, headers)) = interim.pop() {
-        let mut answer = Response::new(());
-        *answer.status_mut() = status;
-        *answer.headers_mut() = headers;
-        // One that cannot be sent is left out: the caller may do without.
-        let _ = respond.send_informational(answer);
-    }
-    match poll {
-        Poll::Ready(response) => Poll::Ready(Ok(response)),
-        Poll::Pending => match respond.poll_reset(cx) {
-            Poll::Ready(Ok(reason)) => Poll::Ready(Err(reason.into())),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        },
-    }
-}
-
-async fn write_body(mut body: ResponseBody, mut stream: SendStream<Bytes>) -> Result<(), h2::Error> {
-    loop {
-        let frame = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
-            Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-            Poll::Pending => {
-                stream.poll_reset(cx).map(|reset| Err(reset.map_or_else(|error| error, Into::into)))
-            }
-        })
-        .await?;
-        match frame {
-            None => return stream.send_data(Bytes::new(), true),
-            Some(Err(error)) => {
-                stream.send_reset(reset_for(&error));
-                return Ok(());
-            }
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => {
-                    let end = body.is_end_stream();
-                    let taken = {
-                        let mut writing = pin!(write_data(&mut stream, data, end));
-                        poll_fn(|cx| match writing.as_mut().poll(cx) {
-                            Poll::Ready(written) => Poll::Ready(written.map(|()| true)),
-                            Poll::Pending => body.poll_overdue(cx, 0).map(|()| Ok(false)),
-                        })
-                        .await?
-                    };
-                    if !taken {
-                        stream.send_reset(Reset::CANCEL);
-                        return Ok(());
-                    }
-                    if end {
-                        return Ok(());
-                    }
-                }
-                Err(frame) => return stream.send_trailers(frame.into_trailers().unwrap_or_default()),
-            },
-        }
-    }
-}
-
-/// Sends one piece, once the caller's window has room for its beginning.
-async fn write_data(stream: &mut SendStream<Bytes>, data: Bytes, end: bool) -> Result<(), h2::Error> {
-    if !data.is_empty() {
-        stream.reserve_capacity(data.len());
-        while stream.capacity() == 0 {
-            match poll_fn(|cx| stream.poll_capacity(cx)).await {
-                Some(capacity) => capacity?,
-                None => return Err(Reset::CANCEL.into()),
-            };
-        }
-    }
-    stream.send_data(data, end)
-}
-
-/// What the caller is told about a response that breaks off: the endpoint's own reason where it gave one.
-fn reset_for(error: &BodyError) -> Reset {
-    match error {
-        BodyError::Reset(Some(reason)) if *reason != Reset::NO_ERROR => *reason,
-        BodyError::Timeout => Reset::CANCEL,
-        _ => Reset::INTERNAL_ERROR,
+        let over = headers.len() > self.limits.header_count || bytes + target > self.limits.header_bytes;
+        over.then_some("the request's head is over the limits")
     }
 }
 
@@ -338,57 +346,6 @@ fn body(stream: RecvStream, ask: Option<Interim>) -> Body {
     }
     let body = Body::Http2(Http2Body::new(stream));
     if ask.is_some() { Body::other(AskedFor { body, ask }) } else { body }
-}
-
-/// A socket whose first bytes have been read already.
-struct Replayed {
-    first: Bytes,
-    stream: SharedStream,
-}
-
-impl AsyncRead for Replayed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let count = self.first.len().min(buffer.remaining());
-        buffer.put_slice(&self.first.split_to(count));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Replayed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
 
 /// A body that a caller sends only when it is asked to: the first read asks.

@@ -12,6 +12,8 @@ use std::{
 use slab::Slab;
 use tokio::{sync::Notify, task::AbortHandle};
 
+use crate::proxy::{Caller, Forbidden, Worker};
+
 /// The connections of one door on one worker.
 #[derive(Default)]
 pub(super) struct Members {
@@ -24,6 +26,7 @@ pub(super) struct Members {
 struct Member {
     task: Option<AbortHandle>,
     waker: Option<Waker>,
+    caller: Option<Rc<Caller>>,
 }
 
 /// A connection's place among them.
@@ -57,6 +60,23 @@ impl Members {
         }
     }
 
+    /// Ends those whose callers may not do anything any more.
+    pub(super) fn cut_forbidden(&self, worker: &Worker) {
+        let mut forbidden = Forbidden::new(worker);
+        let mut is_forbidden =
+            |member: &Member| member.caller.as_ref().is_some_and(|caller| forbidden.is(caller));
+        let members = self.members.borrow();
+        let tasks: Vec<_> = members
+            .iter()
+            .filter(|(_, member)| is_forbidden(member))
+            .filter_map(|(_, member)| member.task.clone())
+            .collect();
+        drop(members);
+        for task in tasks {
+            task.abort();
+        }
+    }
+
     /// Returns when nobody is left.
     pub(super) async fn gone(&self) {
         loop {
@@ -74,6 +94,13 @@ impl Membership {
     pub(super) fn runs_as(&self, task: AbortHandle) {
         if let Some(member) = self.members.members.borrow_mut().get_mut(self.key) {
             member.task = Some(task);
+        }
+    }
+
+    /// Who is at the other end.
+    pub(super) fn is_of(&self, caller: &Rc<Caller>) {
+        if let Some(member) = self.members.members.borrow_mut().get_mut(self.key) {
+            member.caller = Some(caller.clone());
         }
     }
 

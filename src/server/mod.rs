@@ -10,6 +10,7 @@ mod http1;
 mod http2;
 mod identity;
 mod members;
+mod places;
 mod timer;
 mod worker;
 

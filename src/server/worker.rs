@@ -17,7 +17,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{connection, members::Members};
+use super::{connection, members::Members, places::Held};
 use crate::{
     drain::{Phase, Watcher},
     net::Accepted,
@@ -45,6 +45,8 @@ pub(super) struct NewConnection {
     pub(super) accepted: Accepted,
     pub(super) door: Arc<Door>,
     pub(super) counted: Counted,
+    /// None: nothing is limited.
+    pub(super) held: Option<Held>,
 }
 
 /// Counts a connection as its worker's until it is dropped.
@@ -69,11 +71,11 @@ impl WorkerHandle {
         self.connections.load(Ordering::Relaxed)
     }
 
-    pub(super) fn take(&self, accepted: Accepted, door: Arc<Door>) {
+    pub(super) fn take(&self, accepted: Accepted, door: Arc<Door>, held: Option<Held>) {
         self.connections.fetch_add(1, Ordering::Relaxed);
         let counted = Counted(self.connections.clone());
         // A worker that is gone is one that the node has stopped: so is the connection.
-        let _ = self.new.send(NewConnection { accepted, door, counted });
+        let _ = self.new.send(NewConnection { accepted, door, counted, held });
     }
 }
 
@@ -107,11 +109,34 @@ async fn sweep(worker: Rc<Worker>) {
     }
 }
 
+/// How soon a worker without requests notices what callers may do no longer.
+const NOTICE: Duration = Duration::from_millis(250);
+
+/// Looks now and then whether what callers may do has changed: requests that run find out when they are woken, connections of
+/// callers that may do nothing any more are ended here.
+async fn notice(worker: Rc<Worker>, by_door: Rc<ByDoor>) {
+    let mut tick = tokio::time::interval(NOTICE);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut rules = worker.view().snapshot.rules.clone();
+    let mut changed = false;
+    loop {
+        tick.tick().await;
+        let now = worker.view().snapshot.rules.clone();
+        // A moment later, so that requests that run can end as what they are: denied.
+        if std::mem::replace(&mut changed, !Arc::ptr_eq(&now, &rules)) {
+            let all: Vec<_> = by_door.borrow().values().cloned().collect();
+            all.iter().for_each(|members| members.cut_forbidden(&worker));
+        }
+        rules = now;
+    }
+}
+
 /// The connections of each door on this worker.
 type ByDoor = RefCell<HashMap<*const Door, Rc<Members>>>;
 
 async fn serve_all(worker: Rc<Worker>, mut new: mpsc::UnboundedReceiver<NewConnection>) {
     let by_door = Rc::new(ByDoor::default());
+    tokio::task::spawn_local(notice(worker.clone(), by_door.clone()));
     while let Some(connection) = new.recv().await {
         let members = members_of(&by_door, &connection.door);
         connection::spawn(worker.clone(), connection, &members);

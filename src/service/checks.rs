@@ -80,7 +80,9 @@ impl Checker {
             }
             let place = self.prober.place().await;
             let begun = Instant::now();
-            let seen = health::probe(endpoint.target.address, &self.policy, self.protocol).await;
+            let target = &endpoint.target;
+            let secure = target.secure.as_ref();
+            let seen = health::probe(target.address, secure, &self.policy, self.protocol).await;
             drop(place);
             let Some(service) = self.service.upgrade() else { return };
             service.series.health_check(seen.result.as_str());

@@ -4,32 +4,40 @@ use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{checked::Checked, clock, layout::Layout, neighbourhood::Neighbourhood};
+use super::{
+    checked::Checked,
+    clock,
+    layout::Layout,
+    neighbourhood::Neighbourhood,
+    pinned::ByAddress,
+    way::{Through, Way},
+};
 use crate::{
     balance::{self, Latency, Place},
     config::{Name, ServicePolicy},
     discovery,
     health::{Admission, Change, Ejected, Gate, Sign, Ward},
     limit::Connections,
-    net::Address,
+    net::{Address, Own},
     telemetry::{AttemptOutcome, EndpointSeries, Metrics, ServiceSeries},
     upstream::Target,
 };
-
-/// Numbers targets; never reused in a process.
-static NEXT_TARGET: AtomicU64 = AtomicU64::new(1);
 
 /// One address of a service, with what all workers know of it. It lives on through reloads and discovery updates
 /// for as long as the service has the address.
 pub struct Endpoint {
     /// What connections are made to.
     pub target: Arc<Target>,
+    /// Through which towpath requests go; none: to the endpoint itself.
+    pub through: Option<Through>,
+    /// Whether it is on this node, as far as that was known when it came.
+    pub is_here: bool,
     /// The address, as logs name it.
     pub address: Address,
     /// Since when the service has it.
@@ -74,17 +82,19 @@ pub struct Ejection {
 }
 
 impl Endpoint {
-    fn new(of: &Of<'_>, address: SocketAddr, joined: bool) -> Self {
-        let id = NEXT_TARGET.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn new(of: &Of<'_>, address: SocketAddr, joined: bool, own: &Own) -> Self {
+        let is_here = of.neighbourhood.is_here(address.ip(), own);
         let endpoint = of.metrics.endpoint_series(of.service, &address.to_string());
         endpoint.available.set(true);
         Self {
             target: Arc::new(Target::new(
-                id,
                 address,
+                of.way.secure(of.host, address.ip()),
                 of.series.upstream_connections.clone(),
                 of.connections.clone(),
             )),
+            through: of.way.through(of.service, address, is_here),
+            is_here,
             address: Address::Tcp(address),
             since: Instant::now(),
             joined,
@@ -97,7 +107,7 @@ impl Endpoint {
     }
 
     /// It is new to its service, which may want to see it pass a check first.
-    fn join(&self, of: &Of<'_>, ward: &Ward) {
+    pub(super) fn join(&self, of: &Of<'_>, ward: &Ward) {
         if of.policy.health_check.as_ref().is_some_and(|check| check.first_pass) {
             self.gate.mark_unwell(ward);
         }
@@ -262,6 +272,9 @@ pub(super) struct Of<'s> {
     pub(super) service: &'s str,
     pub(super) policy: &'s ServicePolicy,
     pub(super) neighbourhood: &'s Neighbourhood,
+    pub(super) way: &'s Way,
+    /// What endpoints are called where nothing else is configured.
+    pub(super) host: Option<&'s str>,
     pub(super) series: &'s ServiceSeries,
     pub(super) connections: &'s Arc<Connections>,
     pub(super) metrics: &'s Metrics,
@@ -301,6 +314,8 @@ pub struct EndpointSet {
     pub(super) running: Arc<AtomicU32>,
     /// Which endpoints are usable.
     pub(super) ward: Arc<Ward>,
+    /// Made when somebody asks first.
+    pub(super) by_address: OnceLock<ByAddress>,
     /// How good this knowledge is.
     pub known: Known,
 }
@@ -315,6 +330,7 @@ impl EndpointSet {
             warming: None,
             running: Arc::default(),
             ward: Arc::default(),
+            by_address: OnceLock::new(),
             known: Known::Nothing,
         }
     }
@@ -328,8 +344,9 @@ impl EndpointSet {
     pub(super) fn found(found: &[discovery::Endpoint], previous: &Self, of: &Of<'_>) -> Self {
         let old: HashMap<SocketAddr, &Arc<Endpoint>> =
             previous.endpoints.iter().map(|endpoint| (endpoint.target.address, endpoint)).collect();
+        let own = of.neighbourhood.own();
         let endpoint = |found: &discovery::Endpoint| match old.get(&found.address) {
-            Some(endpoint) => {
+            Some(endpoint) if endpoint.is_reached_as(of, &own) => {
                 endpoint.target.revive();
                 if endpoint.gate.rejoin() {
                     endpoint.checked.renew(of.policy.health_check.as_ref());
@@ -337,8 +354,9 @@ impl EndpointSet {
                 }
                 (*endpoint).clone()
             }
-            None => {
-                let endpoint = Endpoint::new(of, found.address, !old.is_empty());
+            known => {
+                let joined = known.is_none() && !old.is_empty();
+                let endpoint = Endpoint::new(of, found.address, joined, &own);
                 endpoint.join(of, &previous.ward);
                 Arc::new(endpoint)
             }
@@ -356,6 +374,7 @@ impl EndpointSet {
             endpoints,
             running: previous.running.clone(),
             ward: previous.ward.clone(),
+            by_address: OnceLock::new(),
             known: Known::Current { since: Instant::now() },
         };
         set.settle();
@@ -364,7 +383,7 @@ impl EndpointSet {
 
     /// The same endpoints, as a service of another policy or neighbourhood shares requests out among them from now on.
     pub(super) fn laid_out(&self, of: &Of<'_>) -> Self {
-        let set = self.seen_by(of);
+        let set = Self { endpoints: self.reached_as(of), ..self.seen_by(of) };
         set.settle();
         set
     }
@@ -440,6 +459,7 @@ impl EndpointSet {
             warming: self.warming,
             running: self.running.clone(),
             ward: self.ward.clone(),
+            by_address: OnceLock::new(),
             known: self.known.clone(),
         }
     }
@@ -465,19 +485,6 @@ impl EndpointSet {
         for endpoint in &self.endpoints {
             endpoint.target.retire();
             endpoint.gate.leave(&self.ward);
-        }
-    }
-
-    /// Says that no request will go to these endpoints again, but for those that `successor` has.
-    pub(super) fn retire(&self, successor: Option<&Self>) {
-        let kept: HashSet<u64> =
-            successor.iter().flat_map(|set| &set.endpoints).map(|endpoint| endpoint.target.id).collect();
-        for endpoint in &self.endpoints {
-            if !kept.contains(&endpoint.target.id) {
-                endpoint.target.retire();
-                endpoint.gate.leave(&self.ward);
-                endpoint.series.available.set(false);
-            }
         }
     }
 }

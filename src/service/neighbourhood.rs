@@ -72,7 +72,8 @@ impl Neighbourhood {
         }
     }
 
-    fn is_here(&self, address: IpAddr, own: &Own) -> bool {
+    /// Whether an address is of this node.
+    pub(super) fn is_here(&self, address: IpAddr, own: &Own) -> bool {
         self.subnets.iter().any(|subnet| subnet.contains(address)) || own.contains(address)
     }
 }

@@ -16,6 +16,7 @@ use super::{
     endpoints::{EndpointSet, Known, Of},
     neighbourhood::Neighbourhood,
     standing::Standing,
+    way::Way,
 };
 use crate::{
     config::{Name, ServicePolicy, Source},
@@ -35,6 +36,8 @@ pub struct Service {
     pub source: Source,
     /// How they are spoken to and chosen.
     pub policy: ServicePolicy,
+    /// How they are reached.
+    pub way: Way,
     /// How much it may have of this node.
     pub breaker: Breaker,
     /// Its metrics.
@@ -69,7 +72,7 @@ impl Service {
     pub fn new(
         name: Name,
         source: Source,
-        policy: ServicePolicy,
+        (policy, way): (ServicePolicy, Way),
         (metrics, neighbourhood): (&Arc<Metrics>, &Arc<Neighbourhood>),
         previous: Option<&Self>,
     ) -> Self {
@@ -77,13 +80,24 @@ impl Service {
         let before = previous.map(|previous| &previous.breaker);
         let breaker = Breaker::new(&name, &policy.breaker, metrics, before);
         let connections = &breaker.connections;
-        let of = Of { service: &name, policy: &policy, neighbourhood, series: &series, connections, metrics };
+        let host = host_of(&source);
+        let of = Of {
+            service: &name,
+            policy: &policy,
+            neighbourhood,
+            way: &way,
+            host,
+            series: &series,
+            connections,
+            metrics,
+        };
         let set = first_set(&source, &of, previous);
         Self {
             endpoints: Published::new(Arc::new(set)),
             name,
             source,
             policy,
+            way,
             breaker,
             series,
             standing: previous.map(|previous| previous.standing.clone()).unwrap_or_default(),
@@ -184,6 +198,8 @@ impl Service {
             service: &self.name,
             policy: &self.policy,
             neighbourhood: &self.neighbourhood,
+            way: &self.way,
+            host: host_of(&self.source),
             series: &self.series,
             connections: &self.breaker.connections,
             metrics: &self.metrics,
@@ -284,6 +300,14 @@ impl Drop for Service {
         if !*self.handed_over.get_mut() {
             self.endpoints.get().abandon();
         }
+    }
+}
+
+/// What endpoints are called where nothing else is configured: as their source finds them.
+fn host_of(source: &Source) -> Option<&str> {
+    match source {
+        Source::Dns { host, .. } => Some(host),
+        _ => None,
     }
 }
 

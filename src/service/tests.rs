@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Choice, Known, Neighbourhood, Picked, Service, ServiceView, Wish};
+use super::{Choice, Known, Neighbourhood, Picked, Service, ServiceView, Way, Wish};
 use crate::{
     config::{self, Config, Environment, Source},
     discovery::{Endpoint, Failure, FailureKind, Update},
@@ -29,7 +29,7 @@ fn service(policy: &str, previous: Option<&Service>) -> Arc<Service> {
     let config = config(policy);
     let around = (&Metrics::new(1), &Arc::new(Neighbourhood::new(&config)));
     let of = &config.services["s"];
-    Arc::new(Service::new("s".into(), of.source.clone(), of.policy.clone(), around, previous))
+    Arc::new(Service::new("s".into(), of.source.clone(), (of.policy.clone(), Way::Plain), around, previous))
 }
 
 /// `10.0.0.NUMBER:80` with priority and weight.
@@ -374,7 +374,7 @@ fn of_file(previous: &Service) -> Arc<Service> {
     let around = (&Metrics::new(1), &Arc::new(Neighbourhood::new(&config)));
     let policy = config.services["s"].policy.clone();
     let source = Source::File("endpoints/s".into());
-    Arc::new(Service::new("s".into(), source, policy, around, Some(previous)))
+    Arc::new(Service::new("s".into(), source, (policy, Way::Plain), around, Some(previous)))
 }
 
 #[test]

@@ -1,18 +1,23 @@
 //! The only file that turns configuration into live objects.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicU64},
+};
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::{
-    HostServices, NodeLimits,
-    picture::{Backend, ListenerRoutes, Route, Snapshot, Via},
+    Clients, HostServices, NodeLimits, Rules, peer_routes,
+    picture::{Authorizer, Backend, ListenerRoutes, Route, Snapshot, Via},
 };
 use crate::{
+    auth::Provider,
     config::{self, BackendTarget, Config, LogPath, Name},
     router::{Matcher, Router, Split},
-    service::{Neighbourhood, Service},
+    service::{Hops, Neighbourhood, Service},
     telemetry::{AccessLog, Metrics},
+    tls::Keeper,
 };
 
 /// What outlives every snapshot.
@@ -20,6 +25,10 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) host_services: Arc<HostServices>,
     pub(super) limits: Arc<NodeLimits>,
+    /// Certificates and keys, of listeners and services alike.
+    pub(super) keeper: Arc<Keeper>,
+    /// The towpaths of other nodes.
+    pub(super) hops: Arc<Hops>,
 }
 
 /// This node among others: the one in use while it means the same.
@@ -38,23 +47,33 @@ pub(super) fn build(
     config: Config,
     previous: Option<&Snapshot>,
     shared: &Shared,
-    access_log: Option<Arc<AccessLog>>,
+    (access_log, providers, clients): (Option<Arc<AccessLog>>, Vec<Arc<Provider>>, Clients),
 ) -> Snapshot {
     shared.limits.configure(&config);
     let neighbourhood = neighbourhood(&config, previous, shared);
-    let services = services(&config, previous, (&shared.metrics, &neighbourhood));
+    let services = services(&config, previous, (&shared.metrics, &neighbourhood), &clients);
     let index: HashMap<&Name, usize> =
         config.services.keys().enumerate().map(|(at, name)| (name, at)).collect();
-    let routes = config.routes.iter().map(|rule| route(rule, &index, &shared.metrics)).collect();
+    let known = Known { config: &config, services: index, providers: &providers };
+    let mut routes: Vec<Route> =
+        config.routes.iter().map(|rule| route(rule, &known, &shared.metrics)).collect();
+    let peer_routes = peer_routes::take_nodes(&config).then_some(routes.len());
+    if peer_routes.is_some() {
+        routes.extend(peer_routes::all(services.len()));
+    }
     let listeners = (0..config.listeners.len()).map(|listener| listener_routes(&config, listener)).collect();
     Snapshot {
         generation: previous.map_or(1, |previous| previous.generation + 1),
         listeners,
         routes,
+        peer_routes,
         services,
+        providers,
         host_services: shared.host_services.clone(),
         limits: shared.limits.clone(),
+        rules: Rules::build(&config, previous, &shared.metrics),
         access_log,
+        clients,
         neighbourhood,
         via: via(&config.node.name),
         metrics: shared.metrics.clone(),
@@ -67,6 +86,7 @@ fn services(
     config: &Config,
     previous: Option<&Snapshot>,
     around: (&Arc<Metrics>, &Arc<Neighbourhood>),
+    clients: &Clients,
 ) -> Vec<Arc<Service>> {
     let old: HashMap<&Name, &Arc<Service>> = previous
         .into_iter()
@@ -82,7 +102,7 @@ fn services(
         old => Arc::new(Service::new(
             name.clone(),
             service.source.clone(),
-            service.policy.clone(),
+            (service.policy.clone(), clients.way(&service.policy)),
             around,
             old.map(|old| &***old),
         )),
@@ -90,7 +110,16 @@ fn services(
     config.services.iter().map(service).collect()
 }
 
-fn route(rule: &Arc<config::Route>, services: &HashMap<&Name, usize>, metrics: &Metrics) -> Route {
+/// What routes name.
+struct Known<'a> {
+    config: &'a Config,
+    /// Their places in the snapshot.
+    services: HashMap<&'a Name, usize>,
+    providers: &'a [Arc<Provider>],
+}
+
+fn route(rule: &Arc<config::Route>, known: &Known<'_>, metrics: &Metrics) -> Route {
+    let services = &known.services;
     let weights: Vec<u32> = rule.backends.iter().map(|backend| backend.weight).collect();
     let backend = |backend: &config::Backend| match &backend.target {
         BackendTarget::Service(name) => Backend::Service(services[name]),
@@ -109,14 +138,52 @@ fn route(rule: &Arc<config::Route>, services: &HashMap<&Name, usize>, metrics: &
         series: is_special.then(|| Box::new(metrics.route_series(&rule.name))),
         timeout: rule.timeout,
         attempt_timeout: rule.attempt_timeout,
+        issuer: rule.jwt.as_ref().map(|jwt| issuer(&jwt.provider, known.providers)),
+        authorizer: rule.authorize.as_ref().map(|asked| authorizer(rule, asked, known, metrics)),
         persists: rule.retry.is_some() || rule.hedge.is_some(),
     }
+}
+
+fn issuer(name: &Name, providers: &[Arc<Provider>]) -> Arc<Provider> {
+    let at = providers
+        .binary_search_by(|provider| provider.name.cmp(name))
+        .expect("the configuration was checked");
+    providers[at].clone()
+}
+
+fn authorizer(
+    rule: &config::Route,
+    asked: &config::Authorize,
+    known: &Known<'_>,
+    metrics: &Metrics,
+) -> Arc<Authorizer> {
+    let names =
+        |names: &[String]| names.iter().filter_map(|name| HeaderName::try_from(&**name).ok()).collect();
+    Arc::new(Authorizer {
+        service: known.services[&asked.service],
+        authority: authority(&known.config.services[&asked.service].source, &asked.service),
+        headers: names(&asked.headers),
+        forward: names(&asked.forward),
+        series: metrics.authorization_series(&rule.name),
+        warned: AtomicU64::new(0),
+    })
+}
+
+/// What a service is called in requests of towpath's own.
+fn authority(source: &config::Source, name: &str) -> HeaderValue {
+    let text = match source {
+        config::Source::Dns { host, port: 80 } => host.clone(),
+        config::Source::Dns { host, port } => format!("{host}:{port}"),
+        _ => name.to_owned(),
+    };
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("authorize"))
 }
 
 fn listener_routes(config: &Config, listener: usize) -> ListenerRoutes {
     let routes = config.routes.iter().map(|rule| &**rule).enumerate();
     let rules = routes.filter(|(_, rule)| rule.listeners.contains(&listener));
-    ListenerRoutes { name: config.listeners[listener].name.clone(), router: Router::new(rules) }
+    let config::Listener { name, default_policy, .. } = &config.listeners[listener];
+    ListenerRoutes { name: name.clone(), router: Router::new(rules), default_policy: *default_policy }
 }
 
 /// The access log that `config` wants; the one that is open, if it is the same.

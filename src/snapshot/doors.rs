@@ -10,8 +10,10 @@ use tokio::sync::mpsc;
 use crate::{
     config::{Config, ListenerKind, Name},
     drain::{Phase, Trigger},
+    limit::Connections,
     net::{Address, Listener},
     telemetry::{ListenerSeries, Metrics},
+    tls::{self, Keeper},
 };
 
 /// One listener that is open. Connections hold it.
@@ -24,8 +26,12 @@ pub struct Door {
     pub configured: Address,
     /// Where it really listens.
     pub address: Address,
+    /// None: plain.
+    pub tls: Option<Arc<tls::Server>>,
     /// Ends it: by a reload, or with the node.
     pub drain: Trigger,
+    /// How many connections it has.
+    pub open: Arc<Connections>,
     /// Its metrics.
     pub series: ListenerSeries,
 }
@@ -63,15 +69,20 @@ impl Doors {
         &self.open
     }
 
-    /// Binds what is new.
+    /// Binds what is new, and reads the files that TLS takes.
     ///
     /// # Errors
-    /// Each address that cannot be listened on, a line each.
-    pub(super) fn prepare(&self, config: &Config) -> Result<Plan, String> {
+    /// Each address that cannot be listened on and each file that cannot be used, a line each.
+    pub(super) fn prepare(&self, config: &Config, keeper: &Keeper) -> Result<Plan, String> {
         let mut plan = Plan { doors: Vec::new(), commands: Vec::new() };
         let mut failures = Vec::new();
         for (index, listener) in config.listeners.iter().enumerate() {
-            if let Err(failure) = self.prepare_one(listener, &mut plan) {
+            let tls =
+                listener.tls.as_ref().map(|tls| keeper.server(tls)).transpose().unwrap_or_else(|problem| {
+                    failures.push(format!("listeners[{index}].tls: {problem}"));
+                    None
+                });
+            if let Err(failure) = self.prepare_one(listener, tls, &mut plan) {
                 failures.push(format!("listeners[{index}].listen: {failure}"));
             }
         }
@@ -90,6 +101,7 @@ impl Doors {
     fn prepare_one(
         &self,
         wanted: &crate::config::Listener,
+        tls: Option<Arc<tls::Server>>,
         plan: &mut Plan,
     ) -> Result<(), crate::net::ListenerError> {
         let any_port = matches!(&wanted.address, Address::Tcp(address) if address.port() == 0);
@@ -98,15 +110,15 @@ impl Doors {
             .iter()
             .find(|door| door.configured == wanted.address && (!any_port || door.name == wanted.name));
         let door = match same {
-            Some(door) if door.name == wanted.name && door.kind == wanted.kind => door.clone(),
+            Some(door) if is_same(door, wanted, tls.as_ref()) => door.clone(),
             Some(old) => {
-                let new = Arc::new(self.door(wanted, old.address.clone()));
+                let new = Arc::new(self.door(wanted, old.address.clone(), tls));
                 plan.commands.push(DoorCommand::Replace(old.clone(), new.clone()));
                 new
             }
             None => {
                 let socket = Listener::bind(&wanted.address)?;
-                let new = Arc::new(self.door(wanted, socket.address().clone()));
+                let new = Arc::new(self.door(wanted, socket.address().clone(), tls));
                 plan.commands.push(DoorCommand::Open(socket, new.clone()));
                 new
             }
@@ -115,13 +127,20 @@ impl Doors {
         Ok(())
     }
 
-    fn door(&self, wanted: &crate::config::Listener, address: Address) -> Door {
+    fn door(
+        &self,
+        wanted: &crate::config::Listener,
+        address: Address,
+        tls: Option<Arc<tls::Server>>,
+    ) -> Door {
         Door {
             name: wanted.name.clone(),
             kind: wanted.kind,
             configured: wanted.address.clone(),
             address,
+            tls,
             drain: Trigger::new(),
+            open: Arc::default(),
             series: self.metrics.listener_series(&wanted.name),
         }
     }
@@ -152,4 +171,14 @@ impl Doors {
             door.drain.advance(Phase::Draining);
         }
     }
+}
+
+/// Whether the door is as wanted; that its certificates were renewed makes it no other (see [`Keeper`]).
+fn is_same(door: &Door, wanted: &crate::config::Listener, tls: Option<&Arc<tls::Server>>) -> bool {
+    let same_tls = match (&door.tls, tls) {
+        (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+        (None, None) => true,
+        _ => false,
+    };
+    same_tls && door.name == wanted.name && door.kind == wanted.kind
 }

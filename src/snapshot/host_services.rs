@@ -10,9 +10,10 @@ use std::{
 
 use tokio::sync::mpsc;
 
+use super::Clients;
 use crate::{
     config::{FixedEndpoint, HostServices as Limits, HostTemplate, Name, Source},
-    service::{Neighbourhood, Service},
+    service::{Neighbourhood, Service, Way},
     telemetry::Metrics,
 };
 
@@ -77,7 +78,7 @@ impl HostServices {
         template: &HostTemplate,
         host: &str,
         port: u16,
-        limits: &Limits,
+        (limits, clients): (&Limits, &Clients),
     ) -> Result<Arc<Service>, Refused> {
         let key = Key { template: template.clone(), host: host.to_owned(), port };
         let mut made = self.lock();
@@ -92,7 +93,8 @@ impl HostServices {
         if made.services.len() >= limits.max {
             return Err(Refused::Full { max: limits.max });
         }
-        let service = Arc::new(self.make(template, host, port, &made.neighbourhood));
+        let way = clients.way(&template.policy);
+        let service = Arc::new(self.make((template, way), host, port, &made.neighbourhood));
         made.services.insert(key, service.clone());
         // The control thread is gone only when the node stops.
         let _ = self.news.send(service.clone());
@@ -101,7 +103,7 @@ impl HostServices {
 
     fn make(
         &self,
-        template: &HostTemplate,
+        (template, way): (&HostTemplate, Way),
         host: &str,
         port: u16,
         neighbourhood: &Arc<Neighbourhood>,
@@ -117,7 +119,7 @@ impl HostServices {
         Service::new(
             Name::from(name),
             source,
-            template.policy.as_ref().clone(),
+            (template.policy.as_ref().clone(), way),
             (&self.metrics, neighbourhood),
             None,
         )
@@ -150,7 +152,8 @@ impl HostServices {
         // Workers need the lock, and this takes long: only the control thread removes any, and others are made as they should be.
         let successor = |old: Arc<Service>| {
             let (name, source, policy) = (old.name.clone(), old.source.clone(), old.policy.clone());
-            let new = Service::new(name, source, policy, (&self.metrics, neighbourhood), Some(&old));
+            let way = old.way.clone();
+            let new = Service::new(name, source, (policy, way), (&self.metrics, neighbourhood), Some(&old));
             (old, Arc::new(new))
         };
         let pairs: Vec<_> = self.list().into_iter().map(successor).collect();

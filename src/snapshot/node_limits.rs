@@ -1,13 +1,19 @@
 //! How much this node carries: places for requests, and the memory ceiling. Outlives every snapshot; a reload changes what is allowed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Snapshot;
 use crate::{
     config::Config,
-    limit::{Breaking, MemoryChange, MemoryWatch, Places},
+    limit::{Breaking, Callers, Handshakes, MemoryChange, MemoryWatch, Occasional, Places},
     published::Published,
     service,
     telemetry::{self, LimitSeries, Metrics},
@@ -21,8 +27,20 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct NodeLimits {
     /// For requests, over all listeners.
     pub requests: Arc<Places>,
+    /// Of TLS with callers.
+    pub handshakes: Handshakes,
     /// The ceiling.
     pub memory: MemoryWatch,
+    /// What each caller has.
+    pub callers: Arc<Callers>,
+    /// Connections that were closed at once, by what there were too many of.
+    pub refused_by_listener: Occasional,
+    /// The same.
+    pub refused_by_caller: Occasional,
+    /// HTTP/2 connections that were closed because of what came on them.
+    pub floods: Occasional,
+    connections: AtomicUsize,
+    connections_per_caller: AtomicUsize,
     /// Metrics of `requests`.
     pub series: LimitSeries,
     metrics: Arc<Metrics>,
@@ -32,7 +50,14 @@ impl NodeLimits {
     pub(super) fn new(metrics: &Arc<Metrics>, config: &Config) -> Arc<Self> {
         let limits = Self {
             requests: Arc::new(Places::new(metrics.workers(), &config.overload)),
+            handshakes: Handshakes::new(config.limits.max_handshakes),
             memory: MemoryWatch::default(),
+            callers: Arc::default(),
+            refused_by_listener: Occasional::default(),
+            refused_by_caller: Occasional::default(),
+            floods: Occasional::default(),
+            connections: AtomicUsize::default(),
+            connections_per_caller: AtomicUsize::default(),
             series: metrics.node_limit_series(),
             metrics: metrics.clone(),
         };
@@ -42,8 +67,21 @@ impl NodeLimits {
 
     pub(super) fn configure(&self, config: &Config) {
         self.requests.configure(&config.overload);
+        self.handshakes.configure(config.limits.max_handshakes);
         self.series.limit.set(self.requests.limit());
+        self.connections.store(config.limits.connections, Relaxed);
+        self.connections_per_caller.store(config.limits.connections_per_caller, Relaxed);
         self.look(config);
+    }
+
+    /// That one listener may have.
+    pub fn connections(&self) -> u32 {
+        u32::try_from(self.connections.load(Relaxed)).unwrap_or(u32::MAX)
+    }
+
+    /// That one caller may have.
+    pub fn connections_per_caller(&self) -> usize {
+        self.connections_per_caller.load(Relaxed)
     }
 
     /// To be called about once a second.

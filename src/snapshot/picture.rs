@@ -1,15 +1,20 @@
 //! The immutable picture itself.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
-use super::{HostServices, NodeLimits};
+use super::{Clients, HostServices, NodeLimits, Rules};
 use crate::{
-    config::{self, Config, HostTemplate, Name},
+    auth::Provider,
+    config::{self, Config, DefaultPolicy, HostTemplate, Name},
     router::{Matcher, Router, Split},
     service::{Neighbourhood, Service},
-    telemetry::{AccessLog, Metrics, RouteSeries},
+    telemetry::{AccessLog, AuthorizationSeries, Metrics, RouteSeries},
 };
 
 /// Everything that a request is decided by. One request reads exactly one.
@@ -20,16 +25,25 @@ pub struct Snapshot {
     pub config: Arc<Config>,
     /// In the order of the configuration.
     pub listeners: Vec<ListenerRoutes>,
-    /// In the order of the configuration; routers name them by index.
+    /// In the order of the configuration, and behind those [`Self::peer_routes`]; routers name them by index.
     pub routes: Vec<Route>,
+    /// The number of the first route for requests that come from other nodes, one for each service behind those of the configuration;
+    /// none where no node can come.
+    pub peer_routes: Option<usize>,
     /// In the order of their names; backends name them by index.
     pub services: Vec<Arc<Service>>,
+    /// Issuers of tokens, in the order of their names.
+    pub providers: Vec<Arc<Provider>>,
     /// Those made on first use; shared by all snapshots.
     pub host_services: Arc<HostServices>,
     /// How much the node carries; shared by all snapshots.
     pub limits: Arc<NodeLimits>,
+    /// Who callers are, and what they may do; the same while that stays the same.
+    pub rules: Arc<Rules>,
     /// This node among others.
     pub neighbourhood: Arc<Neighbourhood>,
+    /// TLS towards endpoints and other nodes.
+    pub clients: Clients,
     /// Open when it is configured.
     pub access_log: Option<Arc<AccessLog>>,
     /// This node's entry in `via`.
@@ -56,6 +70,8 @@ pub struct ListenerRoutes {
     pub name: Name,
     /// Over the snapshot's routes.
     pub router: Router,
+    /// What holds where no policy speaks.
+    pub default_policy: DefaultPolicy,
 }
 
 /// A rule's consequences.
@@ -78,8 +94,28 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// One attempt, up to the response's head.
     pub attempt_timeout: Option<Duration>,
+    /// Who issues the tokens of its requests; what they must say is in `rule`.
+    pub issuer: Option<Arc<Provider>>,
+    /// Who is asked whether a request may pass; how is in `rule`.
+    pub authorizer: Option<Arc<Authorizer>>,
     /// Whether `rule` has requests sent again or twice (`retry`, `hedge`).
     pub persists: bool,
+}
+
+/// A service that is asked whether requests may pass.
+pub struct Authorizer {
+    /// An index into [`Snapshot::services`].
+    pub service: usize,
+    /// What it is called in questions: the name that DNS resolves, else that of the service.
+    pub authority: HeaderValue,
+    /// Of the request, sent along.
+    pub headers: Vec<HeaderName>,
+    /// Of the answer, to the endpoint.
+    pub forward: Vec<HeaderName>,
+    /// What came of the questions.
+    pub series: AuthorizationSeries,
+    /// The second of Unix time when last there was a warning that it does not answer.
+    pub warned: AtomicU64,
 }
 
 /// Where a share of a route's requests goes.
@@ -91,6 +127,12 @@ pub enum Backend {
 }
 
 impl Snapshot {
+    /// The route for requests from other nodes to the service `name`.
+    pub fn peer_route(&self, name: &str) -> Option<usize> {
+        let service = self.services.binary_search_by(|service| (*service.name).cmp(name)).ok()?;
+        self.peer_routes.map(|first| first + service)
+    }
+
     /// The index of the listener `name`, if this snapshot has it.
     pub fn listener(&self, name: &str) -> Option<usize> {
         self.listeners.iter().position(|listener| &*listener.name == name)

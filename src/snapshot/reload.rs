@@ -9,18 +9,24 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     HostServices, NodeLimits,
     build::{self, Shared},
+    certificates::Certificates,
+    clients::Clients,
     doors::{Door, DoorCommand, Doors, Plan},
-    faults,
+    faults, idle_rules,
+    key_sets::{self, KeySets},
     picture::{Backend, Snapshot},
     source::Reader,
+    unverified,
 };
 use crate::{
+    auth::Provider,
     config::{Config, HostTemplate},
     discovery::{Discovery, Prepared},
     health::Prober,
     published::Published,
-    service::{self, Neighbourhood, Service},
+    service::{self, Hops, Neighbourhood, Service},
     telemetry::{AccessLog, Metrics},
+    tls::Keeper,
 };
 
 /// What a reload did.
@@ -64,6 +70,8 @@ pub struct Seen {
     pub doors: Published<Vec<Arc<Door>>>,
     /// The last configuration that was read, in force or not.
     pub last: Published<Attempt>,
+    /// Certificates and keys in use.
+    pub keeper: Arc<Keeper>,
 }
 
 /// The ends of the channels that a reloader speaks through.
@@ -74,6 +82,8 @@ pub struct Wiring {
     pub acceptor: mpsc::UnboundedSender<DoorCommand>,
     /// Brings the services that workers make; see [`Reloader::follow`].
     pub made: mpsc::UnboundedSender<Arc<Service>>,
+    /// Certificates and keys of the whole node.
+    pub keeper: Arc<Keeper>,
 }
 
 /// Puts configurations into force. Lives on the control thread.
@@ -84,6 +94,8 @@ pub struct Reloader {
     shared: Shared,
     discovery: Discovery,
     prober: Prober,
+    key_sets: KeySets,
+    certificates: Certificates,
     draining: bool,
     /// Snapshots that have been replaced: the last to let go frees ten thousand routes, which no worker should do.
     replaced: Vec<Arc<Snapshot>>,
@@ -100,28 +112,51 @@ impl Reloader {
         let neighbourhood = Arc::new(Neighbourhood::new(&config));
         let host_services = Arc::new(HostServices::new(wiring.metrics.clone(), neighbourhood, wiring.made));
         let limits = NodeLimits::new(&wiring.metrics, &config);
-        let shared = Shared { metrics: wiring.metrics.clone(), host_services, limits };
+        let (named, nodes) = mpsc::unbounded_channel();
+        let hops = Arc::new(Hops::new(wiring.metrics.clone(), named));
+        let metrics = wiring.metrics.clone();
+        let shared = Shared { metrics, host_services, limits, keeper: wiring.keeper, hops };
         let mut doors = Doors::new(wiring.acceptor, wiring.metrics);
         let opened = open(&config, &doors, None, &shared)?;
         let discovery = Discovery::new(opened.dns.expect("there is no previous one that could be kept"));
-        let snapshot = Arc::new(build::build(config, None, &shared, opened.access_log));
+        tokio::task::spawn_local(service::follow_names(discovery.by_name(), nodes));
+        let things = (opened.access_log, opened.providers, opened.clients);
+        let snapshot = Arc::new(build::build(config, None, &shared, things));
         let prober = Prober::default();
         for service in &snapshot.services {
             service::follow(service, &discovery, false);
             service::check(service, &prober);
         }
+        let mut key_sets = KeySets::default();
+        key_sets.follow(&snapshot.providers, &discovery);
         doors.commit(opened.plan, snapshot.config.drain.timeout);
         faults::warn(&snapshot.config);
+        idle_rules::warn(&snapshot.config);
+        unverified::warn(&snapshot.config);
         let outcome = Ok(Reloaded::Applied { generation: snapshot.generation });
         let last = Attempt { at: SystemTime::now(), outcome };
         let seen = Seen {
             snapshot: Published::new(snapshot),
             doors: Published::new(Arc::new(doors.open().to_vec())),
             last: Published::new(Arc::new(last)),
+            keeper: shared.keeper.clone(),
         };
+        let mut certificates = Certificates::new(shared.keeper.clone(), shared.metrics.clone());
+        certificates.reloaded();
         let (replaced, logs) = (Vec::new(), Vec::new());
-        let reloader =
-            Self { source, seen, doors, shared, discovery, prober, draining: false, replaced, logs };
+        let reloader = Self {
+            source,
+            seen,
+            doors,
+            shared,
+            discovery,
+            prober,
+            certificates,
+            key_sets,
+            draining: false,
+            replaced,
+            logs,
+        };
         reloader.count("applied", true);
         Ok(reloader)
     }
@@ -142,7 +177,14 @@ impl Reloader {
         if let Some(text) = text {
             self.source.replace(text);
         }
+        self.key_sets.renew(&self.discovery);
+        // Also where the file says what it said before: whoever asks has changed something.
+        self.certificates.look();
         let outcome = self.source.read().and_then(|config| self.apply(config));
+        if outcome.is_ok() {
+            self.certificates.reloaded();
+            unverified::warn(&self.seen.snapshot.get().config);
+        }
         match &outcome {
             Ok(Reloaded::Applied { generation }) => {
                 self.count("applied", true);
@@ -169,7 +211,8 @@ impl Reloader {
         refuse_fixed(&old.config, &config)?;
         let opened = open(&config, &self.doors, Some(&old), &self.shared)?;
         self.logs.extend(old.access_log.clone());
-        let snapshot = Arc::new(build::build(config, Some(&old), &self.shared, opened.access_log));
+        let things = (opened.access_log, opened.providers, opened.clients);
+        let snapshot = Arc::new(build::build(config, Some(&old), &self.shared, things));
         self.seen.snapshot.publish(snapshot.clone());
         if let Some(dns) = opened.dns {
             self.discovery.reconfigure(dns);
@@ -182,11 +225,13 @@ impl Reloader {
                 self.follow(&new);
             }
         }
+        self.key_sets.follow(&snapshot.providers, &self.discovery);
         self.retire(&old, &snapshot);
         self.doors.commit(opened.plan, snapshot.config.drain.timeout);
         self.seen.doors.publish(Arc::new(self.doors.open().to_vec()));
         self.replaced.push(old);
         faults::warn(&snapshot.config);
+        idle_rules::warn(&snapshot.config);
         Ok(Reloaded::Applied { generation: snapshot.generation })
     }
 
@@ -222,9 +267,12 @@ impl Reloader {
 
     /// Housekeeping; to be called about once a second.
     pub fn sweep(&mut self) {
+        self.certificates.look();
         self.replaced.retain(|snapshot| Arc::strong_count(snapshot) > 1);
         self.logs.retain(|log| Arc::strong_count(log) > 1);
         self.shared.limits.sweep();
+        self.key_sets.look();
+        self.shared.hops.sweep();
         let snapshot = self.seen.snapshot.get();
         let templates: Vec<&HostTemplate> = snapshot
             .routes
@@ -254,6 +302,8 @@ struct Opened {
     dns: Option<Prepared>,
     plan: Plan,
     access_log: Option<Arc<AccessLog>>,
+    providers: Vec<Arc<Provider>>,
+    clients: Clients,
 }
 
 /// Opens everything, and tells of everything that could not be, a line each.
@@ -266,10 +316,14 @@ fn open(
     let same_dns = previous.is_some_and(|previous| previous.config.dns == config.dns);
     let dns = (!same_dns).then(|| Prepared::new(&config.dns)).transpose();
     let access_log = build::access_log(config, previous, &shared.metrics);
-    match (dns, doors.prepare(config), access_log) {
-        (Ok(dns), Ok(plan), Ok(access_log)) => Ok(Opened { dns, plan, access_log }),
-        (dns, plan, access_log) => {
-            let problems = [dns.err(), plan.err(), access_log.err()];
+    let providers = key_sets::providers(config, previous.map_or(&[], |previous| &previous.providers), shared);
+    let clients = Clients::open(config, &shared.keeper, &shared.hops);
+    match (dns, doors.prepare(config, &shared.keeper), access_log, providers, clients) {
+        (Ok(dns), Ok(plan), Ok(access_log), Ok(providers), Ok(clients)) => {
+            Ok(Opened { dns, plan, access_log, providers, clients })
+        }
+        (dns, plan, access_log, providers, clients) => {
+            let problems = [dns.err(), plan.err(), access_log.err(), providers.err(), clients.err()];
             Err(problems.into_iter().flatten().collect::<Vec<_>>().join("\n"))
         }
     }
@@ -284,11 +338,17 @@ fn refuse_fixed(old: &Config, new: &Config) -> Result<(), String> {
             old.node.workers, new.node.workers
         ));
     }
-    if old.admin != new.admin {
+    if old.admin.listen != new.admin.listen {
         changed.push(format!(
             "admin.listen: {} -> {}: this takes a restart of towpath",
             old.admin.listen, new.admin.listen
         ));
+    }
+    if old.admin.access != new.admin.access {
+        changed.push(
+            "admin: tls, read_token and control_token name other files: this takes a restart of towpath"
+                .to_owned(),
+        );
     }
     if changed.is_empty() {
         return Ok(());

@@ -12,8 +12,9 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::{Backend, Refused, Snapshot};
+use super::{Backend, Refused, Rules, Snapshot};
 use crate::{
+    auth::PolicySet,
     config::HostTemplate,
     service::{Service, ServiceView},
     telemetry::{Metrics, RequestSeries},
@@ -59,13 +60,19 @@ impl hashbrown::Equivalent<HostKey> for HostQuery<'_> {
 pub struct BackendView {
     /// Where an endpoint is chosen.
     pub view: ServiceView,
+    /// Who may call it.
+    pub policies: Option<Arc<PolicySet>>,
+    /// It was made on first use.
+    pub is_made: bool,
     /// By listener and route.
     series: RefCell<HashMap<(usize, usize), Rc<RequestSeries>, RandomState>>,
 }
 
 impl BackendView {
-    fn new(service: Arc<Service>) -> Self {
-        Self { view: ServiceView::new(service), series: RefCell::default() }
+    fn new(service: Arc<Service>, rules: &Rules, is_made: bool) -> Self {
+        let policies = if is_made { rules.of_host_services() } else { rules.of_service(&service.name) };
+        let policies = policies.cloned();
+        Self { view: ServiceView::new(service), policies, is_made, series: RefCell::default() }
     }
 
     /// Where a request that came through this listener and route counts.
@@ -189,8 +196,10 @@ impl View {
         &chunk.get_or_init(|| std::iter::repeat_with(OnceCell::new).take(CHUNK).collect())[route % CHUNK]
     }
 
-    fn service(&self, index: usize) -> Rc<BackendView> {
-        let made = || Rc::new(BackendView::new(self.snapshot.services[index].clone()));
+    /// The configured service of this number.
+    pub fn service(&self, index: usize) -> Rc<BackendView> {
+        let Snapshot { services, rules, .. } = &*self.snapshot;
+        let made = || Rc::new(BackendView::new(services[index].clone(), rules, false));
         self.services[index].get_or_init(made).clone()
     }
 
@@ -215,9 +224,9 @@ impl View {
             return Ok(found);
         }
         let snapshot = &self.snapshot;
-        let limits = &snapshot.config.host_services;
+        let limits = (&snapshot.config.host_services, &snapshot.clients);
         let service = snapshot.host_services.get(template, host, port, limits)?;
-        let made = Rc::new(BackendView::new(service));
+        let made = Rc::new(BackendView::new(service, &snapshot.rules, true));
         self.host_services.borrow_mut().insert(HostKey { backend, host: host.into(), port }, made.clone());
         Ok(made)
     }

@@ -18,6 +18,7 @@ pub(super) fn format(record: &Record<'_>) -> Vec<u8> {
     line.0.push('"');
     line.text("listener", record.listener);
     line.display("peer", record.peer);
+    line.text("caller", record.caller);
     line.text("method", record.method);
     line.bytes("host", record.host);
     line.bytes("path", record.path);
@@ -35,6 +36,9 @@ pub(super) fn format(record: &Record<'_>) -> Vec<u8> {
     }
     if record.fault.is_some() {
         line.optional("fault", record.fault);
+    }
+    if record.policy.is_some() {
+        line.optional("policy", record.policy);
     }
     line.raw("attempts", itoa::Buffer::new().format(record.attempts));
     line.raw("duration_ms", format_args!("{:.3}", record.duration.as_secs_f64() * 1e3));
@@ -158,6 +162,7 @@ mod tests {
             time: UNIX_EPOCH + Duration::from_millis(1_709_251_199_042),
             listener: "outgoing",
             peer: &PEER,
+            caller: "unknown",
             method: "GET",
             host: b"reviews",
             path: b"/v2?x=1",
@@ -169,6 +174,7 @@ mod tests {
             reason: Some("no_route"),
             cause: None,
             fault: None,
+            policy: None,
             attempts: 0,
             duration: Duration::from_micros(1_250),
             bytes_in: 3,
@@ -187,7 +193,7 @@ mod tests {
     #[test]
     fn a_line_says_everything_that_is_known() {
         let expected = json!({
-            "time": "2024-02-29T23:59:59.042Z", "listener": "outgoing", "peer": "127.0.0.1:5000", "method": "GET",
+            "time": "2024-02-29T23:59:59.042Z", "listener": "outgoing", "peer": "127.0.0.1:5000", "caller": "unknown", "method": "GET",
             "host": "reviews", "path": "/v2?x=1", "protocol": "HTTP/1.1", "route": null, "service": null,
             "endpoint": null, "status": 404, "reason": "no_route", "attempts": 0, "duration_ms": 1.25, "bytes_in": 3,
             "bytes_out": u64::MAX, "request_id": "id",

@@ -30,6 +30,8 @@ pub struct Record<'a> {
     pub listener: &'a str,
     /// The caller's end of the connection.
     pub peer: &'a Address,
+    /// Who that is.
+    pub caller: &'a str,
     /// As sent.
     pub method: &'a str,
     /// As sent.
@@ -52,6 +54,8 @@ pub struct Record<'a> {
     pub cause: Option<&'a str>,
     /// What was done to it on purpose.
     pub fault: Option<&'a str>,
+    /// The policy, and its rule, that denied it or would have.
+    pub policy: Option<&'a str>,
     /// How many there were.
     pub attempts: u32,
     /// From the head to the end of the response.
@@ -202,6 +206,8 @@ mod tests {
             time: SystemTime::UNIX_EPOCH,
             listener: "outgoing",
             peer: &peer,
+            caller: "unknown",
+            policy: None,
             method: "GET",
             host: b"reviews",
             path: b"/",

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use super::{
     family::{ByLabel, Family},
     series::{Counter, Gauge, Level},
+    tls_series::HandshakeSeries,
 };
 
 /// How an attempt ended.
@@ -188,4 +189,6 @@ impl EndpointSeries {
 pub struct ListenerSeries {
     /// Open connections.
     pub connections: Gauge,
+    /// TLS handshakes.
+    pub handshakes: HandshakeSeries,
 }

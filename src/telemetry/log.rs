@@ -69,7 +69,9 @@ fn parse(level: &str) -> Result<Targets, String> {
         let known = LEVELS.contains(&name).then(|| name.parse::<LevelFilter>().ok()).flatten();
         known.ok_or_else(|| format!("`{name}` is no log level; allowed are {}", LEVELS.join(", ")))
     };
-    level.split(',').try_fold(Targets::new(), |targets, directive| match directive.split_once('=') {
+    // h2 warns of single frames: a caller would write this log as fast as it can send.
+    let quiet = Targets::new().with_target("h2", LevelFilter::ERROR);
+    level.split(',').try_fold(quiet, |targets, directive| match directive.split_once('=') {
         Some((module, level)) => Ok(targets.with_target(module.trim(), named(level)?)),
         None => Ok(targets.with_default(named(directive)?)),
     })

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     arena::Arena,
+    caller_series::{CallerSeries, PolicySeries},
     declared::{Id, TABLE},
     family::{ByLabel, Family},
     handles::{EndpointFamilies, EndpointSeries, ListenerSeries, ServiceFamilies, ServiceSeries},
@@ -14,12 +15,17 @@ use super::{
     request_series::RequestSeries,
     route_series::RouteSeries,
     series::{Counter, Gauge, Level},
+    tls_series::{CertificateSeries, HandshakeSeries},
+    token_series::{AuthorizationSeries, TokenSeries},
 };
+use crate::config::Name;
 
 /// All metrics of one node.
 pub struct Metrics {
     /// Connections that could not be accepted.
     pub accept_errors: Counter,
+    /// Connections to the towpaths of other nodes.
+    pub peer_connections: Gauge,
     /// Connections that ended by a panic.
     pub connection_panics: Counter,
     /// Access log records that were lost.
@@ -33,7 +39,9 @@ pub struct Metrics {
     /// Connections that were closed at once for want of memory.
     pub refused_for_memory: Counter,
     errors: ByLabel<32>,
-    causes: ByLabel<32>,
+    causes: ByLabel<64>,
+    refused: ByLabel<8>,
+    floods: ByLabel<8>,
     families: Families,
     arena: Arc<Arena>,
     /// Keeps the version's series.
@@ -58,6 +66,7 @@ impl Metrics {
         build_info.set(1);
         Arc::new(Self {
             accept_errors: families.get(Id::AcceptErrors).counter(&[]),
+            peer_connections: families.get(Id::PeerConnections).gauge(&[]),
             connection_panics: families.get(Id::ConnectionPanics).counter(&[]),
             access_log_dropped: families.get(Id::AccessLogDropped).counter(&[]),
             config_generation: families.get(Id::ConfigGeneration).level(&[]),
@@ -66,6 +75,8 @@ impl Metrics {
             refused_for_memory: families.get(Id::ConnectionsRefused).counter(&["memory"]),
             errors: ByLabel::new(),
             causes: ByLabel::new(),
+            refused: ByLabel::new(),
+            floods: ByLabel::new(),
             families,
             arena,
             _build_info: build_info,
@@ -83,6 +94,18 @@ impl Metrics {
     pub fn route_series(&self, route: &str) -> RouteSeries {
         let family = |id| self.families.get(id).clone();
         RouteSeries::new(route, family(Id::FaultsInjected), family(Id::Failovers))
+    }
+
+    /// What an issuer of tokens counts with.
+    pub fn token_series(&self, provider: &str) -> TokenSeries {
+        let family = |id| self.families.get(id).clone();
+        let age = family(Id::JwksAge).level(&[provider]);
+        TokenSeries::new(provider, family(Id::Tokens), family(Id::JwksUpdates), age)
+    }
+
+    /// What a route counts with whose requests another service is asked about.
+    pub fn authorization_series(&self, route: &str) -> AuthorizationSeries {
+        AuthorizationSeries::new(route, self.families.get(Id::Authorizations).clone())
     }
 
     /// What a service counts with.
@@ -114,6 +137,24 @@ impl Metrics {
         LimitSeries { limit, pending: self.families.get(Id::NodePending).gauge(&[]) }
     }
 
+    /// What a caller that has a name counts with, on the worker that asks.
+    pub fn caller_series(&self, caller: &Name) -> CallerSeries {
+        let connections = self.families.get(Id::CallerConnections).gauge(&[caller]);
+        CallerSeries::new(caller, connections, self.families.get(Id::CallerRequests).clone())
+    }
+
+    /// Open connections of each caller that has a name and any.
+    pub fn caller_connections(&self) -> Vec<(String, i64)> {
+        let named = self.families.get(Id::CallerConnections).snapshot().into_iter();
+        let open = named.map(|(labels, block)| (labels[0].to_string(), Gauge::new(block).get()));
+        open.filter(|(_, open)| *open > 0).collect()
+    }
+
+    /// What a policy counts with.
+    pub fn policy_series(&self, policy: &Name) -> PolicySeries {
+        PolicySeries::new(policy, self.families.get(Id::PolicyDecisions).clone())
+    }
+
     /// How many workers count here.
     pub fn workers(&self) -> usize {
         self.arena.workers()
@@ -131,7 +172,8 @@ impl Metrics {
 
     /// What a listener counts with.
     pub fn listener_series(&self, listener: &str) -> ListenerSeries {
-        ListenerSeries { connections: self.families.get(Id::Connections).gauge(&[listener]) }
+        let handshakes = HandshakeSeries::new(listener, self.families.get(Id::TlsHandshakes).clone());
+        ListenerSeries { connections: self.families.get(Id::Connections).gauge(&[listener]), handshakes }
     }
 
     /// Open connections of worker `worker`.
@@ -147,9 +189,35 @@ impl Metrics {
         }
     }
 
+    /// What a file with certificates shows.
+    pub fn certificate_series(&self, file: &str) -> CertificateSeries {
+        let level = |id| self.families.get(id).level(&[file]);
+        CertificateSeries { days: level(Id::TlsDaysToExpiry), stale: level(Id::TlsStale) }
+    }
+
+    /// One more reading of changed certificates. Takes a lock: for the control thread.
+    pub fn tls_reload(&self, result: &str) {
+        self.families.get(Id::TlsReloads).counter(&[result]).inc();
+    }
+
+    /// One more connection that was closed at once.
+    pub fn connection_refused(&self, cause: &'static str) {
+        self.refused.inc(cause, || self.families.get(Id::ConnectionsRefused).counter(&[cause]));
+    }
+
+    /// One more HTTP/2 connection that was closed because of what came on it.
+    pub fn http2_flood(&self, kind: &'static str) {
+        self.floods.inc(kind, || self.families.get(Id::Http2Floods).counter(&[kind]));
+    }
+
     /// One more reload. Takes a lock: for the control thread.
     pub fn reload(&self, result: &str) {
         self.families.get(Id::ConfigReloads).counter(&[result]).inc();
+    }
+
+    /// One more request to the admin API that was refused, for `cause`. Takes a lock: for the control thread.
+    pub fn admin_refused(&self, cause: &str) {
+        self.families.get(Id::AdminRefused).counter(&[cause]).inc();
     }
 
     /// Lets go of series that nobody holds and that have stood still for ten minutes. Call it about once a minute.

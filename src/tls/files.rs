@@ -28,6 +28,8 @@ pub struct Expiry {
     pub file: PathBuf,
     /// The earliest end of its certificates.
     pub at: SystemTime,
+    /// They are shown to others, and are not those of whoever is believed.
+    pub is_own: bool,
 }
 
 /// A certificate with its key, which belong together.
@@ -36,7 +38,7 @@ pub struct Expiry {
 /// Which file it is, and what is wrong with it.
 pub(super) fn pair(pair: &KeyPair, provider: &CryptoProvider) -> Result<(Arc<CertifiedKey>, Expiry), String> {
     let chain = certificates(&pair.cert)?;
-    let expiry = expiry(&pair.cert, &chain)?;
+    let expiry = Expiry { is_own: true, ..expiry(&pair.cert, &chain)? };
     let key = private_key(&pair.key)?;
     let certified = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => {
@@ -126,5 +128,5 @@ fn expiry(file: &Path, chain: &[CertificateDer<'_>]) -> Result<Expiry, String> {
         first = Some(first.map_or(end, |first| first.min(end)));
     }
     let seconds = u64::try_from(first.unwrap_or_default()).unwrap_or_default();
-    Ok(Expiry { file: file.to_owned(), at: UNIX_EPOCH + Duration::from_secs(seconds) })
+    Ok(Expiry { file: file.to_owned(), at: UNIX_EPOCH + Duration::from_secs(seconds), is_own: false })
 }

@@ -3,15 +3,17 @@
 //! # When files change
 //! They are looked at once a second. Whatever writes them (cert-manager, SPIRE's helper, a mounted Kubernetes secret, an
 //! administrator) writes several, one after another or by moving a directory's link, so a look may find a new certificate beside the
-//! old key. What does not fit together is not used: the old stays, and it is read again at each look until it fits.
+//! old key. What does not fit together is not used: the old stays, and it is read again at each look until it fits. The same goes for a
+//! certificate that has ended already, in place of one that has not.
 
 use std::{
     collections::HashMap,
     fs,
     hash::Hash,
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::SystemTime,
 };
 
 use super::{
@@ -94,7 +96,7 @@ impl<M: Material> Kept<M> {
             return;
         }
         seen.stamps = stamps;
-        match M::read(&self.wanted) {
+        match M::read(&self.wanted).and_then(|new| self.refuse_ended(new, SystemTime::now())) {
             Ok(material) => {
                 self.now.publish(Arc::new(material));
                 seen.problem = None;
@@ -105,6 +107,16 @@ impl<M: Material> Kept<M> {
                 seen.problem = Some(problem.clone());
                 looked.push(Looked::Refused(problem));
             }
+        }
+    }
+
+    /// A certificate that has ended does not take the place of one that has not.
+    fn refuse_ended(&self, new: M, now: SystemTime) -> Result<M, String> {
+        let old = self.now();
+        let is_good = |file: &Path| old.expiries().iter().any(|old| old.file == file && old.at > now);
+        match new.expiries().iter().find(|new| new.is_own && new.at <= now && is_good(&new.file)) {
+            Some(ended) => Err(format!("the certificate in {} has ended", ended.file.display())),
+            None => Ok(new),
         }
     }
 
@@ -121,6 +133,17 @@ pub enum Looked {
     Renewed(String),
     /// What is in the files now cannot be used, for this reason; what was there before still is.
     Refused(String),
+}
+
+/// A file whose certificates are in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Which.
+    pub file: PathBuf,
+    /// When the first of its certificates ends.
+    pub ends: SystemTime,
+    /// Why what is in it, or in its companions, now cannot be used; what was there before still is.
+    pub problem: Option<String>,
 }
 
 /// Whatever is made of files, once for all who want the same.
@@ -155,8 +178,8 @@ impl Keeper {
         looked
     }
 
-    /// When the certificates in use end, and whether what is in their files now could not be used.
-    pub fn standing(&self) -> Vec<(Expiry, bool)> {
+    /// The certificates in use; a file stands here once for each who uses it.
+    pub fn standing(&self) -> Vec<Standing> {
         let mut standing = Vec::new();
         all(&self.servers).iter().for_each(|kept| standing_of(kept, &mut standing));
         all(&self.clients).iter().for_each(|kept| standing_of(kept, &mut standing));
@@ -194,7 +217,12 @@ fn all<M: Material>(map: &Map<M>) -> Vec<Arc<Kept<M>>> {
     map.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(Weak::upgrade).collect()
 }
 
-fn standing_of<M: Material>(kept: &Kept<M>, standing: &mut Vec<(Expiry, bool)>) {
-    let stale = kept.seen().problem.is_some();
-    standing.extend(kept.now().expiries().iter().map(|expiry| (expiry.clone(), stale)));
+fn standing_of<M: Material>(kept: &Kept<M>, standing: &mut Vec<Standing>) {
+    let problem = kept.seen().problem.clone();
+    let of = |Expiry { file, at, .. }: &Expiry| Standing {
+        file: file.clone(),
+        ends: *at,
+        problem: problem.clone(),
+    };
+    standing.extend(kept.now().expiries().iter().map(of));
 }

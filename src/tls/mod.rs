@@ -11,6 +11,6 @@ mod server;
 mod verify;
 
 pub use client::{Client, ClientMaterial, ServerNameOf};
-pub use kept::{Keeper, Kept, Looked};
+pub use kept::{Keeper, Kept, Looked, Standing};
 pub use names::Names;
 pub use server::{Server, ServerMaterial};

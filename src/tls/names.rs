@@ -38,6 +38,11 @@ impl Names {
     }
 }
 
+/// Whether a certificate has begun and not ended. What is kept of a session is the certificate as it was verified then.
+pub(super) fn is_valid_now(certificate: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| parsed.validity().is_valid())
+}
+
 /// A pattern for all SPIFFE ids that differ from `id` in the last segment only.
 pub(super) fn siblings(id: &str) -> Option<&str> {
     let (before, last) = id.rsplit_once('/')?;

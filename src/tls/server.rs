@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use rustls::{
-    ServerConfig,
+    HandshakeKind, ServerConfig, ServerConnection,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, DnsName, ServerName},
     server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier},
@@ -14,7 +14,7 @@ use super::{
     client::versions,
     files::{self, Expiry},
     kept::{Kept, Material},
-    names::{Names, are_siblings},
+    names::{self, Names, are_siblings},
 };
 use crate::config::{KeyPair, ServerTls, is_like};
 
@@ -40,6 +40,21 @@ enum Nodes {
 }
 
 impl ServerMaterial {
+    /// Whom the certificate is for that a caller has shown in this handshake, and whether that is a node.
+    ///
+    /// # Errors
+    /// When a session is resumed whose certificate has ended meanwhile.
+    pub fn caller(&self, connection: &ServerConnection) -> Result<(Option<Names>, bool), String> {
+        let Some([own, others @ ..]) = connection.peer_certificates() else { return Ok((None, false)) };
+        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        if resumed && ![own].into_iter().chain(others).all(names::is_valid_now) {
+            return Err("the session is resumed, and the caller's certificate has ended".to_owned());
+        }
+        let names = Names::of(own);
+        let is_node = self.is_node(&names);
+        Ok((Some(names), is_node))
+    }
+
     /// Whether a caller with these names, from a certificate that was verified, is a node that may speak for its callers.
     pub fn is_node(&self, names: &Names) -> bool {
         match &self.nodes {

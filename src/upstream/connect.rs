@@ -10,7 +10,7 @@ use super::{
     http1::Http1Connection,
     http2::Http2Connection,
     pool::Open,
-    target::Target,
+    target::{Target, Version},
 };
 use crate::net::{SharedStream, Stream};
 
@@ -23,13 +23,17 @@ const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// Stands for "the endpoint has not said yet". Any real limit replaces it, and no endpoint chooses it.
 const UNTOLD: usize = 0x7fff_fff1;
 
-/// A TCP connection within `limit`.
-async fn tcp(target: &Target, limit: Duration) -> Result<Stream, ConnectError> {
-    match timeout(limit, Stream::connect(target.address)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(ConnectError::Io(Rc::new(error))),
-        Err(_) => Err(ConnectError::Timeout(limit)),
-    }
+/// A TCP connection within `limit`, secured where the target is to be.
+async fn connect(target: &Target, version: Version, limit: Duration) -> Result<Stream, ConnectError> {
+    let connecting = async {
+        let stream = Stream::connect(target.address).await;
+        let stream = stream.map_err(|error| ConnectError::Io(Rc::new(error)))?;
+        match &target.secure {
+            None => Ok(stream),
+            Some(secure) => secure.handshake(stream, version).await,
+        }
+    };
+    timeout(limit, connecting).await.unwrap_or(Err(ConnectError::Timeout(limit)))
 }
 
 /// Connects for HTTP/1.1.
@@ -38,7 +42,8 @@ pub(super) async fn http1(
     limit: Duration,
     open: Open,
 ) -> Result<Http1Connection, ConnectError> {
-    Ok(Http1Connection::new(SharedStream::new(tcp(target, limit).await?), open))
+    let stream = connect(target, Version::Http1, limit).await?;
+    Ok(Http1Connection::new(SharedStream::new(stream), open))
 }
 
 /// Connects for HTTP/2 and waits for the endpoint's SETTINGS, so that its limit on streams is known before the first
@@ -49,7 +54,7 @@ pub(super) async fn http2(
     open: Open,
 ) -> Result<Rc<Http2Connection>, ConnectError> {
     let started = Instant::now();
-    let stream = tcp(target, limit).await?;
+    let stream = connect(target, Version::Http2, limit).await?;
     let left = limit.saturating_sub(started.elapsed());
     match timeout(left, http2_handshake(stream, open)).await {
         Ok(result) => result,
@@ -64,8 +69,14 @@ async fn http2_handshake(stream: Stream, open: Open) -> Result<Rc<Http2Connectio
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_max_send_streams(UNTOLD)
+        // Of a response: more than any caller takes, and h2 keeps no more of a longer one.
         .max_header_list_size(1 << 20)
         .enable_push(false)
+        // As h2 has it: streams that were given up by us, whose late frames are ignored for a second.
+        .max_concurrent_reset_streams(50)
+        // Responses that break the protocol, over the connection's whole life, as h2 has it: an endpoint that sends so many gets a new
+        // connection, which costs no request.
+        .max_local_error_reset_streams(Some(1024))
         .handshake::<_, Bytes>(stream)
         .await
         .map_err(refused)?;

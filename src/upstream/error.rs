@@ -11,6 +11,10 @@ pub enum ConnectError {
     Io(Rc<io::Error>),
     /// No connection, or no first word on it, within the connect timeout.
     Timeout(Duration),
+    /// The TLS handshake failed, for this reason.
+    Tls(String),
+    /// The towpath of the endpoint's node has no connection to it, for this reason.
+    Node(String),
     /// The endpoint does not speak the protocol that is configured.
     Protocol(String),
     /// There are as many connections as may be, all in use, and none became free in time.
@@ -29,6 +33,8 @@ impl fmt::Display for ConnectError {
         match self {
             Self::Io(error) => error.fmt(f),
             Self::Timeout(after) => write!(f, "no connection within {after:?} (connect_timeout)"),
+            Self::Tls(why) => write!(f, "the TLS handshake failed: {why}"),
+            Self::Node(why) => write!(f, "its node says: {why}"),
             Self::Protocol(what) => f.write_str(what),
             Self::Full { limit, waited } => {
                 write!(f, "no connection became free within {waited:?} ({limit}, breaker.pending_timeout)")

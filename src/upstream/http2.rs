@@ -184,6 +184,9 @@ fn head(request: &Outgoing<'_>) -> Request<()> {
     if let Some(left) = request.left {
         left.insert(head.headers_mut());
     }
+    if let Some(node) = request.node {
+        node.insert(head.headers_mut());
+    }
     head
 }
 

@@ -11,10 +11,12 @@ mod lease;
 mod outgoing;
 mod pool;
 mod scarcity;
+mod secure;
 mod target;
 
 pub use error::{CallerFault, ConnectError, SendError, Sent};
 pub use lease::Lease;
-pub use outgoing::{DEADLINE, GRPC_TIMEOUT, Outgoing, TimeLeft};
+pub use outgoing::{CALLER, DEADLINE, ENDPOINT, GRPC_TIMEOUT, Outgoing, SERVICE, TimeLeft, ToNode};
 pub use pool::{Pools, Want};
+pub use secure::Secure;
 pub use target::{Target, Version};

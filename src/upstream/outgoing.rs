@@ -11,6 +11,13 @@ pub static DEADLINE: HeaderName = HeaderName::from_static("towpath-deadline");
 /// The same of a gRPC call, as gRPC says it.
 pub static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
+/// To another node's towpath: the service of the endpoint that the request is for.
+pub static SERVICE: HeaderName = HeaderName::from_static("towpath-service");
+/// To another node's towpath: the address of that endpoint.
+pub static ENDPOINT: HeaderName = HeaderName::from_static("towpath-endpoint");
+/// To another node's towpath: who asks.
+pub static CALLER: HeaderName = HeaderName::from_static("towpath-caller");
+
 /// A request for one attempt. What all attempts have in common is borrowed.
 pub struct Outgoing<'r> {
     /// Method, target and fields, written for the version of the connection; none of the fields of `left`.
@@ -19,6 +26,31 @@ pub struct Outgoing<'r> {
     pub body: Body,
     /// What the endpoint is told of the deadline.
     pub left: Option<TimeLeft>,
+    /// What another node's towpath is told, if that is whom it goes to.
+    pub node: Option<ToNode<'r>>,
+}
+
+/// What the towpath of an endpoint's node is told. Always over HTTP/2.
+#[derive(Clone, Copy)]
+pub struct ToNode<'r> {
+    /// The endpoint's service.
+    pub service: &'r HeaderValue,
+    /// The endpoint.
+    pub endpoint: &'r HeaderValue,
+    /// Who asks.
+    pub caller: &'r str,
+}
+
+impl ToNode<'_> {
+    /// Adds the fields to those of an HTTP/2 head.
+    pub(super) fn insert(self, fields: &mut HeaderMap) {
+        fields.insert(&SERVICE, self.service.clone());
+        fields.insert(&ENDPOINT, self.endpoint.clone());
+        // A name that is no valid value is left out: the other node knows no caller then.
+        if let Ok(caller) = HeaderValue::from_str(self.caller) {
+            fields.insert(&CALLER, caller);
+        }
+    }
 }
 
 /// The time that is left when an attempt is sent.

@@ -4,18 +4,24 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
+use super::secure::Secure;
 use crate::{limit::Connections, telemetry::Gauge};
 
-/// One address of one service. Pools know it by its number, which no other target of this process ever has.
+/// Numbers targets; never reused in a process.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// One address of one service, or of a node. Pools know it by its number, which no other target of this process ever has.
 pub struct Target {
     /// Unique in this process.
     pub id: u64,
     /// Where.
     pub address: SocketAddr,
+    /// None: plain.
+    pub secure: Option<Secure>,
     /// Counts the open connections of its service.
     pub connections: Gauge,
     /// Places for the connections of its service, over all workers.
@@ -34,8 +40,14 @@ pub enum Version {
 
 impl Target {
     /// A target that is in use.
-    pub fn new(id: u64, address: SocketAddr, connections: Gauge, places: Arc<Connections>) -> Self {
-        Self { id, address, connections, places, retired: AtomicBool::new(false) }
+    pub fn new(
+        address: SocketAddr,
+        secure: Option<Secure>,
+        connections: Gauge,
+        places: Arc<Connections>,
+    ) -> Self {
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { id, address, secure, connections, places, retired: AtomicBool::new(false) }
     }
 
     /// Says that no request will ask for it again: workers close its idle connections.

@@ -80,6 +80,29 @@ fn check_prints_every_problem_with_its_place_and_exits_2() {
 }
 
 #[test]
+fn check_warns_of_certificates_that_are_not_there_and_refuses_those_that_cannot_be_used() {
+    let tls = "kind = \"outgoing\"\ntls = { cert = \"node.crt\", key = \"node.key\" }";
+    let open = "tls = { server_name = \"a.test\", verify = \"none\" }\n";
+    let text = format!("{}{open}", GOOD.replace("kind = \"outgoing\"", tls));
+    let (directory, path) = file(&text);
+    let path = path.to_str().unwrap();
+    let output = towpath(&["check", path]);
+    assert_eq!((output.status.code(), err(&output).as_str()), (Some(0), ""));
+    let lines = out(&output);
+    let lines: Vec<_> = lines.lines().collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(lines[0].starts_with(&format!("{path}: warning: listeners[0].tls: cannot read ")), "{lines:?}");
+    assert!(lines[1].contains("warning: anybody may answer for v2"), "{lines:?}");
+    for name in ["node.crt", "node.key"] {
+        fs::write(directory.path().join(name), "nothing").unwrap();
+    }
+    let output = towpath(&["check", path]);
+    assert_eq!(output.status.code(), Some(2));
+    let expected = format!("{path}: listeners[0].tls: {}", directory.path().join("node.crt").display());
+    assert_eq!(err(&output), format!("{expected} holds no certificate in PEM form\n"));
+}
+
+#[test]
 fn a_file_that_is_not_there_exits_2_and_is_named() {
     for args in [
         &["check", "/nowhere/t.toml"][..],

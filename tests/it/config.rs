@@ -134,7 +134,7 @@ fn silence_takes_the_defaults_of_the_contract() {
     assert_eq!(&*config.node.name, "host-of-env");
     assert_eq!(config.node.zone.as_deref(), Some("zone-of-env"));
     assert_eq!(config.node.workers.get(), 3);
-    assert_eq!(config.admin.listen, "127.0.0.1:9990".parse().unwrap());
+    assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9990");
     assert_eq!(config.drain.timeout, Duration::from_secs(30));
     assert_eq!(config.limits.max_streams, 256);
     assert!(config.dns.servers.is_empty());

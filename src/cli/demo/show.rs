@@ -50,7 +50,7 @@ fn play(stage: &mut Stage, once: bool) -> Result<(), End> {
 }
 
 fn introduce(stage: &Stage) {
-    let (proxy, admin) = (stage.proxy, stage.admin);
+    let (proxy, admin) = (stage.proxy, &stage.admin);
     print(&format!(
         "towpath demo: sample services, the daemon and a little traffic in one process\n\
          \x20 proxy      {proxy}\n\

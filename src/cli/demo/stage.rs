@@ -40,7 +40,7 @@ type Runs = (oneshot::Sender<()>, JoinHandle<()>);
 pub(super) struct Stage {
     pub(super) samples: Samples,
     pub(super) proxy: SocketAddr,
-    pub(super) admin: SocketAddr,
+    pub(super) admin: Address,
     pub(super) began: Instant,
     node: Node,
     /// Where the node was told to listen; kept through reloads.
@@ -74,7 +74,7 @@ impl Stage {
         drop(entered);
         let counts = Counts::default();
         runtime.spawn(trickle(proxy, counts.clone()));
-        let (admin, began) = (node.admin(), Instant::now());
+        let (admin, began) = (node.admin().clone(), Instant::now());
         Ok(Self { samples, proxy, admin, began, node, listen, counts, runtime, runs, interrupt, terminate })
     }
 

@@ -68,9 +68,9 @@ pub static ADMIN: TableDef = TableDef {
     keys: &[&[
         Key::default(
             "listen",
-            Kind::Text(Text::AdminListen),
+            Kind::Text(Text::Listen),
             r#""127.0.0.1:9990""#,
-            "ADDRESS:PORT of the admin API; port 0 lets the kernel choose. Beyond loopback it takes tls with client_ca, or tokens.",
+            "ADDRESS:PORT of the admin API (port 0 lets the kernel choose), or unix:PATH, to which only towpath's own user and root may connect. Beyond loopback it takes tls with client_ca, or tokens.",
         ),
         Key::optional(
             "tls",
@@ -84,14 +84,14 @@ pub static ADMIN: TableDef = TableDef {
             Kind::Text(Text::File),
             "none",
             r#""admin/read.token""#,
-            "A file; who sends its content as a bearer token may read.",
+            "A file; who sends its content as a bearer token may read, and change nothing. At least 16 characters; read again when it changes.",
         ),
         Key::optional(
             "control_token",
             Kind::Text(Text::File),
             "none",
             r#""admin/control.token""#,
-            "A file; who sends its content as a bearer token may do everything.",
+            "A file; who sends its content as a bearer token may do everything. At least 16 characters; read again when it changes.",
         ),
     ]],
     choose: None,

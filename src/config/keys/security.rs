@@ -398,7 +398,7 @@ pub static JWT_PROVIDER: TableDef = TableDef {
             "header",
             Kind::Text(Text::HeaderName),
             r#""authorization""#,
-            "The header that the token stands in, behind \"Bearer \".",
+            "The header that the token stands in, behind \"Bearer \"; in another than authorization, that may be left out.",
         ),
         Key::optional(
             "forward",
@@ -491,7 +491,7 @@ pub static ADMIN_TLS: TableDef = TableDef {
             FILE,
             "callers show no certificate",
             r#""tls/ca.crt""#,
-            "PEM file: who may vouch for callers' certificates. Callers must show one, and may then do everything.",
+            "PEM file: who may vouch for callers' certificates. Who shows one may do everything; who shows none needs a token.",
         ),
     ]],
     choose: None,

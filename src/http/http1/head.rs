@@ -24,6 +24,9 @@ const FIELDS_ON_STACK: usize = 128;
 /// What is wrong with a method that some servers take for another.
 pub const AMBIGUOUS_METHOD: &str = "the method is another in the wrong case, or HTTP/2's preface";
 
+/// Of a request line: a method, the version, spaces and the line's end.
+const LINE_BESIDES_TARGET: usize = 64;
+
 /// How much head a caller may send.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
@@ -31,6 +34,8 @@ pub struct HeadLimits {
     pub bytes: usize,
     /// Fields.
     pub fields: usize,
+    /// Bytes of the request's target.
+    pub target: usize,
 }
 
 /// Why a head is refused.
@@ -38,6 +43,8 @@ pub struct HeadLimits {
 pub enum HeadError {
     /// Longer than [`HeadLimits`] allow.
     TooLarge,
+    /// Its target is longer than [`HeadLimits`] allow.
+    TargetTooLong,
     /// Not HTTP as towpath forwards it. Says what is wrong.
     Malformed(&'static str),
 }
@@ -89,7 +96,13 @@ pub fn find_end(buffer: &[u8], scanned: &mut usize, limits: HeadLimits) -> Resul
         }
     }
     *scanned = buffer.len();
-    if buffer.len() >= limits.bytes { Err(HeadError::TooLarge) } else { Ok(None) }
+    if buffer.len() >= limits.bytes {
+        return Err(HeadError::TooLarge);
+    }
+    // Where the first line is longer than the rest of it could be, its target is.
+    let line = limits.target + LINE_BESIDES_TARGET;
+    let is_long = buffer.len() > line && memchr::memchr(b'\n', &buffer[..line]).is_none();
+    if is_long { Err(HeadError::TargetTooLong) } else { Ok(None) }
 }
 
 /// How many bytes of empty lines stand in front of a request; a server skips them (RFC 9112 2.2).
@@ -104,16 +117,17 @@ pub fn leading_empty_lines(buffer: &[u8]) -> usize {
 pub fn parse(head: &Bytes, limits: HeadLimits) -> Result<Head, HeadError> {
     if limits.fields <= FIELDS_ON_STACK {
         let mut fields = [const { MaybeUninit::uninit() }; FIELDS_ON_STACK];
-        parse_with(head, &mut fields[..limits.fields])
+        parse_with(head, &mut fields[..limits.fields], limits.target)
     } else {
         let mut fields = vec![MaybeUninit::uninit(); limits.fields];
-        parse_with(head, &mut fields)
+        parse_with(head, &mut fields, limits.target)
     }
 }
 
 fn parse_with<'h>(
     head: &'h Bytes,
     fields: &mut [MaybeUninit<httparse::Header<'h>>],
+    longest_target: usize,
 ) -> Result<Head, HeadError> {
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(head, fields) {
@@ -124,6 +138,9 @@ fn parse_with<'h>(
     let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
         return Err(Malformed("the request line is incomplete"));
     };
+    if target.len() > longest_target {
+        return Err(HeadError::TargetTooLong);
+    }
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| Malformed("the method is not a token"))?;
     if is_ambiguous(method.as_str()) {
         return Err(Malformed(AMBIGUOUS_METHOD));
@@ -293,7 +310,7 @@ fn is_token_byte(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    const LIMITS: HeadLimits = HeadLimits { bytes: 1024, fields: 8 };
+    const LIMITS: HeadLimits = HeadLimits { bytes: 1024, fields: 8, target: 256 };
 
     fn read(text: &str) -> Result<Head, HeadError> {
         let end = find_end(text.as_bytes(), &mut 0, LIMITS)?.expect("the test's head is whole");
@@ -364,6 +381,18 @@ mod tests {
         assert_eq!(find_end(unfinished.as_bytes(), &mut 0, LIMITS), Err(HeadError::TooLarge));
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(8));
         assert_eq!(read(&many).err(), Some(HeadError::TooLarge));
+    }
+
+    #[test]
+    fn a_target_over_the_limit_is_too_long_before_and_after_its_line_has_come() {
+        let line = |length| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "p".repeat(length - 1));
+        assert!(read(&line(LIMITS.target)).is_ok());
+        assert_eq!(read(&line(LIMITS.target + 1)).err(), Some(HeadError::TargetTooLong));
+        let unfinished = "G".repeat(LIMITS.target + LINE_BESIDES_TARGET + 1);
+        assert_eq!(find_end(unfinished.as_bytes(), &mut 0, LIMITS), Err(HeadError::TargetTooLong));
+        // A long field behind a short line is another matter.
+        let field = format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(LIMITS.target + 100));
+        assert_eq!(find_end(field.as_bytes(), &mut 0, LIMITS), Ok(None));
     }
 
     #[test]

@@ -8,4 +8,4 @@ mod inbound;
 mod outbound;
 mod serve;
 
-pub(super) use serve::{DRAIN_LINGER, serve};
+pub(super) use serve::{DRAIN_LINGER, refuse, serve};

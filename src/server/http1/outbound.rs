@@ -3,6 +3,7 @@
 use std::{
     io,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use http::{
     response::Parts,
 };
 use http_body::{Body as _, SizeHint};
+use tokio::time::timeout;
 
 use crate::{
     http::http1::{encode, head::decimal},
@@ -151,10 +153,10 @@ impl Outbound {
         self.0.poll_flush(cx)
     }
 
-    /// Says that nothing more will come.
-    pub(super) async fn shut_down(&mut self) {
+    /// Says that nothing more will come, unless that takes longer than `limit`: over TLS it takes room in the socket.
+    pub(super) async fn shut_down(&mut self, limit: Duration) {
         // The caller may be gone already, which is as good.
-        let _ = std::future::poll_fn(|cx| self.0.poll_shut_down(cx)).await;
+        let _ = timeout(limit, std::future::poll_fn(|cx| self.0.poll_shut_down(cx))).await;
     }
 }
 

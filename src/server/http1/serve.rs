@@ -25,7 +25,7 @@ use crate::{
     },
     net::{PeerState, SharedStream, peer_state},
     proxy::{self, Caller, Failure, Reason, ResponseBody, Worker},
-    server::{members::Membership, timer::Timer},
+    server::{handshake::say_goodbye, members::Membership, timer::Timer},
 };
 
 /// How long an idle connection of a draining listener is left open. A request that is already on its way is answered,
@@ -60,6 +60,8 @@ struct Connection {
 enum Over {
     /// Nothing is left to be said.
     Closed,
+    /// Between two requests: everything has been said.
+    Done,
     /// The caller must be given the time to read what was said.
     Linger,
 }
@@ -72,38 +74,69 @@ pub(in crate::server) async fn serve(
     buffer: BytesMut,
     membership: Rc<Membership>,
 ) {
-    let inbound = Inbound::new(stream.clone(), buffer);
-    poll_fn(|cx| {
-        inbound.wake_with(cx.waker());
-        Poll::Ready(())
-    })
-    .await;
-    let mut connection = Connection {
-        outbound: Outbound::new(stream.clone()),
-        timer: Timer::new(Instant::now()),
-        looking: false,
-        interim: Interim::default(),
-        worker,
-        caller,
-        membership,
-        stream,
-        inbound,
-    };
+    let mut connection = Connection::new(worker, caller, stream, buffer, membership).await;
     loop {
         match connection.serve_one().await {
             Ok(()) => {}
-            Err(Over::Closed) => return,
-            Err(Over::Linger) => return connection.linger().await,
+            Err(over) => return connection.end(over).await,
         }
     }
 }
 
+/// Answers what is not to be read with a failure, and ends the connection.
+pub(in crate::server) async fn refuse(
+    worker: Rc<Worker>,
+    caller: Rc<Caller>,
+    stream: SharedStream,
+    membership: Rc<Membership>,
+    failure: Failure,
+) {
+    let mut connection = Connection::new(worker, caller, stream, BytesMut::new(), membership).await;
+    if let Err(over) = connection.refuse(&failure).await {
+        connection.end(over).await;
+    }
+}
+
 impl Connection {
+    async fn new(
+        worker: Rc<Worker>,
+        caller: Rc<Caller>,
+        stream: SharedStream,
+        buffer: BytesMut,
+        membership: Rc<Membership>,
+    ) -> Self {
+        let inbound = Inbound::new(stream.clone(), buffer);
+        poll_fn(|cx| {
+            inbound.wake_with(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
+        Self {
+            outbound: Outbound::new(stream.clone()),
+            timer: Timer::new(Instant::now()),
+            looking: false,
+            interim: Interim::default(),
+            worker,
+            caller,
+            membership,
+            stream,
+            inbound,
+        }
+    }
+
+    async fn end(self, over: Over) {
+        match over {
+            Over::Closed => {}
+            Over::Done => say_goodbye(self.stream).await,
+            Over::Linger => self.linger().await,
+        }
+    }
+
     /// One request, from its head to the end of its response.
     async fn serve_one(&mut self) -> Result<(), Over> {
         let mut head = match self.next_head().await? {
             Ok(head) => head,
-            Err(error) => return self.refuse(&error).await,
+            Err(error) => return self.refuse_head(&error).await,
         };
         if head.expects_continue && self.inbound.has_begun() {
             // It has not waited: there is nothing to ask for, and nothing to make it wait for (RFC 9110 10.1.1).
@@ -129,17 +162,18 @@ impl Connection {
     /// The next request's head; `Err` in it when it cannot be read.
     async fn next_head(&mut self) -> Result<Result<Head, HeadError>, Over> {
         let limits = self.worker.view().snapshot.config.limits.clone();
-        let head_limits = HeadLimits { bytes: limits.header_bytes, fields: limits.header_count };
+        let head_limits =
+            HeadLimits { bytes: limits.header_bytes, fields: limits.header_count, target: limits.uri_bytes };
         let mut waiting = Waiting { idle: !self.inbound.has_begun(), draining: false };
         self.looking = false;
         self.timer.set(Instant::now() + if waiting.idle { limits.idle_timeout } else { limits.head_timeout });
         poll_fn(|cx| match self.inbound.poll_head(cx, head_limits) {
             Poll::Ready(Ok(Some(head))) => Poll::Ready(Ok(Ok(head))),
-            Poll::Ready(Ok(None)) => Poll::Ready(Err(Over::Closed)),
+            Poll::Ready(Ok(None)) => Poll::Ready(Err(Over::Done)),
             Poll::Ready(Err(error)) => Poll::Ready(Ok(Err(error))),
             Poll::Pending => {
                 self.time_wait(&mut waiting, &limits);
-                self.timer.poll(cx).map(|()| Err(Over::Closed))
+                self.timer.poll(cx).map(|()| Err(Over::Done))
             }
         })
         .await
@@ -158,14 +192,22 @@ impl Connection {
     }
 
     /// Answers what cannot be read, and ends the connection.
-    async fn refuse(&mut self, error: &HeadError) -> Result<(), Over> {
+    async fn refuse_head(&mut self, error: &HeadError) -> Result<(), Over> {
         let failure = match error {
             HeadError::TooLarge => {
                 Failure::new(Reason::HeadersTooLarge, "the request's head is over the limits")
             }
+            HeadError::TargetTooLong => {
+                let what = "the request's target is over the limit (limits.uri_bytes)";
+                Failure::new(Reason::HeadersTooLarge, what)
+            }
             HeadError::Malformed(what) => Failure::new(Reason::BadRequest, *what),
         };
-        let response = proxy::refuse(&self.worker, &self.caller, &failure);
+        self.refuse(&failure).await
+    }
+
+    async fn refuse(&mut self, failure: &Failure) -> Result<(), Over> {
+        let response = proxy::refuse(&self.worker, &self.caller, failure);
         let asked = Asked { method: Method::GET, version: Version::HTTP_11 };
         self.respond(response, &asked, false).await?;
         Err(Over::Linger)
@@ -354,7 +396,7 @@ impl Connection {
     /// Closes so that the caller can read the last response: a socket that is closed with unread bytes is reset, and the
     /// reset may overtake the response (RFC 9112 9.6).
     async fn linger(mut self) {
-        self.outbound.shut_down().await;
+        self.outbound.shut_down(CLOSE_LINGER).await;
         // Two readers of one socket would take each other's bytes and wake-ups.
         if timeout(UPLOAD_LINGER, self.inbound.left_alone()).await.is_ok() {
             let _ = timeout(CLOSE_LINGER, self.inbound.skip_all()).await;

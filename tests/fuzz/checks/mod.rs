@@ -19,7 +19,7 @@ use towpath::{
     },
 };
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, fields: 100 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, fields: 100, target: 8 * 1024 };
 
 /// A request's head: found at the same place however it arrives; what is taken a strict reader takes the same way, and
 /// nothing of it that ends here is left.

@@ -1,4 +1,4 @@
-//! A real HTTP server that says what it got, and behaves as the path asks (hyper, both protocols on one port).
+//! A real HTTP server that says what it got, and behaves as the path asks (hyper, both protocols on one port, with or without TLS).
 //!
 //! | path | behaviour |
 //! |---|---|
@@ -18,7 +18,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, AtomicU16, AtomicU64, Ordering},
     },
     time::Duration,
@@ -33,12 +33,15 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::{HandshakeKind, ServerConfig};
 use serde_json::{Value, json};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
 };
+use tokio_rustls::TlsAcceptor;
 
 use super::{body, body::Body, eventually};
 
@@ -57,6 +60,10 @@ pub const BREAKS_OFF: u16 = 1;
 /// What the tests look at and change while it runs.
 struct Shared {
     name: String,
+    tls: Option<Mutex<Arc<ServerConfig>>>,
+    /// Handshakes that were made, and those that resumed a session.
+    handshakes: AtomicU64,
+    resumed: AtomicU64,
     max_streams: Option<u32>,
     requests: AtomicU64,
     connections: AtomicU64,
@@ -101,24 +108,47 @@ impl Drop for Held<'_> {
 impl Backend {
     /// Its name comes back in `x-backend`.
     pub async fn start(name: &str) -> Self {
-        Self::with(name, "127.0.0.1:0".parse().unwrap(), None).await
+        Self::with(name, "127.0.0.1:0".parse().unwrap(), None, None).await
+    }
+
+    /// Speaks TLS only; HTTP/2 where that is agreed on.
+    pub async fn tls(name: &str, config: Arc<ServerConfig>) -> Self {
+        Self::with(name, "127.0.0.1:0".parse().unwrap(), None, Some(config)).await
+    }
+
+    /// What the next handshakes go by.
+    pub fn use_tls(&self, config: Arc<ServerConfig>) {
+        *self.shared.tls.as_ref().expect("it has TLS").lock().unwrap() = config;
+    }
+
+    /// Handshakes that were made, and how many of them resumed a session.
+    pub fn handshakes(&self) -> (u64, u64) {
+        (self.shared.handshakes.load(Ordering::SeqCst), self.shared.resumed.load(Ordering::SeqCst))
     }
 
     /// Allows this many concurrent streams on an HTTP/2 connection.
     pub async fn with_streams(name: &str, max_streams: u32) -> Self {
-        Self::with(name, "127.0.0.1:0".parse().unwrap(), Some(max_streams)).await
+        Self::with(name, "127.0.0.1:0".parse().unwrap(), Some(max_streams), None).await
     }
 
     /// On an address that a backend had before.
     pub async fn again(name: &str, address: SocketAddr) -> Self {
-        Self::with(name, address, None).await
+        Self::with(name, address, None, None).await
     }
 
-    async fn with(name: &str, address: SocketAddr, max_streams: Option<u32>) -> Self {
+    async fn with(
+        name: &str,
+        address: SocketAddr,
+        max_streams: Option<u32>,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Self {
         let listener = bind(address).await;
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             name: name.into(),
+            tls: tls.map(Mutex::new),
+            handshakes: AtomicU64::new(0),
+            resumed: AtomicU64::new(0),
             max_streams,
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
@@ -217,8 +247,27 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     let _open = Held::new(&shared.open);
     stream.set_nodelay(true).unwrap();
+    if let Some(config) = shared.tls.as_ref().map(|tls| tls.lock().unwrap().clone()) {
+        let Ok(stream) = TlsAcceptor::from(config).accept(stream).await else { return };
+        let session = stream.get_ref().1;
+        shared.handshakes.fetch_add(1, Ordering::SeqCst);
+        if session.handshake_kind() == Some(HandshakeKind::Resumed) {
+            shared.resumed.fetch_add(1, Ordering::SeqCst);
+        }
+        let http2 = session.alpn_protocol() == Some(b"h2");
+        return speak(stream, http2, shared.clone()).await;
+    }
     let mut order = shared.order.subscribe();
     let Some(http2) = speaks_http2(&stream, &mut order).await else { return };
+    speak(stream, http2, shared.clone()).await;
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    http2: bool,
+    shared: Arc<Shared>,
+) {
+    let order = shared.order.subscribe();
     let service = service_fn(|request| serve(shared.clone(), request));
     if http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -361,7 +410,7 @@ fn number(request: &Request<Incoming>, name: &str) -> u64 {
     pairs.into_iter().find(|(key, _)| *key == name).and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
 }
 
-/// `{backend, version, method, uri, host, headers, body, trailers}`.
+/// `{backend, version, method, uri, host, scheme, headers, body, trailers}`.
 async fn echo(shared: &Shared, request: Request<Incoming>) -> Result<Response<Body>, body::BodyError> {
     let (parts, body) = request.into_parts();
     let collected = body.collect().await?;
@@ -374,6 +423,7 @@ async fn echo(shared: &Shared, request: Request<Incoming>) -> Result<Response<Bo
         "method": parts.method.as_str(),
         "uri": parts.uri.path_and_query().map(|path| path.as_str()),
         "host": host,
+        "scheme": parts.uri.scheme_str(),
         "headers": fields(&parts.headers),
         "body": String::from_utf8_lossy(&collected.to_bytes()),
         "trailers": trailers,

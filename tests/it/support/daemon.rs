@@ -87,7 +87,10 @@ impl Daemon {
     }
 
     pub fn admin(&self) -> SocketAddr {
-        self.node().admin()
+        match self.node().admin() {
+            Address::Tcp(address) => *address,
+            Address::Unix(path) => panic!("the admin API is at {}", path.display()),
+        }
     }
 
     /// Reloads from the source as it stands, or from `toml`, completed by [`complete`].

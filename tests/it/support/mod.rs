@@ -12,12 +12,14 @@ pub mod faulty;
 pub mod frames;
 pub mod grpc;
 pub mod health;
+pub mod issuer;
 pub mod load;
 #[allow(dead_code)] // until its users come
 pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod raw;
+pub mod secure;
 pub mod wait;
 
 pub use backend::Backend;

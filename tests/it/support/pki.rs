@@ -50,11 +50,20 @@ impl Authority {
 
     /// The same, valid from an hour ago to this long after now.
     pub fn issue_until(&self, names: &[&str], left: Duration) -> Issued {
+        self.issue_up_to(names, std::time::SystemTime::now() + left)
+    }
+
+    /// The same, valid until a minute ago.
+    pub fn issue_ended(&self, names: &[&str]) -> Issued {
+        self.issue_up_to(names, std::time::SystemTime::now() - Duration::from_secs(60))
+    }
+
+    fn issue_up_to(&self, names: &[&str], end: std::time::SystemTime) -> Issued {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         let now = std::time::SystemTime::now();
         params.not_before = (now - Duration::from_secs(3600)).into();
-        params.not_after = (now + left).into();
+        params.not_after = end.into();
         params.subject_alt_names = names.iter().map(|name| alternative_name(name)).collect();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
