@@ -137,7 +137,7 @@ mod tests {
         let schema: Value = serde_json::from_str(&schema()).unwrap();
         let route = &schema["properties"]["routes"]["items"]["properties"];
         assert_eq!(route["hosts"]["default"], json!(["*"]));
-        assert!(route["jwt"].is_null());
+        assert!(route["match"]["items"]["properties"]["body"].is_null());
         assert_eq!(route["retry"]["properties"]["attempts"]["default"], json!(3));
         let service = &schema["properties"]["services"]["additionalProperties"];
         let protocol = &service["properties"]["protocol"]["enum"];

@@ -69,13 +69,13 @@ async fn streams_that_are_opened_and_reset_at_once() {
 }
 
 /// The frames of one stream.
-type Way = dyn Fn(u32) -> Vec<u8>;
+type Way<'a> = &'a dyn Fn(u32) -> Vec<u8>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn streams_that_the_daemon_is_made_to_reset() {
     let overflow = 0x7fff_ffffu32.to_be_bytes();
     let (get, post) = (request("GET", "/hang", &[]), request("POST", "/hang", &[("content-length", "1")]));
-    let ways: [(&str, &Way); 3] = [
+    let ways: [(&str, Way<'_>); 3] = [
         ("a window that overflows", &|stream| {
             [frame(HEADERS, WHOLE, stream, &get), frame(WINDOW_UPDATE, 0, stream, &overflow)].concat()
         }),

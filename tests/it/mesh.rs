@@ -16,6 +16,7 @@ use crate::support::{
     grpc::{GrpcServer, connect, messages, method},
     pki::{Authority, Issued},
     ports::reserved,
+    secure::secure_as,
     within,
 };
 
@@ -32,7 +33,7 @@ impl Mesh {
         let mesh = Self { authority: Authority::new("mesh"), directory: tempfile::tempdir().unwrap() };
         mesh.authority.write(mesh.directory.path());
         for node in ["a", "b"] {
-            mesh.issue(node, &[&format!("spiffe://mesh/node/{node}")]);
+            mesh.issue(node, &[&format!("spiffe://mesh/node/{node}"), &format!("{node}.test")]);
         }
         mesh
     }
@@ -236,60 +237,13 @@ async fn a_node_whose_name_is_unknown_fails_in_words() {
 async fn directly(mesh: &Mesh, second: &Daemon, identity: &Issued, fields: &[(&str, &str)]) -> Answer {
     let address = second.listener("incoming").unwrap();
     let config = mesh.authority.client(Some(identity), &["h2"]);
-    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let connector = tokio_rustls::TlsConnector::from(with_any_name(&config));
-    let stream = connector.connect("b.test".try_into().unwrap(), stream).await.unwrap();
+    let stream = secure_as(address, &config, "b.test").await.unwrap();
     let mut client = Client::over(stream, Speaks::Http2).await;
     let mut request = get("echo.test", "/");
     for (name, value) in fields {
         request = request.header(name, value);
     }
     client.ask(request).await
-}
-
-/// The certificate of the second node is for a SPIFFE id, which rustls does not look at.
-fn with_any_name(config: &std::sync::Arc<rustls::ClientConfig>) -> std::sync::Arc<rustls::ClientConfig> {
-    let mut config = (**config).clone();
-    config.dangerous().set_certificate_verifier(std::sync::Arc::new(Anybody));
-    std::sync::Arc::new(config)
-}
-
-#[derive(Debug)]
-struct Anybody;
-
-impl rustls::client::danger::ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &[rustls::pki_types::CertificateDer<'_>],
-        _: &rustls::pki_types::ServerName<'_>,
-        _: &[u8],
-        _: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        vec![rustls::SignatureScheme::ECDSA_NISTP256_SHA256, rustls::SignatureScheme::ED25519]
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
