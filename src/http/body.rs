@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 /// A request's or response's content, and its trailers.
@@ -112,7 +112,10 @@ impl Http2Body {
             }
             Some(Err(error)) => Poll::Ready(Some(Err(BodyError::from_h2(error)))),
             None => match ready!(self.stream.poll_trailers(cx)) {
-                Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                Ok(Some(mut trailers)) => {
+                    remove_forbidden_trailers(&mut trailers);
+                    Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+                }
                 Ok(None) => Poll::Ready(None),
                 Err(error) => Poll::Ready(Some(Err(BodyError::from_h2(error)))),
             },
@@ -164,18 +167,60 @@ pub async fn next_frame(body: &mut Body) -> Option<Result<Frame<Bytes>, BodyErro
     std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
 }
 
-/// Whether a trailer field would change how the message was framed or routed if it were merged (RFC 9110 6.5.1).
+/// Whether a trailer field would change how the message was framed, routed or understood, or whose it is, if it were merged
+/// (RFC 9110 6.5.1).
 pub fn is_forbidden_trailer(name: &HeaderName) -> bool {
-    use http::header;
-    [
-        header::TRANSFER_ENCODING,
-        header::CONTENT_LENGTH,
-        header::HOST,
-        header::CONNECTION,
-        header::TE,
-        header::TRAILER,
-        header::UPGRADE,
-        header::AUTHORIZATION,
-    ]
-    .contains(name)
+    let name = name.as_str();
+    FORBIDDEN_TRAILERS.contains(&name)
+        || FORBIDDEN_FAMILIES.iter().any(|family| name.starts_with(family))
+        || is_framing(name)
+        || name.contains('"')
+}
+
+/// Whether a field's name is one that HTTP/1.1 can write: `HeaderName` also holds quotes.
+pub fn is_token(name: &HeaderName) -> bool {
+    !name.as_str().contains('"')
+}
+
+/// A name of framing, also as CGI and its heirs take it, who write `_` for each `-`.
+fn is_framing(name: &str) -> bool {
+    ["transfer-encoding", "transfer_encoding", "content_length"].contains(&name)
+}
+
+const FORBIDDEN_TRAILERS: [&str; 24] = [
+    "age",
+    "authorization",
+    "cache-control",
+    "connection",
+    "cookie",
+    "expect",
+    "expires",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "location",
+    "max-forwards",
+    "pragma",
+    "range",
+    "retry-after",
+    "set-cookie",
+    "te",
+    "trailer",
+    "upgrade",
+    "vary",
+    "via",
+    "www-authenticate",
+    "http2-settings",
+    "x-real-ip",
+];
+
+/// As [`FORBIDDEN_TRAILERS`], all that begin like this.
+const FORBIDDEN_FAMILIES: [&str; 5] = ["content-", "if-", "proxy-", "towpath-", "x-forwarded-"];
+
+fn remove_forbidden_trailers(trailers: &mut HeaderMap) {
+    let forbidden: Vec<HeaderName> =
+        trailers.keys().filter(|name| is_forbidden_trailer(name)).cloned().collect();
+    for name in forbidden {
+        trailers.remove(name);
+    }
 }

@@ -5,14 +5,17 @@ use http::{
     header::{self, CONNECTION, TE},
 };
 
-/// Never forwarded, named in `Connection` or not.
-const ALWAYS: [HeaderName; 7] = [
+/// Never forwarded, named in `Connection` or not. Those with `_` are what CGI and its heirs take for the fields that frame a
+/// message: they write `_` for each `-`.
+const ALWAYS: [HeaderName; 9] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     header::PROXY_AUTHENTICATE,
     HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("transfer_encoding"),
+    HeaderName::from_static("content_length"),
     // Who the caller is, from one node to the next: of anybody else it is a lie, and for nobody else.
     HeaderName::from_static("towpath-caller"),
 ];
@@ -20,15 +23,39 @@ const ALWAYS: [HeaderName; 7] = [
 /// Fields that a sender may not have removed by naming them in `Connection`: towpath or the next hop relies on them
 /// ("must not be sent ... for a field that is intended for all recipients", RFC 9110 7.6.1; the trick is known as
 /// hop-by-hop header abuse).
-const PROTECTED: [HeaderName; 7] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::CONTENT_TYPE,
+const PROTECTED: [HeaderName; 27] = [
+    header::AGE,
     header::AUTHORIZATION,
-    header::VIA,
+    header::CACHE_CONTROL,
+    header::COOKIE,
+    header::DATE,
+    header::ETAG,
+    header::EXPECT,
+    header::EXPIRES,
     header::FORWARDED,
-    HeaderName::from_static("x-forwarded-for"),
+    header::HOST,
+    header::LAST_MODIFIED,
+    header::LOCATION,
+    header::MAX_FORWARDS,
+    header::ORIGIN,
+    header::RANGE,
+    header::RETRY_AFTER,
+    header::SET_COOKIE,
+    header::STRICT_TRANSPORT_SECURITY,
+    header::TRAILER,
+    header::VARY,
+    header::VIA,
+    header::WWW_AUTHENTICATE,
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("x-frame-options"),
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-request-id"),
 ];
+
+/// As [`PROTECTED`], all that begin like this.
+const PROTECTED_FAMILIES: [&str; 6] =
+    ["access-control-", "content-", "grpc-", "if-", "towpath-", "x-forwarded-"];
 
 /// Removes the hop-by-hop fields of a request or response. `TE: trailers` stays: it says what the far end can take,
 /// and gRPC servers insist on it.
@@ -45,9 +72,9 @@ fn is_concerned(name: &HeaderName) -> bool {
         2 => named("te"),
         7 => named("upgrade"),
         10 => named("connection") || named("keep-alive"),
-        14 => named("http2-settings") || named("towpath-caller"),
+        14 => named("http2-settings") || named("content_length") || named("towpath-caller"),
         16 => named("proxy-connection"),
-        17 => named("transfer-encoding"),
+        17 => named("transfer-encoding") || named("transfer_encoding"),
         18 => named("proxy-authenticate"),
         _ => false,
     }
@@ -73,15 +100,18 @@ fn remove_named_in_connection(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
-        .filter(|name| name != TE && !PROTECTED.contains(name))
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+        .filter(|name| name != TE && !is_protected(name))
         .collect();
     headers.remove(CONNECTION);
     for name in named {
         headers.remove(name);
     }
+}
+
+fn is_protected(name: &HeaderName) -> bool {
+    PROTECTED.contains(name) || PROTECTED_FAMILIES.iter().any(|family| name.as_str().starts_with(family))
 }
 
 fn accepts_trailers(te: &HeaderValue) -> bool {
@@ -127,6 +157,8 @@ mod tests {
         let fields =
             [("connection", "host, authorization, content-length"), ("host", "a"), ("authorization", "b")];
         assert_eq!(left(&fields), ["authorization", "host"]);
+        let fields = [("connection", "towpath-deadline, cookie"), ("towpath-deadline", "1"), ("cookie", "b")];
+        assert_eq!(left(&fields), ["cookie", "towpath-deadline"]);
     }
 
     #[test]

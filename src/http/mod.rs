@@ -7,6 +7,7 @@ pub mod grpc;
 pub mod hop_by_hop;
 pub mod http1;
 pub mod interim;
+pub mod method;
 
 pub use body::{Body, BodyError};
 pub use interim::Interim;

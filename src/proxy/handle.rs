@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use http::{Method, Request, Response, header::EXPECT, request::Parts};
+use http::{Request, Response, header::EXPECT, request::Parts};
 use http_body::Body as _;
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
     exchange::{Caller, Exchange},
     failover,
     failure::About,
-    fault, headers, peer,
+    fault, headers, lawful, peer,
     request_body::{KEPT, RequestBody},
     target::Target,
 };
@@ -70,7 +70,7 @@ fn prepare(
     let (mut parts, body) = request.into_parts();
     let pin = peer::take(&mut parts.headers, caller);
     exchange.is_pinned = pin.is_some();
-    refuse_unservable(&parts)?;
+    lawful::check(&mut parts, !body.is_end_stream())?;
     let looping = headers::check_loop(&parts.headers, &exchange.view.snapshot);
     exchange.request_id =
         Some(headers::prepare_request(&mut parts, &exchange.worker, &exchange.view.snapshot));
@@ -109,16 +109,6 @@ fn prepare(
         first_answer_timeout: exchange.view.snapshot.config.dns.first_answer_timeout,
         interim: interim.clone(),
     })
-}
-
-fn refuse_unservable(parts: &Parts) -> Result<(), Failure> {
-    if parts.method == Method::CONNECT {
-        return Err(Failure::new(Reason::BadRequest, "CONNECT tunnels are not built yet"));
-    }
-    if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
-        return Err(Failure::new(Reason::BadRequest, "only OPTIONS is about the whole server (`*`)"));
-    }
-    Ok(())
 }
 
 /// The listener and the rule that matches.

@@ -89,6 +89,10 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 fn path_and_query(uri: &Uri) -> PathAndQuery {
     match uri.path_and_query() {
+        // The empty path of `http://host?query`: a request line has to begin with a slash (RFC 9112 3.2.1).
+        Some(path) if path.as_str().starts_with('?') => {
+            PathAndQuery::try_from(format!("/{}", path.as_str())).unwrap_or_else(|_| path.clone())
+        }
         Some(path) => path.clone(),
         None => PathAndQuery::from_static("/"),
     }

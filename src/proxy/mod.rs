@@ -20,6 +20,7 @@ mod head;
 mod headers;
 mod hedge;
 mod idle;
+mod lawful;
 mod peer;
 mod race;
 mod report;

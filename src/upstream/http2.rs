@@ -23,7 +23,11 @@ use super::{
     outgoing::Outgoing,
     pool::{EndpointPool, UPLOAD_LINGER},
 };
-use crate::http::{Body, Interim, body::Http2Body};
+use crate::http::{
+    Body, Interim,
+    body::{Http2Body, is_token},
+    http1::single_length,
+};
 
 /// A connection that carries many requests.
 pub(super) struct Http2Connection {
@@ -153,7 +157,13 @@ impl Http2Stream {
         })
         .await;
         match result {
-            Ok(response) => Ok(response.map(|stream| Body::Http2(Http2Body::new(stream)))),
+            Ok(response) if !response.headers().keys().all(is_token) => {
+                Err(SendError::endpoint(Sent::Some, "a field name of its response is not a token"))
+            }
+            Ok(mut response) => match single_length(response.headers_mut()) {
+                Ok(_) => Ok(response.map(|stream| Body::Http2(Http2Body::new(stream)))),
+                Err(what) => Err(SendError::endpoint(Sent::Some, what)),
+            },
             Err(error) => Err(fault.get().map_or_else(|| classify(&error, reused), SendError::caller)),
         }
     }

@@ -1,5 +1,8 @@
 //! What the fuzz targets (`tests/fuzz`) run, with random inputs and with damaged seeds.
 
+#[path = "../fuzz/checks/mod.rs"]
+pub mod checks;
+
 use std::{fs, path::Path};
 
 use proptest::prelude::*;
@@ -74,9 +77,49 @@ proptest! {
     }
 
     #[test]
+    fn requests_are_understood_as_a_strict_reader_does(bytes in damaged("request_head")) {
+        checks::request_head(&bytes);
+    }
+
+    #[test]
+    fn responses_are_understood_the_same_however_they_arrive(bytes in damaged("response_head")) {
+        checks::response_head(&bytes);
+    }
+
+    #[test]
+    fn chunked_bodies_are_understood_as_a_strict_reader_does(bytes in damaged("chunked")) {
+        checks::chunked(&bytes);
+    }
+
+    #[test]
+    fn an_authority_names_one_host(bytes in damaged("authority")) {
+        checks::authority(&bytes);
+    }
+
+    #[test]
+    fn deadlines_of_grpc_are_read_and_written(bytes in damaged("grpc_timeout")) {
+        checks::grpc_timeout(&bytes);
+    }
+
+    #[test]
+    fn patterns_match_as_the_plainest_comparison_says(bytes in damaged("pattern")) {
+        checks::pattern(&bytes);
+    }
+
+    #[test]
     fn no_endpoint_file_breaks_its_parser(
         bytes in prop_oneof![damaged("endpoint_file"), prop::collection::vec(any::<u8>(), 0..600)]
     ) {
         fuzz_endpoint_file(&bytes);
+    }
+}
+
+proptest! {
+    // Each reads a whole configuration, three times.
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_configuration_means_the_same_whatever_was_read_before(bytes in damaged("config")) {
+        checks::config(&bytes);
     }
 }

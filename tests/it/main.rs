@@ -23,6 +23,7 @@ mod config_resilience;
 mod config_security;
 mod connections;
 mod consult;
+mod corpus;
 mod deadlines;
 mod distance;
 mod dns;

@@ -88,6 +88,9 @@ impl ChunkedDecoder {
                 Ok(Chunk::NeedMore)
             };
         };
+        if end > MAX_TRAILERS {
+            return Err(BodyError::Malformed("trailers are too long"));
+        }
         self.position = Position::End;
         let block = buffer.split_to(end).freeze();
         if block.len() == 2 {
@@ -125,7 +128,10 @@ fn take_line(buffer: &mut BytesMut, max: usize) -> Result<Option<Bytes>, BodyErr
 /// The size in front of optional extensions. Sixteen hexadecimal digits would overflow sums that others make.
 fn chunk_size(line: &[u8]) -> Result<u64, BodyError> {
     let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-    let extension = line[digits..].trim_ascii_start();
+    let rest = &line[digits..];
+    // No other white space: a CR before an extension ends the line for some readers.
+    let white = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let extension = &rest[white..];
     let known = extension.is_empty() && digits == line.len() || extension.first() == Some(&b';');
     if digits == 0 || digits > 15 || !known || extension.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
         return Err(BodyError::Malformed("a chunk's size is not a hexadecimal number"));
@@ -218,6 +224,8 @@ mod tests {
             b"0\r\nX : 1\r\n\r\n",
             b"0\r\nnot a field\r\n\r\n",
             b"5;a\x01\r\nhello\r\n0\r\n\r\n",
+            b"5\r;a\r\nhello\r\n0\r\n\r\n",
+            b"5\x0c;a\r\nhello\r\n0\r\n\r\n",
         ] {
             assert!(matches!(decode(text, 1000), Err(BodyError::Malformed(_))), "{text:?}");
         }

@@ -31,6 +31,13 @@ pub fn fields(buffer: &mut Vec<u8>, headers: &HeaderMap) {
     }
 }
 
+/// Writes the fields but those of this name.
+pub fn fields_without(buffer: &mut Vec<u8>, headers: &HeaderMap, left_out: &HeaderName) {
+    for (name, value) in headers.iter().filter(|(name, _)| *name != left_out) {
+        field(buffer, name, value);
+    }
+}
+
 /// Writes one field.
 pub fn field(buffer: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     raw_field(buffer, name.as_str(), value.as_bytes());

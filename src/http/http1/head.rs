@@ -16,10 +16,13 @@ use http::{
     uri::PathAndQuery,
 };
 
-use crate::http::authority;
+use crate::http::{authority, method::is_ambiguous};
 
 /// Fields that are read without an allocation for the parser's own table.
 const FIELDS_ON_STACK: usize = 128;
+
+/// What is wrong with a method that some servers take for another.
+pub const AMBIGUOUS_METHOD: &str = "the method is another in the wrong case, or HTTP/2's preface";
 
 /// Of a request line: a method, the version, spaces and the line's end.
 const LINE_BESIDES_TARGET: usize = 64;
@@ -139,12 +142,19 @@ fn parse_with<'h>(
         return Err(HeadError::TargetTooLong);
     }
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| Malformed("the method is not a token"))?;
+    if is_ambiguous(method.as_str()) {
+        return Err(Malformed(AMBIGUOUS_METHOD));
+    }
     let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
     let uri = target_uri(&method, head.slice_ref(target.as_bytes()))?;
     let (headers, special) = header_map(head, request.headers)?;
     check_host(&uri, &method, version, &headers)?;
     // Most requests have none of the fields that the rest looks for.
     let framing = if special { framing(version, &headers)? } else { Framing::None };
+    if method == Method::TRACE && framing != Framing::None {
+        // RFC 9110 9.3.8.
+        return Err(Malformed("a TRACE has no content"));
+    }
     let keep_alive = if special { keep_alive(version, &headers) } else { version == Version::HTTP_11 };
     let expects_continue = special && expects_continue(version, &headers)? && framing != Framing::None;
     let mut parts = http::Request::new(()).into_parts().0;
@@ -258,12 +268,13 @@ fn framing(version: Version, headers: &HeaderMap) -> Result<Framing, HeadError> 
     }
 }
 
-/// The value of digits only: no sign, no list, no more than a `u64` holds.
+/// The value of digits only: no sign, no list, no more than an `i64` holds, which others may read it into.
 pub fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    let value = std::str::from_utf8(text).ok()?.parse().ok()?;
+    i64::try_from(value).is_ok().then_some(value)
 }
 
 pub(super) fn keep_alive(version: Version, headers: &HeaderMap) -> bool {
@@ -354,6 +365,9 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
             "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nExpect: magic\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9223372036854775808\r\n\r\n",
+            "TRACE / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n",
+            "delete / HTTP/1.1\r\nHost: a\r\n\r\n",
         ] {
             assert!(matches!(read(text), Err(Malformed(_))), "{text:?}");
         }

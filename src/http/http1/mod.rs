@@ -10,4 +10,4 @@ pub mod response;
 pub use chunked::{Chunk, ChunkedDecoder};
 pub use content::Content;
 pub use head::{Framing, Head, HeadError, HeadLimits};
-pub use response::{ResponseHead, take_response};
+pub use response::{ResponseHead, single_length, take_response};

@@ -1,9 +1,10 @@
 //! A response's head: found in a buffer, then read.
 //!
-//! # What is refused, and what is mended
-//! An endpoint is nearer to us than a caller, and old ones end lines with a bare LF; that is read. What another reader
-//! could frame differently is refused (codings other than `chunked`, lengths that contradict each other) or passed on in
-//! one way only: a length that is repeated once, a length beside `Transfer-Encoding` not at all (RFC 9112 6.3).
+//! # As strictly as requests
+//! What another reader could frame differently is refused: line ends other than CRLF, obsolete line folding, codings other
+//! than `chunked`, a length that is repeated or stands beside `Transfer-Encoding`. An endpoint that is taken in by its own
+//! caller's text (response splitting) writes just that. What has one meaning only is read although it is not lawful, and
+//! written anew: a status line without its second space, a 204 with a length.
 
 use std::mem::MaybeUninit;
 
@@ -46,7 +47,7 @@ pub fn take_response(
     scanned: &mut usize,
     to_head: bool,
 ) -> Result<Option<ResponseHead>, &'static str> {
-    let Some(end) = find_end(buffer, scanned) else {
+    let Some(end) = find_end(buffer, scanned)? else {
         return if buffer.len() > MAX_BYTES { Err("its response's head is too large") } else { Ok(None) };
     };
     *scanned = 0;
@@ -54,22 +55,22 @@ pub fn take_response(
 }
 
 /// Where the empty line ends that ends the head.
-fn find_end(buffer: &[u8], scanned: &mut usize) -> Option<usize> {
+fn find_end(buffer: &[u8], scanned: &mut usize) -> Result<Option<usize>, &'static str> {
+    if buffer.first().is_some_and(|first| *first != b'H') {
+        return Err("its response is not HTTP/1.1");
+    }
     while let Some(at) = memchr::memchr(b'\n', &buffer[*scanned..]) {
         let newline = *scanned + at;
-        match buffer[newline + 1..] {
-            [b'\n', ..] => return Some(newline + 2),
-            [b'\r', b'\n', ..] => return Some(newline + 3),
-            // What follows this line is still to come.
-            [] | [b'\r'] => {
-                *scanned = newline;
-                return None;
-            }
-            _ => *scanned = newline + 1,
+        if newline == 0 || buffer[newline - 1] != b'\r' {
+            return Err("a line of its response ends in LF without CR");
+        }
+        *scanned = newline + 1;
+        if newline >= 3 && buffer[newline - 2] == b'\n' {
+            return Ok(Some(newline + 1));
         }
     }
     *scanned = buffer.len();
-    None
+    Ok(None)
 }
 
 fn parse(head: &Bytes, to_head: bool) -> Result<ResponseHead, &'static str> {
@@ -110,15 +111,15 @@ fn has_none(status: StatusCode, to_head: bool) -> bool {
         || status == StatusCode::NOT_MODIFIED
 }
 
-/// The content by RFC 9112 6.3, and whether what follows it on the connection can be trusted. Leaves at most one plain
-/// `Content-Length` in the fields.
+/// The content by RFC 9112 6.3, without its tolerances, and whether what follows it on the connection can be trusted. Leaves at
+/// most one plain `Content-Length` in the fields.
 fn content(
     status: StatusCode,
     version: Version,
     headers: &mut HeaderMap,
     to_head: bool,
 ) -> Result<(Content, bool), &'static str> {
-    let length = mend_length(headers)?;
+    let length = single_length(headers)?;
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else {
         return Ok(match length {
@@ -134,30 +135,33 @@ fn content(
     if !chunked {
         return Err("its Transfer-Encoding is not chunked");
     }
-    headers.remove(CONTENT_LENGTH);
-    if has_none(status, to_head) {
-        return Ok((Content::Done, length.is_none() && status != StatusCode::NO_CONTENT));
+    if length.is_some() {
+        return Err("it sent Content-Length beside Transfer-Encoding");
     }
-    // RFC 9112 6.1: in an answer of version 1.0, the framing is faulty.
-    Ok((Content::chunked(), length.is_none() && version == Version::HTTP_11))
+    if version != Version::HTTP_11 {
+        // RFC 9112 6.1: the framing is faulty.
+        return Err("it sent Transfer-Encoding in a response of version 1.0");
+    }
+    if has_none(status, to_head) {
+        return Ok((Content::Done, status != StatusCode::NO_CONTENT));
+    }
+    Ok((Content::chunked(), true))
 }
 
-fn mend_length(headers: &mut HeaderMap) -> Result<Option<u64>, &'static str> {
+/// The declared length of a response; its field is left in plain digits.
+///
+/// # Errors
+/// When it is not a number, or there is more than one.
+pub fn single_length(headers: &mut HeaderMap) -> Result<Option<u64>, &'static str> {
     let mut all = headers.get_all(CONTENT_LENGTH).iter();
     let Some(first) = all.next() else { return Ok(None) };
-    if all.next().is_none()
-        && let Some(length) = decimal(first.as_bytes())
-    {
-        return Ok(Some(length));
+    if all.next().is_some() {
+        return Err("its Content-Length is repeated");
     }
-    let mut lengths =
-        headers.get_all(CONTENT_LENGTH).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
-    let first = lengths.next().map_or(&b""[..], <[u8]>::trim_ascii);
-    let length = decimal(first).ok_or("its Content-Length is not a number")?;
-    if !lengths.all(|other| other.trim_ascii() == first) {
-        return Err("its Content-Lengths contradict each other");
+    let length = decimal(first.as_bytes()).ok_or("its Content-Length is not a number")?;
+    if first.as_bytes().first() == Some(&b'0') && first.len() > 1 {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     Ok(Some(length))
 }
 
@@ -182,10 +186,14 @@ mod tests {
     fn at_most_one_plain_length_is_passed_on() {
         assert_eq!(lengths(""), Ok(vec![]));
         assert_eq!(lengths("content-length: 5\r\n"), Ok(vec!["5".to_owned()]));
-        assert_eq!(lengths("content-length: 5, 5\r\ncontent-length: 5\r\n"), Ok(vec!["5".to_owned()]));
-        assert_eq!(lengths("content-length: 7\r\ntransfer-encoding: chunked\r\n"), Ok(vec![]));
-        for bad in ["abc", "+5", "", "5, 6", "5,", "99999999999999999999"] {
+        assert_eq!(lengths("content-length: 005\r\n"), Ok(vec!["5".to_owned()]));
+        for bad in ["abc", "+5", "", "5, 6", "5, 5", "5,", "99999999999999999999", "9223372036854775808"] {
             assert!(lengths(&format!("content-length: {bad}\r\n")).is_err(), "{bad}");
+        }
+        for bad in
+            ["content-length: 5\r\ncontent-length: 5", "content-length: 7\r\ntransfer-encoding: chunked"]
+        {
+            assert!(lengths(&format!("{bad}\r\n")).is_err(), "{bad}");
         }
     }
 
@@ -196,7 +204,7 @@ mod tests {
             (format!("{:?}", head.content), head.keep_alive)
         };
         let chunked = format!("{:?}", Content::chunked());
-        let cases: [(&str, &str, bool); 15] = [
+        let cases: [(&str, &str, bool); 13] = [
             ("HTTP/1.1 200 OK\r\ncontent-length: 5", "Length(5)", true),
             ("HTTP/1.1 200 OK\r\ncontent-length: 0", "Done", true),
             ("HTTP/1.1 200 OK\r\nx-a: 1", "UntilClose", false),
@@ -206,12 +214,10 @@ mod tests {
             ("HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked", "Done", false),
             ("HTTP/1.1 304 Not Modified\r\ncontent-length: 5", "Done", true),
             ("HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked", &chunked, true),
-            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 5", &chunked, false),
-            ("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked", &chunked, false),
             ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close", "Length(5)", false),
             ("HTTP/1.0 200 OK\r\ncontent-length: 5", "Length(5)", false),
             ("HTTP/1.0 200 OK\r\ncontent-length: 5\r\nconnection: keep-alive", "Length(5)", true),
-            ("HTTP/1.1 200\ncontent-length: 5", "Length(5)", true),
+            ("HTTP/1.1 200\r\ncontent-length: 5", "Length(5)", true),
         ];
         for (text, content, keep) in cases {
             assert_eq!(of(text), (content.to_owned(), keep), "{text:?}");
@@ -220,9 +226,7 @@ mod tests {
 
     #[test]
     fn the_end_of_the_head_is_found_however_the_bytes_arrive() {
-        for text in
-            ["HTTP/1.1 200 OK\r\nx-a: 1\r\n\r\n", "HTTP/1.1 200 OK\nx-a: 1\n\n", "HTTP/1.1 200 OK\r\n\r\n"]
-        {
+        for text in ["HTTP/1.1 200 OK\r\nx-a: 1\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"] {
             let (mut buffer, mut scanned) = (BytesMut::new(), 0);
             for byte in text.as_bytes() {
                 assert!(take_response(&mut buffer, &mut scanned, false).unwrap().is_none(), "{buffer:?}");
@@ -240,6 +244,10 @@ mod tests {
             "HTTP/1.1 200 OK\r\nbad field: 1\r\n\r\nrest",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\nrest",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nrest",
+            "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\nrest",
+            "HTTP/1.1 200 OK\nx-a: 1\n\nrest",
+            "HTTP/1.1 200 OK\r\nx-a: 1\nx-b: 2\r\n\r\nrest",
+            "\r\nHTTP/1.1 200 OK\r\n\r\nrest",
         ] {
             assert!(read(text).is_err(), "{text:?}");
         }

@@ -16,7 +16,7 @@ use http_body::{Body as _, SizeHint};
 use tokio::time::timeout;
 
 use crate::{
-    http::http1::encode,
+    http::http1::{encode, head::decimal},
     net::{SharedStream, Writer},
 };
 
@@ -51,7 +51,7 @@ impl Asked {
         if none {
             return Ends::Empty;
         }
-        let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let declared = headers.get(CONTENT_LENGTH).and_then(|length| decimal(length.as_bytes()));
         match declared.or(content.exact()) {
             Some(length) => Ends::After(length),
             None if self.version == Version::HTTP_10 => Ends::WithConnection,
@@ -77,8 +77,12 @@ impl Outbound {
         let out = self.0.buffer();
         out.reserve(512);
         encode::status_line(out, parts.status);
-        encode::fields(out, &parts.headers);
         let has_length = parts.headers.contains_key(CONTENT_LENGTH);
+        match has_length && ends == Ends::Chunked {
+            // One that is none, which nobody upstream lets through: beside chunks it would be two framings.
+            true => encode::fields_without(out, &parts.headers, &CONTENT_LENGTH),
+            false => encode::fields(out, &parts.headers),
+        }
         match ends {
             Ends::After(length) if !has_length => {
                 encode::raw_field(out, "content-length", itoa::Buffer::new().format(length).as_bytes());

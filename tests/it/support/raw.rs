@@ -125,6 +125,11 @@ impl Raw {
         self.stream.shutdown().await.unwrap();
     }
 
+    /// Ends the sending half, unless the peer has closed already.
+    pub async fn try_finish(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+
     /// Ends the connection with a RST.
     pub fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
@@ -176,6 +181,11 @@ impl Raw {
             }
         }
         Some(self.buffer.drain(..size).collect())
+    }
+
+    /// What has been read and not taken yet.
+    pub fn take_buffered(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
     }
 
     /// Everything until the peer closes or resets.
