@@ -229,7 +229,7 @@ mod tests {
         let shown = |state: &str, left: Option<f64>, probing: bool| {
             let json = serde_json::json!({
                 "address": "10.0.0.1:80", "source": "dns", "failing_percent": 0.0, "priority": 0, "weight": 1, "zone": null, "place": "elsewhere", "load": 0,
-                "latency_ms": null, "state": state, "ejected_for_seconds": left, "peer": null, "probing": probing, "age_seconds": 1.0,
+                "latency_ms": null, "state": state, "ejected_for_seconds": left, "peer": null, "tls": false, "probing": probing, "age_seconds": 1.0,
                 "health_check": { "status": "?", "last": "HTTP 503", "last_seconds_ago": 1.0, "in_a_row": 3 },
             });
             endpoint("s", &serde_json::from_value(json).unwrap())[9].clone()
