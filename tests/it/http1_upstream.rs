@@ -196,15 +196,6 @@ async fn a_flood_of_interim_answers_is_cut_short_and_the_final_one_comes() {
     answered(&daemon, &mut upstream).await;
 }
 
-over_both_protocols! {
-    async fn lines_that_end_in_lf_alone_are_read(speaks: Speaks) {
-        let (answer, _server, daemon, mut upstream) =
-            see(speaks, "HTTP/1.1 200 OK\nx-a: 1\ncontent-length: 2\n\nok").await;
-        assert_eq!((answer.status, answer.header("x-a"), answer.text().as_str()), (200, "1", "ok"));
-        answered(&daemon, &mut upstream).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_server_of_version_1_0_keeps_its_connection_when_it_says_so() {
     let kept = "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok";
