@@ -48,10 +48,13 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue
     first.filter(|_| all.next().is_none())
 }
 
-/// One allocation, which a clone shares.
+/// One allocation, which a clone shares. Over HTTP/2 it is sent without a place in the table of fields (RFC 7541 6.2.3), where it would
+/// push out what does come again.
 fn value<const N: usize>(text: [u8; N]) -> HeaderValue {
-    HeaderValue::from_maybe_shared(Bytes::from_owner(text))
-        .expect("hex digits and dashes are valid in a value")
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(text))
+        .expect("hex digits and dashes are valid in a value");
+    value.set_sensitive(true);
+    value
 }
 
 /// `version-trace_id-parent_id-flags`. A later version may say more behind a further dash.

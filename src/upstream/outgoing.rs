@@ -78,7 +78,10 @@ impl TimeLeft {
 
     /// Adds the fields to those of an HTTP/2 head.
     pub(super) fn insert(self, fields: &mut HeaderMap) {
-        fields.insert(&DEADLINE, HeaderValue::from(self.millis()));
+        // Another each time: no place in the table of fields is lost to it (RFC 7541 6.2.3).
+        let mut millis = HeaderValue::from(self.millis());
+        millis.set_sensitive(true);
+        fields.insert(&DEADLINE, millis);
         if self.is_grpc {
             fields.insert(&GRPC_TIMEOUT, grpc::format_timeout(self.time));
         }
