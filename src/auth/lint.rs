@@ -107,12 +107,13 @@ fn idle_rules(config: &Config, (number, policy): (usize, &Policy), warnings: &mu
 
 /// Services that nobody may call.
 fn allows_nothing(config: &Config, (number, policy): (usize, &Policy), warnings: &mut Vec<String>) {
-    let same_service = |other: &&std::sync::Arc<Policy>| {
-        other.dry_run == policy.dry_run && (other.service.is_none() || other.service == policy.service)
+    // A policy in dry-run mode is judged beside those that are enforced.
+    let beside = |other: &&std::sync::Arc<Policy>| {
+        (!other.dry_run || policy.dry_run) && (other.service.is_none() || other.service == policy.service)
     };
-    let mut others = config.policies.iter().filter(same_service);
-    let allowed = config.policies.iter().filter(same_service).any(|other| !other.allow.is_empty());
-    let is_first = others.next().is_some_and(|first| first.name == policy.name);
+    let allowed = config.policies.iter().filter(beside).any(|other| !other.allow.is_empty());
+    let mut alike = config.policies.iter().filter(beside).filter(|other| other.dry_run == policy.dry_run);
+    let is_first = alike.next().is_some_and(|first| first.name == policy.name);
     if allowed || !is_first {
         return;
     }

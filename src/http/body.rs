@@ -4,6 +4,7 @@
 //! nobody polls, nothing is read.
 
 use std::{
+    borrow::Cow,
     error::Error,
     fmt,
     pin::Pin,
@@ -170,21 +171,20 @@ pub async fn next_frame(body: &mut Body) -> Option<Result<Frame<Bytes>, BodyErro
 /// Whether a trailer field would change how the message was framed, routed or understood, or whose it is, if it were merged
 /// (RFC 9110 6.5.1).
 pub fn is_forbidden_trailer(name: &HeaderName) -> bool {
-    let name = name.as_str();
+    // CGI and its heirs write `_` for each `-`.
+    let name = &*match name.as_str().contains('_') {
+        false => Cow::Borrowed(name.as_str()),
+        true => Cow::Owned(name.as_str().replace('_', "-")),
+    };
     FORBIDDEN_TRAILERS.contains(&name)
         || FORBIDDEN_FAMILIES.iter().any(|family| name.starts_with(family))
-        || is_framing(name)
+        || name == "transfer-encoding"
         || name.contains('"')
 }
 
 /// Whether a field's name is one that HTTP/1.1 can write: `HeaderName` also holds quotes.
 pub fn is_token(name: &HeaderName) -> bool {
     !name.as_str().contains('"')
-}
-
-/// A name of framing, also as CGI and its heirs take it, who write `_` for each `-`.
-fn is_framing(name: &str) -> bool {
-    ["transfer-encoding", "transfer_encoding", "content_length"].contains(&name)
 }
 
 const FORBIDDEN_TRAILERS: [&str; 24] = [

@@ -7,7 +7,7 @@ use http::{
 
 /// Never forwarded, named in `Connection` or not. Those with `_` are what CGI and its heirs take for the fields that frame a
 /// message: they write `_` for each `-`.
-const ALWAYS: [HeaderName; 9] = [
+const ALWAYS: [HeaderName; 12] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::TRANSFER_ENCODING,
@@ -18,6 +18,10 @@ const ALWAYS: [HeaderName; 9] = [
     HeaderName::from_static("content_length"),
     // Who the caller is, from one node to the next: of anybody else it is a lie, and for nobody else.
     HeaderName::from_static("towpath-caller"),
+    // What CGI and its heirs take for these fields of nodes.
+    HeaderName::from_static("towpath_caller"),
+    HeaderName::from_static("towpath_service"),
+    HeaderName::from_static("towpath_endpoint"),
 ];
 
 /// Fields that a sender may not have removed by naming them in `Connection`: towpath or the next hop relies on them
@@ -68,12 +72,14 @@ pub fn remove(headers: &mut HeaderMap) {
 
 fn is_concerned(name: &HeaderName) -> bool {
     let named = |text: &str| name.as_str() == text;
+    let ends = |text: &str| name.as_str().starts_with("towpath") && name.as_str().ends_with(text);
     match name.as_str().len() {
         2 => named("te"),
         7 => named("upgrade"),
         10 => named("connection") || named("keep-alive"),
-        14 => named("http2-settings") || named("content_length") || named("towpath-caller"),
-        16 => named("proxy-connection"),
+        14 => named("http2-settings") || named("content_length") || ends("caller"),
+        15 => ends("service"),
+        16 => named("proxy-connection") || ends("endpoint"),
         17 => named("transfer-encoding") || named("transfer_encoding"),
         18 => named("proxy-authenticate"),
         _ => false,

@@ -19,6 +19,7 @@ use super::{
     fault, headers, lawful, peer,
     request_body::{KEPT, RequestBody},
     target::Target,
+    trailers,
 };
 use crate::{
     http::{Body, Interim},
@@ -88,6 +89,7 @@ fn prepare(
     let expects_continue = expects_continue(&mut parts, &body);
     exchange.body = (!body.is_end_stream()).then(|| {
         let retry = exchange.persistent_rule().and_then(|rule| rule.retry.as_ref());
+        let body = trailers::guard(body, &exchange.view.snapshot.routes[route]);
         RequestBody::new(body, expects_continue, retry.map_or(KEPT, |retry| retry.body_limit))
     });
     let affinity = affinity(&backend.view.service.policy.balancer, &parts, &target, &caller.peer);

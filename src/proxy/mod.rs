@@ -29,6 +29,7 @@ mod requeue;
 mod response_body;
 mod retry;
 mod target;
+mod trailers;
 mod worker;
 
 pub use caller::Named;

@@ -202,6 +202,22 @@ async fn endpoints_hear_what_the_token_says_and_never_what_the_caller_says_of_it
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_only_towpath_may_say_is_left_out_of_trailers_as_well() {
+    let setup = start("forward = { x-user = \"sub\" }").await;
+    for speaks in [Speaks::Http1, Speaks::Http2] {
+        let trailers = [("x-user", "root"), ("x_user", "root"), ("towpath_caller", "root"), ("x-sum", "42")];
+        let mirrored = call("POST", "echo.test", "/mirror")
+            .header("te", "trailers")
+            .header("trailer", "x-user, x_user, towpath_caller, x-sum")
+            .header("authorization", &setup.key.bearer(&json!({})))
+            .body(body::with_trailers(&["one"], &trailers));
+        let answer = Client::connect(setup.daemon.address(), speaks).await.ask(mirrored).await;
+        let left: Vec<_> = answer.trailers.unwrap().keys().map(ToString::to_string).collect();
+        assert_eq!((answer.status, left), (200, vec!["x-sum".to_owned()]), "{speaks:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_grpc_caller_gets_trailers_only() {
     let setup = start("").await;
     let request = call("POST", "echo.test", "/orders")
