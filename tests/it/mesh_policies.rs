@@ -50,7 +50,7 @@ async fn policies_on_the_receiving_node_hold_for_nodes_and_for_those_who_only_sa
         let config = mesh.authority.client(Some(identity), &["h2"]);
         let stream = secure_as(second.listener("incoming").unwrap(), &config, "b.test").await.unwrap();
         let request =
-            fields.iter().fold(get("echo.test", "/"), |request, (name, value)| request.header(*name, *value));
+            fields.iter().fold(get("echo.test", "/"), |request, (name, value)| request.header(name, value));
         let answer = Client::over(stream, Speaks::Http2).await.ask(request).await;
         assert_eq!(answer.status, status, "{why}: {answer:?}");
     }
