@@ -117,6 +117,15 @@ impl CallerConnection {
         if self.key == key { Some(self) } else { self.callers.open(key, max) }
     }
 
+    /// The same connection, of a caller that is called otherwise now. It is there already: no limit holds for it.
+    pub fn moves_to(&mut self, key: CallerKey) {
+        if self.key != key
+            && let Some(moved) = self.callers.open(key, usize::MAX)
+        {
+            *self = moved;
+        }
+    }
+
     /// Whose it is.
     pub fn key(&self) -> &CallerKey {
         &self.key
@@ -179,6 +188,19 @@ mod tests {
         assert!(second.belongs_to(name(), 1).is_none());
         let state = CallerState { key: name(), connections: 1, requests: 0 };
         assert_eq!(callers.largest(9), [state]);
+    }
+
+    #[test]
+    fn one_who_is_called_otherwise_takes_its_connection_along_whatever_the_limit() {
+        let callers = Arc::new(Callers::default());
+        let name = |name: &str| CallerKey::Name(name.into());
+        let mut connection = callers.open(name("web"), 1).unwrap();
+        let (running, _other) = (connection.request(1), callers.open(name("shop"), 1));
+        connection.moves_to(name("shop"));
+        assert_eq!(connection.key(), &name("shop"));
+        assert!(callers.open(name("web"), 1).is_some() && callers.open(name("shop"), 2).is_none());
+        drop(running);
+        assert!(connection.request(1).is_some(), "what ran counted as the other's");
     }
 
     #[test]

@@ -40,6 +40,7 @@ const INODE_AT: usize = UID_AT + 4;
 /// Where its attributes begin.
 const ATTRIBUTES_AT: usize = INODE_AT + 4;
 const INET_DIAG_CGROUP_ID: u16 = 21;
+const TCP_SYN_SENT: u8 = 2;
 const TCP_LISTEN: u8 = 10;
 
 /// Looks up the socket of the peer at `peer` that is connected to our end at `local`.
@@ -78,7 +79,8 @@ fn owner_in(answer: &[u8], our_port: u16) -> Option<Owner> {
     }
     // For want of a connection the kernel tells of a socket that listens at the peer's port, whoever that belongs to.
     let port = answer.get(PEER_PORT_AT..PEER_PORT_AT + 2)?;
-    if answer.get(STATE_AT) == Some(&TCP_LISTEN) || port != our_port.to_be_bytes() {
+    // One that has not connected yet is of somebody who has come by the port since.
+    if [TCP_LISTEN, TCP_SYN_SENT].contains(answer.get(STATE_AT)?) || port != our_port.to_be_bytes() {
         return None;
     }
     let uid = answer.get(UID_AT..UID_AT + 4)?.try_into().map(u32::from_ne_bytes).ok()?;
@@ -219,6 +221,15 @@ mod tests {
         let (local, peer, other) = taken.take(20).find_map(Result::ok).unwrap();
         assert_eq!(other.local_addr().unwrap(), peer);
         assert_eq!(owner(local, peer), None);
+    }
+
+    #[test]
+    fn who_only_begins_to_connect_from_the_port_of_a_peer_is_not_its_owner() {
+        let (local, peer, _server, _client) = pair();
+        let (mut answer, length) = exchange(&request(peer, local)).unwrap();
+        assert!(owner_in(&answer[..length], local.port()).is_some());
+        answer[STATE_AT] = TCP_SYN_SENT;
+        assert_eq!(owner_in(&answer[..length], local.port()), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Whether a request may run now: on this node, and at its service. One for which there is no place waits for one, in the order of
 //! its route's priority, or is refused before anything was done for it.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -90,9 +90,10 @@ async fn wait_for_place(
     let patience = places.pending_timeout();
     let longest = Instant::now() + patience;
     let until = call.deadline.map_or(longest, |deadline| deadline.min(longest));
-    match timeout_at(until, ticket).await {
-        Ok(Ok(permit)) => Ok(permit),
-        Ok(Err(_displaced)) => Err(overloaded(
+    match timeout_at(until, call.unless_revoked(pin!(ticket))).await {
+        Ok(Err(revoked)) => Err(revoked),
+        Ok(Ok(Ok(permit))) => Ok(permit),
+        Ok(Ok(Err(_displaced))) => Err(overloaded(
             Cause::Displaced,
             format!("{} is busy, and a request of a higher priority waits in this one's place", whose.name()),
         )),

@@ -88,12 +88,23 @@ fn shown<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str
         return Err(Refused::Malformed);
     }
     let text = field.to_str().map_err(|_| Refused::Malformed)?;
-    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+    let (scheme, token) = text.split_once(SPACE).unwrap_or((text, ""));
     if scheme.eq_ignore_ascii_case("bearer") {
-        return Ok(Some(token.trim_matches(' ')));
+        return Ok(Some(token.trim_matches(SPACE)));
     }
-    Ok((*name != http::header::AUTHORIZATION).then_some(text))
+    if *name != http::header::AUTHORIZATION {
+        return Ok(Some(text));
+    }
+    // Behind another scheme, some endpoints find it all the same.
+    let lower = token.to_ascii_lowercase();
+    match SPACE.iter().any(|space| lower.contains(&format!("bearer{space}"))) {
+        true => Err(Refused::Malformed),
+        false => Ok(None),
+    }
 }
+
+/// What servers take for the end of a scheme.
+const SPACE: [char; 2] = [' ', '\t'];
 
 fn missing() -> Failure {
     let failure = Failure::new(Reason::Unauthenticated, "the request has no token");
@@ -152,6 +163,8 @@ mod tests {
         for (name, value, expected) in [
             ("authorization", "Bearer a.b.c", Some("a.b.c")),
             ("authorization", "bEARER  a.b.c ", Some("a.b.c")),
+            ("authorization", "Bearer\ta.b.c", Some("a.b.c")),
+            ("authorization", "Bearer \t a.b.c\t", Some("a.b.c")),
             ("authorization", "Bearer", Some("")),
             ("authorization", "Basic YTpi", None),
             ("authorization", "a.b.c", None),
@@ -162,6 +175,14 @@ mod tests {
         ] {
             let of = if name == "x-token" { &own } else { &http::header::AUTHORIZATION };
             assert_eq!(shown(&headers(&[(name, value)]), of), Ok(expected), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn a_token_behind_another_scheme_is_not_overlooked() {
+        for value in ["Basic YTpi, Bearer a.b.c", "Basic bearer a.b.c", "x,\tBEARER a.b.c"] {
+            let fields = headers(&[("authorization", value)]);
+            assert_eq!(shown(&fields, &http::header::AUTHORIZATION), Err(Refused::Malformed), "{value}");
         }
     }
 

@@ -3,7 +3,9 @@
 //! The caller learns that it may not, and nothing of the rules; the access log (`policy`), the debug log and
 //! `towpath_policy_decisions_total` say which policy it was.
 
-use super::{Failure, Reason, attempt::Call, exchange::Exchange};
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
+
+use super::{Failure, Reason, attempt::Call, exchange::Exchange, idle::Patience};
 use crate::{
     auth::{Decision, Facts},
     config::DefaultPolicy,
@@ -79,5 +81,27 @@ impl Call {
     /// Whether a reload has forbidden its caller the service that it is for.
     pub(super) fn is_revoked(&self) -> bool {
         self.pass.is_revoked(&self.worker, &self.backend)
+    }
+
+    /// What `waiting` comes to.
+    ///
+    /// # Errors
+    /// A reload has forbidden its caller the service meanwhile.
+    pub(super) async fn unless_revoked<T>(
+        &self,
+        mut waiting: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, Failure> {
+        let mut patience = Patience::new(&self.worker.waiting, Duration::MAX);
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = waiting.as_mut().poll(cx) {
+                return Poll::Ready(Ok(done));
+            }
+            if self.is_revoked() {
+                return Poll::Ready(Err(Failure::new(Reason::Denied, REVOKED)));
+            }
+            // Has no end: it is where those are found whom a reload wakes.
+            patience.poll(cx, 0).map(|()| Err(Failure::new(Reason::Denied, REVOKED)))
+        })
+        .await
     }
 }

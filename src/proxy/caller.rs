@@ -11,6 +11,7 @@ use std::{
     collections::HashMap,
     rc::Rc,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use http::HeaderMap;
@@ -19,6 +20,7 @@ use super::Worker;
 use crate::{
     auth::{self, Identity, Origin},
     config::{DefaultPolicy, Name},
+    limit::{CallerConnection, CallerKey, CallerRequest},
     net::LooseStream,
     snapshot::{BackendView, Door, Rules},
     telemetry::{CallerSeries, Held, Metrics},
@@ -26,6 +28,8 @@ use crate::{
 
 /// Longer names are nobody's.
 const LONGEST: usize = 512;
+/// How often the kernel is asked anew about a caller of whom it could not tell enough.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Names that a worker keeps though nobody uses them.
 const KEPT: usize = 1024;
 
@@ -89,22 +93,29 @@ pub(super) struct Person {
     origin: RefCell<Origin>,
     stream: RefCell<Option<LooseStream>>,
     now: RefCell<Option<Now>>,
+    /// Its place among the connections of its caller.
+    place: RefCell<Option<CallerConnection>>,
 }
 
 /// What it is called, by which rules.
 struct Now {
     rules: Arc<Rules>,
     named: Rc<Named>,
-    /// Something that the rules want to know could not be found out at once.
-    unsure: bool,
+    /// Since when something that the rules want to know could not be found out.
+    unsure: Option<Instant>,
     _open: Option<Held>,
 }
 
 impl Person {
-    pub(super) fn new(door: &Arc<Door>, identity: &Identity) -> Self {
-        let origin = RefCell::new(identity.origin.clone());
+    pub(super) fn new(door: &Arc<Door>, identity: &Identity, place: Option<CallerConnection>) -> Self {
+        let (origin, place) = (RefCell::new(identity.origin.clone()), RefCell::new(place));
         let (stream, now) = (RefCell::default(), RefCell::default());
-        Self { door: door.clone(), is_node: identity.is_node, origin, stream, now }
+        Self { door: door.clone(), is_node: identity.is_node, origin, stream, now, place }
+    }
+
+    /// Room for one more request of the caller, if fewer than `max` run; none where nobody counts.
+    pub(super) fn request(&self, max: usize) -> Option<Option<CallerRequest>> {
+        self.place.borrow().as_ref().map(|place| place.request(max))
     }
 
     /// The stream that the kernel can be asked about.
@@ -116,16 +127,29 @@ impl Person {
     pub(super) fn named(&self, rules: &Arc<Rules>, worker: &Worker) -> Rc<Named> {
         if let Some(now) = &*self.now.borrow()
             && Arc::ptr_eq(&now.rules, rules)
-            && !now.unsure
+            && now.unsure.is_none_or(|since| since.elapsed() < ASK_AGAIN)
         {
             return now.named.clone();
         }
-        let unsure = self.learn(rules);
+        let unsure = self.learn(rules).then(Instant::now);
         let name = auth::named(&rules.callers, &self.origin.borrow());
+        self.counts_as(&name);
         let named = worker.callers.get(&name, &worker.metrics);
         let open = named.series.as_ref().map(|series| series.connections.hold());
         self.now.replace(Some(Now { rules: rules.clone(), named: named.clone(), unsure, _open: open }));
         named
+    }
+
+    /// Its connection counts as one of the caller that it is now; of one who is unknown, as when it came.
+    fn counts_as(&self, name: &Name) {
+        let Some(place) = &mut *self.place.borrow_mut() else { return };
+        let origin = self.origin.borrow();
+        place.moves_to(match (origin.address, origin.uid) {
+            _ if **name != *Identity::UNKNOWN => CallerKey::Name(name.clone()),
+            (Some(address), _) => CallerKey::of_address(address),
+            (None, Some(uid)) => CallerKey::User(uid),
+            (None, None) => CallerKey::Nobody,
+        });
     }
 
     /// Asks the kernel for what the rules want to know besides. True when it may be able to tell more in a while.
@@ -152,6 +176,8 @@ pub(super) struct Pass {
     stated: bool,
     /// Of the rules by which it was found to be allowed.
     revision: Cell<u32>,
+    /// What it is for is towpath's own, and no reload takes that from the caller.
+    for_towpath: bool,
 }
 
 impl Pass {
@@ -163,13 +189,23 @@ impl Pass {
             None => person.named(rules, worker),
         };
         let revision = Cell::new(worker.waiting.revision());
-        Self { person: person.clone(), named, stated: stated.is_some(), revision }
+        Self { person: person.clone(), named, stated: stated.is_some(), revision, for_towpath: false }
+    }
+
+    /// For what towpath asks another service on its own behalf, about a request of this caller.
+    pub(super) fn for_towpath(&self) -> Self {
+        Self { for_towpath: true, ..self.clone() }
+    }
+
+    /// The request goes to another service: that it might call the last one says nothing of this one.
+    pub(super) fn look_again(&self, worker: &Worker) {
+        self.revision.set(worker.waiting.revision().wrapping_sub(1));
     }
 
     /// Whether a reload has forbidden its caller all that it may ask of the service. Nearly always one comparison.
     pub(super) fn is_revoked(&self, worker: &Worker, backend: &BackendView) -> bool {
         let revision = worker.waiting.revision();
-        if self.revision.get() == revision {
+        if self.revision.get() == revision || self.for_towpath {
             return false;
         }
         let view = worker.view();

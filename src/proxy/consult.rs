@@ -4,12 +4,17 @@
 //! The request's method, its path and query behind the configured path, the fields that are configured, and who asks what of whom:
 //! `x-forwarded-method`, `x-forwarded-host`, `x-forwarded-uri`, `towpath-caller`. No body. It goes to one endpoint, through the
 //! pools, balancing and limits that the service has anyhow; a connection that turns out to have been closed while idle is
-//! replaced once, nothing else is tried again.
+//! replaced once, and so is an endpoint that is gone; nothing else is tried again.
 //!
 //! # The answer
 //! 2xx lets the request pass, with the fields that the route forwards in place of the caller's. 3xx and 4xx are the caller's
 //! answer. Anything else, or none in time, is no answer: `on_failure` says what then. When it is the request's own deadline that
 //! has passed, that is what the caller is told.
+//!
+//! # What callers have in their hands
+//! `on_failure = "allow"` is for a service that is not there, not for callers that see to it that there is no answer. A request about
+//! which nothing can be asked, or whose own deadline leaves no time for an answer, does not pass. The question is towpath's own: policies
+//! of the service that is asked are for those who call it, and have no say here.
 
 use std::{
     cell::Cell,
@@ -41,7 +46,7 @@ use crate::{
     config,
     http::{Body, Interim, body::next_frame, grpc, hop_by_hop},
     snapshot::Authorizer,
-    upstream::{SendError, Sent, Version},
+    upstream::{ConnectError, SendError, Sent, Version},
 };
 
 /// Of an answer that the caller gets. A longer one is left out: its status has said what matters.
@@ -68,10 +73,12 @@ pub(super) async fn ask(call: &mut Call, exchange: &mut Exchange) -> Result<(), 
 async fn consult(call: &mut Call, exchange: &mut Exchange) -> Result<(), Failure> {
     let Some((rule, authorizer)) = asked(exchange) else { return Ok(()) };
     let Some(wanted) = &rule.authorize else { return Ok(()) };
-    let answer = match question(call, exchange, wanted, &authorizer) {
-        Ok(mut question) => put(&mut question, exchange).await,
-        Err(problem) => Err(problem),
-    };
+    let latest = Instant::now() + wanted.timeout;
+    let mut question = question(call, exchange, (wanted, latest), &authorizer).map_err(|problem| {
+        warn(&rule, wanted, &authorizer, &problem);
+        closed(&authorizer)
+    })?;
+    let answer = put(&mut question, exchange).await;
     // The request itself is still to get them.
     (exchange.service_place, exchange.admitted) = (None, None);
     match answer {
@@ -84,15 +91,35 @@ async fn consult(call: &mut Call, exchange: &mut Exchange) -> Result<(), Failure
             authorizer.series.answer("denied");
             Err(denied(answer))
         }
-        Err(_) if call.deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+        Err(none) if call.deadline.is_some_and(|deadline| none.is_of(deadline, latest)) => {
             authorizer.series.answer("failed_closed");
             let message = "the deadline passed before it was known whether the request may pass";
             Err(Failure::new(Reason::Timeout, message).because(call.whose_deadline()))
         }
-        Err(problem) => {
-            warn(&rule, wanted, &authorizer, &problem);
+        Err(none) => {
+            warn(&rule, wanted, &authorizer, &none.why);
             unanswered(call, wanted, &authorizer)
         }
+    }
+}
+
+/// That there is no answer.
+struct NoAnswer {
+    why: String,
+    /// It did not come in time, here or where the question went.
+    late: bool,
+}
+
+impl NoAnswer {
+    /// Whether it is for want of the request's own time. Who is asked is told of the deadline, and may give up a moment before it.
+    fn is_of(&self, deadline: Instant, latest: Instant) -> bool {
+        deadline <= Instant::now() || self.late && deadline <= latest
+    }
+}
+
+impl From<Failure> for NoAnswer {
+    fn from(failure: Failure) -> Self {
+        Self { late: failure.reason == Reason::Timeout, why: failure.message.into_owned() }
     }
 }
 
@@ -105,14 +132,13 @@ fn asked(exchange: &Exchange) -> Option<(Arc<config::Route>, Arc<Authorizer>)> {
 fn question(
     call: &Call,
     exchange: &Exchange,
-    wanted: &config::Authorize,
+    (wanted, latest): (&config::Authorize, Instant),
     authorizer: &Authorizer,
 ) -> Result<Call, String> {
     let target =
         Target::named(authorizer.authority.clone()).map_err(|failure| failure.message.into_owned())?;
-    let latest = Instant::now() + wanted.timeout;
     Ok(Call {
-        pass: call.pass.clone(),
+        pass: call.pass.for_towpath(),
         affinity: None,
         worker: call.worker.clone(),
         backend: exchange.view.service(authorizer.service),
@@ -151,19 +177,19 @@ fn fields(call: &Call, caller: &str, in_front: &str, wanted: &[HeaderName]) -> R
 }
 
 /// Puts the question. Err: why there is no answer.
-async fn put(question: &mut Call, exchange: &mut Exchange) -> Result<Response<Bytes>, String> {
-    enter_service(question, exchange).await.map_err(|failure| failure.message.into_owned())?;
+async fn put(question: &mut Call, exchange: &mut Exchange) -> Result<Response<Bytes>, NoAnswer> {
+    enter_service(question, exchange).await?;
     let mut history = History::default();
     let mut excused = false;
     loop {
-        let picked = question.pick(&history).await.map_err(|failure| failure.message.into_owned())?;
-        let speech = question.speech(&picked, false).map_err(|failure| failure.message.into_owned())?;
+        let picked = question.pick(&history).await?;
+        let speech = question.speech(&picked, false)?;
         address_request(&mut question.parts, &question.target, speech);
         let mut report = Report::begin(&question.backend, picked);
         let (fresh, interim) = (history.fresh, &question.interim);
         let way = Way { speech, parts: &question.parts, fresh, beside: false, interim };
         let outcome = question.attempt(&mut report, way).await;
-        if excused || !was_closed_when_idle(&outcome) {
+        if excused || !(was_closed_when_idle(&outcome) || was_removed(&outcome)) {
             return settle(question, outcome, report).await;
         }
         drop(report.end(counted(&outcome, false)));
@@ -173,19 +199,24 @@ async fn put(question: &mut Call, exchange: &mut Exchange) -> Result<Response<By
     }
 }
 
+/// Discovery has removed the endpoint meanwhile, which has been sent nothing.
+fn was_removed(outcome: &Outcome) -> bool {
+    matches!(outcome, Err(AttemptError::Connect(ConnectError::Removed)))
+}
+
 fn was_closed_when_idle(outcome: &Outcome) -> bool {
     let Err(AttemptError::Send(SendError { reused: true, sent, .. })) = outcome else { return false };
     matches!(sent, Sent::Nothing | Sent::Maybe)
 }
 
 /// What came of the last attempt.
-async fn settle(question: &Call, outcome: Outcome, report: Report<'_>) -> Result<Response<Bytes>, String> {
+async fn settle(question: &Call, outcome: Outcome, report: Report<'_>) -> Result<Response<Bytes>, NoAnswer> {
     let counted = counted(&outcome, false);
     let (response, lease) = match outcome {
         Ok(answered) => answered,
         Err(error) => {
             let picked = report.end(counted);
-            return Err(question.failure(error, &picked).message.into_owned());
+            return Err(question.failure(error, &picked).into());
         }
     };
     let endpoint = report.picked().address.clone();
@@ -194,12 +225,11 @@ async fn settle(question: &Call, outcome: Outcome, report: Report<'_>) -> Result
     let status = parts.status;
     if !status.is_redirection() && !status.is_client_error() {
         discard(Ok((Response::new(body), lease)));
-        let said = if status.is_success() {
-            Ok(Response::from_parts(parts, Bytes::new()))
-        } else {
-            Err(format!("endpoint {endpoint} of {} answers {status}", question.backend.view.service.name))
-        };
-        return said;
+        if status.is_success() {
+            return Ok(Response::from_parts(parts, Bytes::new()));
+        }
+        let why = format!("endpoint {endpoint} of {} answers {status}", question.backend.view.service.name);
+        return Err(NoAnswer { why, late: status == StatusCode::GATEWAY_TIMEOUT });
     }
     let until = question.deadline.unwrap_or_else(Instant::now);
     let content = timeout_at(until, content(body)).await.ok().flatten();
@@ -276,9 +306,13 @@ fn unanswered(call: &mut Call, wanted: &config::Authorize, authorizer: &Authoriz
         remove(authorizer.forward.iter(), &mut call.parts.headers);
         return Ok(());
     }
+    Err(closed(authorizer))
+}
+
+fn closed(authorizer: &Authorizer) -> Failure {
     authorizer.series.answer("failed_closed");
     let message = "it could not be found out whether the request may pass";
-    Err(Failure::new(Reason::Denied, message).because(Cause::AuthorizationFailed))
+    Failure::new(Reason::Denied, message).because(Cause::AuthorizationFailed)
 }
 
 /// Tells the operator, not for each request.

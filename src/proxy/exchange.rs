@@ -46,9 +46,7 @@ pub struct Caller {
     pub peer: Address,
     /// Who that is.
     pub identity: Rc<Identity>,
-    person: Rc<Person>,
-    /// Its place among the connections of its caller.
-    pub(super) place: Option<CallerConnection>,
+    pub(super) person: Rc<Person>,
     /// The last view that has the listener. The worker keeps it for a while after a reload has removed the listener, so
     /// that requests which are on their way are served; an idle connection keeps nothing alive.
     view: RefCell<Option<(Weak<View>, usize)>>,
@@ -62,8 +60,8 @@ impl Caller {
         identity: Rc<Identity>,
         place: Option<CallerConnection>,
     ) -> Self {
-        let person = Rc::new(Person::new(&door, &identity));
-        Self { door, peer, identity, person, place, view: RefCell::new(None) }
+        let person = Rc::new(Person::new(&door, &identity, place));
+        Self { door, peer, identity, person, view: RefCell::new(None) }
     }
 
     /// The stream over which it came, by which the kernel can be asked who it is.

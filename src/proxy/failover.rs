@@ -138,6 +138,7 @@ impl Search<'_> {
         self.call.backend = candidate.backend.clone();
         self.call.affinity = candidate.affinity;
         self.call.sent.set(false);
+        self.call.pass.look_again(&self.call.worker);
         let result = self.call.run(self.exchange).await;
         match result {
             Err(failure) if cannot_take(&failure, self.call.sent.get()) => self.refused(candidate, failure),

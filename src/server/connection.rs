@@ -62,7 +62,7 @@ async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Mem
             return Box::pin(http1::refuse(worker, caller, stream, membership, failure)).await;
         }
     };
-    let identity = identity::identify(&worker, &secured).await;
+    let identity = identity::identify(&worker, &door, &secured).await;
     let places = match held {
         Some(held) => match held.of(&identity, &door, &worker.limits, &worker.metrics) {
             Some(places) => Some(places),

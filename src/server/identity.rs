@@ -8,13 +8,14 @@ use std::rc::Rc;
 use super::handshake::Secured;
 use crate::{
     auth::{self, Identity, Origin, Wanted},
+    config::ListenerKind,
     net::cgroup_of_process,
     proxy::Worker,
-    snapshot::Rules,
+    snapshot::{Door, Rules},
 };
 
 /// Who is at the other end of a connection.
-pub(super) async fn identify(worker: &Worker, secured: &Secured) -> Rc<Identity> {
+pub(super) async fn identify(worker: &Worker, door: &Door, secured: &Secured) -> Rc<Identity> {
     let rules = worker.view().snapshot.rules.clone();
     let mut origin = Origin {
         address: secured.stream.tcp_ends().map(|(_, peer)| peer.ip().to_canonical()),
@@ -32,7 +33,9 @@ pub(super) async fn identify(worker: &Worker, secured: &Secured) -> Rc<Identity>
         None => {}
     }
     let name = auth::named(&rules.callers, &origin);
-    Rc::new(Identity { name, origin, is_node: secured.is_node })
+    // Nodes come through incoming listeners: whoever calls through another speaks for itself alone, whatever its certificate says.
+    let is_node = secured.is_node && door.kind == ListenerKind::Incoming;
+    Rc::new(Identity { name, origin, is_node })
 }
 
 /// Asks the kernel about the peer's socket. It answers at once; only what a control group is called may take a while.

@@ -18,6 +18,9 @@ pub static ENDPOINT: HeaderName = HeaderName::from_static("towpath-endpoint");
 /// To another node's towpath: who asks.
 pub static CALLER: HeaderName = HeaderName::from_static("towpath-caller");
 
+/// Who asks, where its name cannot stand in a field.
+const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
+
 /// A request for one attempt. What all attempts have in common is borrowed.
 pub struct Outgoing<'r> {
     /// Method, target and fields, written for the version of the connection; none of the fields of `left`.
@@ -46,10 +49,9 @@ impl ToNode<'_> {
     pub(super) fn insert(self, fields: &mut HeaderMap) {
         fields.insert(&SERVICE, self.service.clone());
         fields.insert(&ENDPOINT, self.endpoint.clone());
-        // A name that is no valid value is left out: the other node knows no caller then.
-        if let Ok(caller) = HeaderValue::from_str(self.caller) {
-            fields.insert(&CALLER, caller);
-        }
+        // Always there: without it, the other node would take this one for the caller.
+        let caller = HeaderValue::from_str(self.caller).unwrap_or(UNKNOWN);
+        fields.insert(&CALLER, caller);
     }
 }
 
@@ -84,6 +86,22 @@ impl TimeLeft {
         fields.insert(&DEADLINE, millis);
         if self.is_grpc {
             fields.insert(&GRPC_TIMEOUT, grpc::format_timeout(self.time));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_node_is_always_told_of_a_caller() {
+        let value = HeaderValue::from_static("x");
+        for (caller, expected) in [("shop", "shop"), ("a\nb", "unknown"), ("", "")] {
+            let mut fields = HeaderMap::new();
+            fields.insert(&CALLER, HeaderValue::from_static("root"));
+            ToNode { service: &value, endpoint: &value, caller }.insert(&mut fields);
+            assert_eq!(fields.get_all(&CALLER).iter().collect::<Vec<_>>(), [expected], "{caller:?}");
         }
     }
 }

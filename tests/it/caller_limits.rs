@@ -85,6 +85,28 @@ over_both_protocols! {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_caller_that_a_reload_names_counts_by_its_name_from_then_on() {
+    let (daemon, backend) = limited("requests_per_caller = 1").await;
+    let mut first = open(&daemon).await;
+    let called = "[[callers]]\nname = \"shop\"\naddress = \"127.0.0.0/8\"\n";
+    let toml = one_service("http1", &[backend.address]);
+    daemon.reload(Some(&format!("[limits]\nrequests_per_caller = 1\n{called}{toml}"))).unwrap();
+    let hanging = tokio::spawn(async move { first.try_ask(get("svc", "/hang")).await.is_ok() });
+    eventually("it runs", async || backend.running() == 1).await;
+    let status = daemon.admin_get("/api/status").await.json();
+    let largest = &status["limits"]["callers"];
+    assert_eq!((&largest[0]["caller"], &largest[0]["requests"]), (&"shop".into(), &1.into()), "{status}");
+    assert!(largest[1].is_null(), "{status}");
+    let answer = client::ask(daemon.address(), Speaks::Http1, get("svc", "/")).await;
+    assert_eq!(
+        (answer.status, answer.reason()),
+        (503, "caller_limit"),
+        "a new connection of the same caller"
+    );
+    hanging.abort();
+}
+
 over_both_protocols! {
     async fn a_target_that_is_too_long_is_headers_too_large(speaks: Speaks) {
         let (daemon, backend) = limited("uri_bytes = \"1KiB\"").await;

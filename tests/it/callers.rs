@@ -174,12 +174,34 @@ async fn certified(site: &Site, daemon: &Daemon, names: &[&str], speaks: Speaks)
     Client::over(secure(daemon.address(), &config).await.unwrap(), speaks).await
 }
 
+/// A listener of this kind where those with a certificate for `spiffe://prod/node/` are nodes.
+async fn behind(site: &Site, kind: &str, rules: &str) -> (Daemon, Backend) {
+    let listener = site.listener("client_ca = \"DIR/ca.crt\", nodes = [\"spiffe://prod/node/*\"]");
+    let listener = listener.replace("kind = \"outgoing\"", &format!("kind = \"{kind}\""));
+    let backend = Backend::start("one").await;
+    let service = one_service("http1", &[backend.address]);
+    let service = service.replacen("hosts =", "listeners = [\"outgoing\"]\nhosts =", 1);
+    (Daemon::start(&(listener + rules + &service)), backend)
+}
+
+over_both_protocols! {
+    async fn whoever_calls_through_an_outgoing_listener_speaks_for_itself_alone(speaks: Speaks) {
+        let site = Site::new();
+        let rule = "[[policies]]\nname = \"p\"\nservice = \"*\"\nallow = [{ callers = [\"admin\"] }]\n";
+        for (kind, status) in [("incoming", 200), ("outgoing", 403)] {
+            let (daemon, _backend) = behind(&site, kind, rule).await;
+            let mut client = certified(&site, &daemon, &["spiffe://prod/node/a"], speaks).await;
+            let answer = client.ask(get("svc", "/").header("towpath-caller", "admin")).await;
+            assert_eq!(answer.status, status, "{kind}: {answer:?}");
+        }
+    }
+}
+
 over_both_protocols! {
     async fn a_certificate_names_its_caller_and_only_a_node_names_another(speaks: Speaks) {
         let site = Site::new();
         let rules = caller("shop", "spiffe = \"spiffe://prod/ns/shop/*\"");
-        let listener = site.listener("client_ca = \"DIR/ca.crt\", nodes = [\"spiffe://prod/node/*\"]");
-        let (daemon, _backend) = started(&(listener + &rules)).await;
+        let (daemon, _backend) = behind(&site, "incoming", &rules).await;
         for (names, claimed, expected) in [
             (&["spiffe://prod/ns/shop/sa/web"][..], None, "shop"),
             (&["spiffe://prod/ns/bank/sa/teller", "teller.internal"], None, "spiffe://prod/ns/bank/sa/teller"),

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{
-    Answer, Backend, Call, Client, Daemon, Raw, RawServer, Speaks, backend::BREAKS_OFF, body, call,
-    daemon::service, get, ports,
+    Answer, Backend, Call, Client, Daemon, Raw, RawServer, Speaks, backend::BREAKS_OFF, body, call, client,
+    daemon::service, eventually, get, ports, within,
 };
 
 fn toml(asked: std::net::SocketAddr, backend: &Backend, authorize: &str) -> String {
@@ -189,6 +189,63 @@ async fn the_requests_own_deadline_is_not_passed_and_is_what_the_caller_is_told(
     assert_eq!((told.status, told.reason(), told.header("towpath-cause")), (504, "timeout", "timeout"));
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     assert_eq!(backend.requests(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_request_whose_deadline_leaves_no_time_for_an_answer_does_not_pass() {
+    let (authz, backend) = (Backend::start("authz").await, Backend::start("echo").await);
+    // As a proxy in front of it answers, a moment before the deadline that it was told.
+    authz.answers(504);
+    let text = toml(authz.address, &backend, "on_failure = \"allow\", timeout = \"8s\"");
+    let daemon = Daemon::start(&text);
+    let hurried = get("shop.test", "/x").header("towpath-deadline", "5000");
+    let told = send(&daemon, hurried).await;
+    assert_eq!((told.status, told.reason()), (504, "timeout"), "{told:?}");
+    assert_eq!(backend.requests(), 0);
+    // Where the request has more time than the answer may take, nobody is in its way but the service.
+    let patient = get("shop.test", "/x").header("towpath-deadline", "60000");
+    assert_eq!(send(&daemon, patient).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_request_about_which_nothing_can_be_asked_does_not_pass() {
+    let (authz, backend) = (Backend::start("authz").await, Backend::start("echo").await);
+    authz.answers(403);
+    let text =
+        toml(authz.address, &backend, &format!("on_failure = \"allow\", path = \"/{}\"", "q".repeat(200)));
+    let limits = "[limits]\nuri_bytes = \"256KiB\"\nheader_bytes = \"512KiB\"\n";
+    let daemon = Daemon::start(&format!("{limits}{text}"));
+    for (length, cause) in [(100, "authorization_denied"), (65_500, "authorization_failed")] {
+        let mut client = Raw::connect(daemon.address()).await;
+        client.send(format!("GET /{} HTTP/1.1\r\nhost: shop.test\r\n\r\n", "p".repeat(length))).await;
+        let told = client.read_response().await;
+        assert_eq!((told.status, told.reason().as_str()), (403, "denied"), "{length}: {cause}");
+    }
+    assert_eq!((results(&daemon, "denied").await, results(&daemon, "failed_closed").await), (1.0, 1.0));
+    assert_eq!(backend.requests(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_reload_of_policies_while_the_question_is_out_lets_nobody_pass() {
+    let (authz, backend) = (Backend::start("authz").await, Backend::start("echo").await);
+    authz.answers(401);
+    authz.answer_after(Duration::from_millis(500));
+    let policy = |name: &str, of: &str| {
+        format!("[[policies]]\nname = \"{name}\"\nservice = \"{of}\"\nallow = [{{ callers = [\"ops\"] }}]\n")
+    };
+    // Nobody is to ask it but towpath.
+    let text =
+        toml(authz.address, &backend, "on_failure = \"allow\", timeout = \"8s\"") + &policy("a", "authz");
+    let daemon = Daemon::start(&text);
+    let address = daemon.address();
+    let asking = tokio::spawn(client::ask(address, Speaks::Http1, get("shop.test", "/x")));
+    eventually("the question is out", async || authz.running() == 1).await;
+    let other = service("other", "auto", &[backend.address]) + &policy("b", "other");
+    daemon.reload(Some(&(text + &other))).unwrap();
+    let told = within("the answer", asking).await.unwrap();
+    assert_eq!((told.status, told.header("towpath-cause")), (401, "authorization_denied"), "{told:?}");
+    assert_eq!(backend.requests(), 0);
+    assert_eq!(results(&daemon, "failed_open").await, 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -53,6 +53,7 @@ mod limits;
 mod listeners;
 mod memory;
 mod mesh;
+mod mesh_policies;
 mod metrics;
 mod overload;
 mod policies;

@@ -20,16 +20,16 @@ use crate::support::{
     within,
 };
 
-const SECOND: &str = "127.0.0.2:0";
+pub const SECOND: &str = "127.0.0.2:0";
 
 /// An authority, with files for two nodes.
-struct Mesh {
-    authority: Authority,
+pub struct Mesh {
+    pub authority: Authority,
     directory: TempDir,
 }
 
 impl Mesh {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mesh = Self { authority: Authority::new("mesh"), directory: tempfile::tempdir().unwrap() };
         mesh.authority.write(mesh.directory.path());
         for node in ["a", "b"] {
@@ -38,7 +38,7 @@ impl Mesh {
         mesh
     }
 
-    fn issue(&self, name: &str, names: &[&str]) -> Issued {
+    pub fn issue(&self, name: &str, names: &[&str]) -> Issued {
         let issued = self.authority.issue(names);
         issued.write(self.directory.path(), name);
         issued
@@ -51,13 +51,17 @@ impl Mesh {
     }
 
     /// The second node, which hands requests on to the services in `services`.
-    fn second(&self, services: &str) -> Daemon {
+    pub fn second(&self, services: &str) -> Daemon {
+        Daemon::start(&self.second_toml(services))
+    }
+
+    pub fn second_toml(&self, services: &str) -> String {
         let tls = self.tls("b", "client_ca");
-        Daemon::start(&format!(
+        format!(
             "[node]\nname = \"b\"\nworkers = 1\n\
              [[listeners]]\nname = \"incoming\"\nkind = \"incoming\"\nlisten = \"{SECOND}\"\ntls = {{ {tls} }}\n\
              {services}"
-        ))
+        )
     }
 
     /// `peer` of a service as the node `a` has it; `second` is the other's incoming listener.
@@ -67,18 +71,18 @@ impl Mesh {
     }
 }
 
-fn service(name: &str, endpoints: &[SocketAddr], keys: &str) -> String {
+pub fn service(name: &str, endpoints: &[SocketAddr], keys: &str) -> String {
     let endpoints: Vec<String> = endpoints.iter().map(|address| format!("\"{address}\"")).collect();
     format!("[services.{name}]\nendpoints = [{}]\n{keys}\n", endpoints.join(", "))
 }
 
 /// Every host goes to the service `echo`.
-const ROUTE: &str = "[[routes]]\nname = \"all\"\nhosts = [\"*\"]\nbackends = [{ service = \"echo\" }]\n";
+pub const ROUTE: &str = "[[routes]]\nname = \"all\"\nhosts = [\"*\"]\nbackends = [{ service = \"echo\" }]\n";
 /// The first node.
 const FIRST: &str = "[node]\nname = \"a\"\nworkers = 1\n";
 
 /// Two nodes, and a backend at the second.
-struct Pair {
+pub struct Pair {
     mesh: Mesh,
     backend: Backend,
     second: Daemon,
@@ -94,17 +98,17 @@ impl Pair {
         Self { mesh, backend, second, first }
     }
 
-    fn first(mesh: &Mesh, second: &Daemon, backend: &Backend, keys: &str) -> Daemon {
+    pub fn first(mesh: &Mesh, second: &Daemon, backend: &Backend, keys: &str) -> Daemon {
         Daemon::start(&Self::toml(mesh, second, backend, keys))
     }
 
-    fn toml(mesh: &Mesh, second: &Daemon, backend: &Backend, keys: &str) -> String {
+    pub fn toml(mesh: &Mesh, second: &Daemon, backend: &Backend, keys: &str) -> String {
         let peer = mesh.peer(second.listener("incoming").unwrap(), "");
         format!("{FIRST}{ROUTE}{}", service("echo", &[backend.address], &format!("{keys}\n{peer}")))
     }
 }
 
-async fn ask(daemon: &Daemon, path: &str) -> Answer {
+pub async fn ask(daemon: &Daemon, path: &str) -> Answer {
     client::ask(daemon.address(), Speaks::Http1, get("echo.test", path)).await
 }
 
@@ -446,23 +450,6 @@ async fn services_made_on_first_use_are_not_reached_through_nodes() {
     ));
     let refused = refused.err().unwrap();
     assert!(refused.contains("defaults.service.peer"), "{refused}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn the_other_node_knows_who_asks_and_goes_by_that() {
-    let (mesh, backend) = (Mesh::new(), Backend::again("far", SECOND.parse().unwrap()).await);
-    let policy = "[[policies]]\nname = \"p\"\nservice = \"echo\"\nallow = [{ callers = [\"shop\"] }]\n";
-    let second = mesh.second(&(service("echo", &[backend.address], "") + policy));
-    let called = |name: &str| format!("[[callers]]\nname = \"{name}\"\naddress = \"127.0.0.0/8\"\n");
-    let toml = Pair::toml(&mesh, &second, &backend, "");
-    let first = Daemon::start(&(toml.clone() + &called("shop")));
-    let lie = get("echo.test", "/").header("towpath-caller", "root");
-    assert_eq!(client::ask(first.address(), Speaks::Http1, lie).await.status, 200);
-    second.metric_becomes("caller_requests_total", &[("caller", "shop"), ("service", "echo")], 1.0).await;
-    let other = Daemon::start(&(toml + &called("stranger")));
-    let lie = get("echo.test", "/").header("towpath-caller", "shop");
-    let answer = client::ask(other.address(), Speaks::Http1, lie).await;
-    assert_eq!((answer.status, answer.reason()), (403, "denied"), "{answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -252,6 +252,29 @@ over_both_protocols! {
 }
 
 over_both_protocols! {
+    async fn a_request_that_waits_for_a_place_learns_that_it_is_forbidden(speaks: Speaks) {
+        let backend = Backend::start("one").await;
+        let toml = CALLERS.to_owned()
+            + &routes(&[("open", backend.address), ("orders", backend.address)])
+            + "breaker = { max_requests = 1, pending_timeout = \"30s\" }\n";
+        let daemon = Daemon::start(&toml);
+        let mut holding = from(OPS, daemon.address(), speaks).await;
+        let holding = tokio::spawn(async move { holding.try_ask(get("orders", "/hang")).await.is_ok() });
+        eventually("the place is taken", async || backend.running() == 1).await;
+        let mut web = from(WEB, daemon.address(), speaks).await;
+        let waiting = tokio::spawn(async move { web.ask(get("orders", "/")).await });
+        daemon.metric_becomes("requests_in_flight", &[("service", "orders")], 2.0).await;
+        let begun = Instant::now();
+        daemon.reload(Some(&(toml + &policy("p", "orders", "allow = [{ callers = [\"ops\"] }]")))).unwrap();
+        let answer = within("the answer", waiting).await.unwrap();
+        assert_eq!((answer.status, answer.reason()), (403, "denied"), "{answer:?}");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        assert_eq!(backend.requests(), 1);
+        holding.abort();
+    }
+}
+
+over_both_protocols! {
     async fn a_connection_lives_while_its_caller_may_do_anything(speaks: Speaks) {
         let backend = Backend::start("one").await;
         let toml = CALLERS.to_owned() + &routes(&[("orders", backend.address), ("other", backend.address)]);
