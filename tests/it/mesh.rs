@@ -12,7 +12,9 @@ use tokio_stream::StreamExt;
 use crate::support::{
     Answer, Backend, Client, Daemon, Speaks, body, call, client,
     dns::DnsServer,
-    eventually, get,
+    eventually,
+    frames::{Frames, HEADERS, RST_STREAM, frame, request},
+    get,
     grpc::{GrpcServer, connect, messages, method},
     pki::{Authority, Issued},
     ports::reserved,
@@ -463,6 +465,23 @@ async fn the_other_node_knows_who_asks_and_goes_by_that() {
     let lie = get("echo.test", "/").header("towpath-caller", "shop");
     let answer = client::ask(other.address(), Speaks::Http1, lie).await;
     assert_eq!((answer.status, answer.reason()), (403, "denied"), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn callers_that_give_up_do_not_have_their_nodes_connection_cut_for_others() {
+    let pair = Pair::with("").await;
+    let (hang, cancel) = (request("GET", "/hang", &[]), 8u32.to_be_bytes());
+    let each = |kind, payload: &[u8]| -> Vec<u8> {
+        (0..100).flat_map(|n| frame(kind, 5, 2 * n + 1, payload)).collect()
+    };
+    for _ in 0..12 {
+        let mut caller = Frames::connect(pair.first.address()).await;
+        caller.raw.send(each(HEADERS, &hang)).await;
+        eventually("all are asked for", async || pair.backend.running() == 100).await;
+        caller.raw.send(each(RST_STREAM, &cancel)).await;
+        eventually("they are given up", async || pair.backend.running() == 0).await;
+    }
+    pair.second.metric_becomes("http2_floods_total", &[], 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
