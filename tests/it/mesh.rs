@@ -471,14 +471,14 @@ async fn the_other_node_knows_who_asks_and_goes_by_that() {
 async fn callers_that_give_up_do_not_have_their_nodes_connection_cut_for_others() {
     let pair = Pair::with("").await;
     let (hang, cancel) = (request("GET", "/hang", &[]), 8u32.to_be_bytes());
-    let each = |kind, payload: &[u8]| -> Vec<u8> {
-        (0..100).flat_map(|n| frame(kind, 5, 2 * n + 1, payload)).collect()
-    };
     for _ in 0..12 {
         let mut caller = Frames::connect(pair.first.address()).await;
-        caller.raw.send(each(HEADERS, &hang)).await;
+        caller.raw.send((0..100).flat_map(|n| frame(HEADERS, 5, 2 * n + 1, &hang)).collect::<Vec<_>>()).await;
         eventually("all are asked for", async || pair.backend.running() == 100).await;
-        caller.raw.send(each(RST_STREAM, &cancel)).await;
+        caller
+            .raw
+            .send((0..100).flat_map(|n| frame(RST_STREAM, 0, 2 * n + 1, &cancel)).collect::<Vec<_>>())
+            .await;
         eventually("they are given up", async || pair.backend.running() == 0).await;
     }
     pair.second.metric_becomes("http2_floods_total", &[], 0.0).await;
