@@ -180,8 +180,15 @@ impl Connections {
         let acceptor = TlsAcceptor::from(only_http1(&material));
         match timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
-                // The verifier has refused what it did not believe.
-                let certified = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
+                // The verifier has refused what it did not believe; of a session that is resumed, only this looks at the end.
+                let certified = match material.caller(stream.get_ref().1) {
+                    Ok((names, _)) => names.is_some(),
+                    Err(why) => {
+                        self.metrics.admin_refused("handshake");
+                        tracing::debug!(from, "admin API: {why}");
+                        return None;
+                    }
+                };
                 Some((Stream::Tls(Box::new(TlsStream::Server(stream))), certified, Some(material)))
             }
             Ok(Err(error)) => {

@@ -71,6 +71,11 @@ impl Handshakes {
         Handshaking { of: self, permit: self.places.acquire().await.ok() }
     }
 
+    /// Whether more than twice as many wait as there are places.
+    pub fn are_crowded(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 2 * self.limit.load(Ordering::Relaxed)
+    }
+
     /// Whether somebody waits for a place.
     pub fn are_awaited(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
@@ -116,7 +121,10 @@ mod tests {
         assert!(!handshakes.are_awaited());
         let (mut second, mut third) = (pin!(handshakes.enter()), pin!(handshakes.enter()));
         assert!(poll_once(second.as_mut()).is_pending() && poll_once(third.as_mut()).is_pending());
-        assert!(handshakes.are_awaited());
+        assert!(handshakes.are_awaited() && !handshakes.are_crowded());
+        let mut fourth = Box::pin(handshakes.enter());
+        assert!(poll_once(fourth.as_mut()).is_pending() && handshakes.are_crowded());
+        drop(fourth);
         drop(first);
         assert!(poll_once(third.as_mut()).is_pending());
         let Poll::Ready(second) = poll_once(second.as_mut()) else { panic!("it was the first to wait") };

@@ -6,7 +6,8 @@
 //! of it ends with `limits.handshake_timeout`, counted from the beginning.
 //!
 //! # Callers that are slow on purpose
-//! A handshake takes one or two round trips. One that takes longer than [`PATIENCE`] goes on while nobody waits for its place.
+//! A handshake takes one or two round trips. One that takes longer than [`PATIENCE`] goes on while nobody waits for its place; when many
+//! do, no longer than [`GLANCE`].
 
 use std::{
     future::poll_fn,
@@ -26,6 +27,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::{http1::DRAIN_LINGER, members::Membership, timer::Timer};
 use crate::{
+    config::ListenerKind,
     limit::Handshakes,
     net::{Address, SharedStream, Stream, poll_read_some},
     proxy::Worker,
@@ -36,6 +38,9 @@ use crate::{
 
 /// While others wait.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// While many do: 512 places let 5,000 callers by in a second, so that one with `limits.connections_per_caller` that say nothing does not
+/// keep others waiting to the end of their time.
+const GLANCE: Duration = Duration::from_millis(100);
 /// A caller whose handshake failed has this long to read why.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -82,7 +87,9 @@ pub(super) async fn secure(
     let (result, insecure) = match made {
         Ok(secured) => {
             door.series.handshakes.inc(Handshake::Made);
-            return Ok(secured);
+            // Nodes come through incoming listeners. Those who come through another speak for themselves, unless it names its nodes.
+            let has_nodes = door.kind == ListenerKind::Incoming || tls.wanted.nodes.is_some();
+            return Ok(Secured { is_node: secured.is_node && has_nodes, ..secured });
         }
         Err(Failed::InTime) => {
             tracing::debug!(listener, %peer, "a TLS handshake was not completed in time");
@@ -146,13 +153,17 @@ async fn make(stream: Stream, tls: &tls::Server, handshakes: &Handshakes) -> Res
     let place = handshakes.enter().await;
     let material = tls.now();
     let mut accepting = pin!(TlsAcceptor::from(material.config.clone()).accept(stream).into_fallible());
+    let begun = Instant::now();
     let accepted = loop {
         tokio::select! {
             biased;
             accepted = &mut accepting => break accepted,
-            () = sleep(PATIENCE) => if handshakes.are_awaited() {
-                return Err(Failed::InTime);
-            },
+            () = sleep(GLANCE) => {
+                let lasts = begun.elapsed() >= PATIENCE;
+                if handshakes.are_crowded() || (lasts && handshakes.are_awaited()) {
+                    return Err(Failed::InTime);
+                }
+            }
         }
     };
     drop(place);

@@ -47,6 +47,12 @@ const LEAVE_LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1 << 20;
 /// Beyond the limit on heads, so that one just over it gets an answer of ours instead of a reset.
 const HEAD_SLACK: usize = 16 * 1024;
+/// A node's connection is shared by its callers, one of which could otherwise have it cut for all the others by giving up its requests. So
+/// much is within what it may do: each reset costs this node little more than the request that it ends.
+const CALLERS_OF_A_NODE: u32 = 100;
+/// Streams that were reset by us, whose late frames are ignored for a second and not answered. h2's own 50 are too few for a caller
+/// whose uploads are refused: what it had sent before it knew would be answered with STREAM_CLOSED, which counts as provoked.
+const RESET_STREAMS: usize = 1024;
 /// Of responses, per stream: more waits in the endpoint's connection.
 const SEND_BUFFER: usize = 128 * 1024;
 
@@ -59,7 +65,7 @@ pub(super) async fn serve(
     membership: Rc<Membership>,
 ) {
     let limits = worker.view().snapshot.config.limits.clone();
-    let watch = Rc::new(Watch::new(&limits));
+    let watch = Rc::new(Watch::new(&limits, if caller.identity.is_node { CALLERS_OF_A_NODE } else { 1 }));
     let handshake =
         builder(&limits).handshake::<_, Bytes>(Watched::new(preface, stream.clone(), watch.clone()));
     let mut connection = match timeout(limits.head_timeout, handshake).await {
@@ -129,8 +135,7 @@ fn builder(limits: &Limits) -> Builder {
         // Streams that were reset between two looks at the connection. Of h2's own 20 a client is cut that gives up a page of
         // requests at once; `flood.rs` counts them beside the others.
         .max_pending_accept_reset_streams(limits.max_streams as usize)
-        // As h2 has it: streams that were reset by us, whose late frames are ignored for a second and not answered.
-        .max_concurrent_reset_streams(50)
+        .max_concurrent_reset_streams(RESET_STREAMS)
         // Over a connection's whole life, 1024 as h2 has it: `flood.rs` counts them per second.
         .max_local_error_reset_streams(None);
     builder

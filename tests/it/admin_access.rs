@@ -5,9 +5,10 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output},
+    time::Duration,
 };
 
-use rustls::pki_types::ServerName;
+use rustls::{HandshakeKind, pki_types::ServerName};
 use tempfile::TempDir;
 use tokio::{
     net::{TcpStream, UnixStream},
@@ -239,6 +240,28 @@ async fn a_certificate_that_is_verified_opens_everything_and_none_nothing() {
     assert_eq!(unknown.ask(get_status()).await.status, 401);
     assert_eq!(unknown.ask(post("/api/drain")).await.status, 401);
     assert_eq!(unknown.ask(get("localhost", "/ready")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_certificate_that_has_ended_opens_nothing_by_a_session_that_is_resumed() {
+    let (daemon, authority, _directory) = with_certificates();
+    let brief = authority.issue_until(&["operator.internal"], Duration::from_secs(2));
+    let config = authority.client(Some(&brief), &["http/1.1"]);
+    let (name, at) = (ServerName::try_from("localhost").unwrap(), ("127.0.0.1", daemon.admin().port()));
+    let mut resumed = false;
+    eventually("a refusal", async || {
+        let stream = TcpStream::connect(at).await.unwrap();
+        let Ok(stream) = TlsConnector::from(config.clone()).connect(name.clone(), stream).await else {
+            return true;
+        };
+        let kind = stream.get_ref().1.handshake_kind().unwrap();
+        let answer = Client::over(stream, Speaks::Http1).await.try_ask(get_status()).await;
+        assert!(answer.as_ref().is_err() || answer.as_ref().unwrap().status == 200, "{answer:?}");
+        resumed |= answer.is_err() && kind == HandshakeKind::Resumed;
+        answer.is_err()
+    })
+    .await;
+    assert!(resumed, "what was refused was a resumed session");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

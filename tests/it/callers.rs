@@ -222,3 +222,15 @@ over_both_protocols! {
         asked(&daemon, "admin", 0.0).await;
     }
 }
+
+over_both_protocols! {
+    async fn a_certificate_alone_makes_nobody_a_node_on_an_outgoing_listener(speaks: Speaks) {
+        let site = Site::new();
+        let (daemon, _backend) = started(&site.listener("client_ca = \"DIR/ca.crt\"")).await;
+        let mut client = certified(&site, &daemon, &["stock.internal"], speaks).await;
+        let answer = client.ask(get("svc", "/").header("towpath-caller", "admin")).await;
+        assert!(answer.json()["headers"]["towpath-caller"].is_null(), "{}", answer.text());
+        asked(&daemon, "stock.internal", 1.0).await;
+        asked(&daemon, "admin", 0.0).await;
+    }
+}

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Backend, Daemon, Raw, RawServer, Speaks, client,
+    Backend, Client, Daemon, Raw, RawServer, Speaks, client,
     daemon::one_service,
     eventually,
     frames::{
@@ -97,7 +97,8 @@ async fn streams_that_the_daemon_is_made_to_reset() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn frames_that_carry_nothing() {
-    let open = frame(HEADERS, END_HEADERS, 1, &request("POST", "/hang", &[]));
+    // A server that does not read the content may not see that its client has gone.
+    let open = frame(HEADERS, END_HEADERS, 1, &request("POST", "/count", &[]));
     let ways = [
         ("PING", frame(PING, 0, 0, &[0; 8])),
         ("PING that answers nothing", frame(PING, ACK, 0, &[0; 8])),
@@ -235,6 +236,69 @@ async fn a_caller_that_gives_up_half_of_what_it_asks_for_is_served() {
     }
     daemon.metric_becomes("http2_floods_total", &[], 0.0).await;
     eventually("nothing runs", async || backend.running() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_caller_whose_uploads_are_refused_before_they_have_come_is_not_cut() {
+    let (daemon, backend) = started("").await;
+    let mut client = Frames::connect(daemon.address()).await;
+    client.send(SETTINGS, ACK, 0, &[]).await;
+    client.send(WINDOW_UPDATE, 0, 0, &[0x3f, 0, 0, 0]).await;
+    let refused = request("POST", "/", &[("expect", "magic")]);
+    for round in 0..8u32 {
+        let streams: Vec<u32> = (0..100).map(|index| 2 * (100 * round + index) + 1).collect();
+        let heads: Vec<u8> =
+            streams.iter().flat_map(|stream| frame(HEADERS, END_HEADERS, *stream, &refused)).collect();
+        client.raw.send(heads).await;
+        let mut answered = 0;
+        while answered < streams.len() {
+            let answer = client.next_of(&[HEADERS, GOAWAY]).await;
+            assert_eq!(answer.kind, HEADERS, "round {round}: {answer:?}");
+            answered += 1;
+        }
+        // What was on its way.
+        let late: Vec<u8> =
+            streams.iter().flat_map(|stream| frame(DATA, 0, *stream, &[b'x'; 100]).repeat(4)).collect();
+        client.raw.send(late).await;
+    }
+    client.send(HEADERS, WHOLE, 2001, &request("GET", "/", &[])).await;
+    loop {
+        let answer = client.next_of(&[HEADERS, GOAWAY]).await;
+        assert_eq!(answer.kind, HEADERS, "{answer:?}");
+        if answer.stream == 2001 {
+            break;
+        }
+    }
+    daemon.metric_becomes("http2_floods_total", &[], 0.0).await;
+    assert_eq!(backend.requests(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_busy_caller_that_gives_up_a_third_is_not_cut() {
+    let (daemon, backend) = started("").await;
+    let client = Client::connect(daemon.address(), Speaks::Http2).await;
+    let mut all = tokio::task::JoinSet::new();
+    for number in 0..60 {
+        let mut client = client.same_connection();
+        all.spawn(async move {
+            for _ in 0..60 {
+                match number % 3 {
+                    0 => assert_eq!(client.ask(get("svc", "/bytes?n=40000")).await.body.len(), 40_000),
+                    1 => assert_eq!(client.ask(get("svc", "/")).await.status, 200),
+                    // It gives up.
+                    _ => {
+                        let hanging = client.try_send(get("svc", "/hang"));
+                        assert!(tokio::time::timeout(Duration::from_millis(5), hanging).await.is_err());
+                    }
+                }
+            }
+        });
+    }
+    while let Some(done) = within("all of them", all.join_next()).await {
+        done.unwrap();
+    }
+    eventually("nothing runs", async || backend.running() == 0).await;
+    daemon.metric_becomes("http2_floods_total", &[], 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

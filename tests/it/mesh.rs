@@ -12,7 +12,9 @@ use tokio_stream::StreamExt;
 use crate::support::{
     Answer, Backend, Client, Daemon, Speaks, body, call, client,
     dns::DnsServer,
-    eventually, get,
+    eventually,
+    frames::{Frames, HEADERS, RST_STREAM, frame, request},
+    get,
     grpc::{GrpcServer, connect, messages, method},
     pki::{Authority, Issued},
     ports::reserved,
@@ -450,6 +452,23 @@ async fn services_made_on_first_use_are_not_reached_through_nodes() {
     ));
     let refused = refused.err().unwrap();
     assert!(refused.contains("defaults.service.peer"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn callers_that_give_up_do_not_have_their_nodes_connection_cut_for_others() {
+    let pair = Pair::with("").await;
+    let (hang, cancel) = (request("GET", "/hang", &[]), 8u32.to_be_bytes());
+    for _ in 0..12 {
+        let mut caller = Frames::connect(pair.first.address()).await;
+        caller.raw.send((0..100).flat_map(|n| frame(HEADERS, 5, 2 * n + 1, &hang)).collect::<Vec<_>>()).await;
+        eventually("all are asked for", async || pair.backend.running() == 100).await;
+        caller
+            .raw
+            .send((0..100).flat_map(|n| frame(RST_STREAM, 0, 2 * n + 1, &cancel)).collect::<Vec<_>>())
+            .await;
+        eventually("they are given up", async || pair.backend.running() == 0).await;
+    }
+    pair.second.metric_becomes("http2_floods_total", &[], 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -289,9 +289,27 @@ async fn callers_that_are_slow_on_purpose_keep_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn when_many_are_slow_on_purpose_each_is_waited_for_less() {
+    let site = Site::new();
+    let (daemon, _backend) =
+        started(&site, "", "[limits]\nhandshake_timeout = \"60s\"\nmax_handshakes = 4\n").await;
+    let mut slow = Vec::new();
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect(daemon.address()).await.unwrap();
+        stream.write_all(&[22]).await.unwrap();
+        slow.push(stream);
+    }
+    // Four a second would take 24 s.
+    let start = std::time::Instant::now();
+    let stream = secure(daemon.address(), &site.client(Speaks::Http1)).await.unwrap();
+    assert_eq!(asks(stream, Speaks::Http1).await, 200);
+    assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn many_more_handshakes_than_may_be_under_way_are_all_made() {
     let site = Site::new();
-    let (daemon, _backend) = started(&site, "", "[limits]\nmax_handshakes = 1\n").await;
+    let (daemon, _backend) = started(&site, "", "[limits]\nmax_handshakes = 40\n").await;
     let config = without_resumption(&site.client(Speaks::Http1));
     let (address, mut all) = (daemon.address(), tokio::task::JoinSet::new());
     for _ in 0..100 {

@@ -207,6 +207,8 @@ async fn what_only_towpath_may_say_is_left_out_of_trailers_as_well() {
     for speaks in [Speaks::Http1, Speaks::Http2] {
         let trailers = [("x-user", "root"), ("x_user", "root"), ("towpath_caller", "root"), ("x-sum", "42")];
         let mirrored = call("POST", "echo.test", "/mirror")
+            // Over HTTP/2, which passes all trailers on.
+            .header("content-type", "application/grpc")
             .header("te", "trailers")
             .header("trailer", "x-user, x_user, towpath_caller, x-sum")
             .header("authorization", &setup.key.bearer(&json!({})))

@@ -164,7 +164,7 @@ pub static LIMITS: TableDef = TableDef {
             "http2_resets",
             Kind::Number { min: 1, max: MILLION },
             "100",
-            "Streams of one connection that end in a reset, each second, beyond half of those that were opened; the connection is closed above it.",
+            "Streams of one connection that end in a reset, each second, beyond as many as were answered to their end; the connection is closed above it.",
         ),
         Key::default(
             "http2_control_frames",

@@ -30,8 +30,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(limits: &Limits) -> Self {
-        let conduct = Conduct::new(limits.http2_resets, limits.http2_control_frames, Instant::now());
+    /// Of a connection that carries the requests of as many `callers`.
+    pub(super) fn new(limits: &Limits, callers: u32) -> Self {
+        let each = |limit: u32| limit.saturating_mul(callers);
+        let (resets, control_frames) = (each(limits.http2_resets), each(limits.http2_control_frames));
+        let conduct = Conduct::new(resets, control_frames, Instant::now());
         Self { conduct: RefCell::new(conduct), blocked: Cell::new(false) }
     }
 
