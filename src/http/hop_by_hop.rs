@@ -7,7 +7,7 @@ use http::{
 
 /// Never forwarded, named in `Connection` or not. Those with `_` are what CGI and its heirs take for the fields that frame a
 /// message: they write `_` for each `-`.
-const ALWAYS: [HeaderName; 12] = [
+const ALWAYS: [HeaderName; 13] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::TRANSFER_ENCODING,
@@ -22,6 +22,8 @@ const ALWAYS: [HeaderName; 12] = [
     HeaderName::from_static("towpath_caller"),
     HeaderName::from_static("towpath_service"),
     HeaderName::from_static("towpath_endpoint"),
+    // A node's word to another about its own answer, read before this: no endpoint's.
+    HeaderName::from_static("towpath-peer-error"),
 ];
 
 /// Fields that a sender may not have removed by naming them in `Connection`: towpath or the next hop relies on them
@@ -81,7 +83,7 @@ fn is_concerned(name: &HeaderName) -> bool {
         15 => ends("service"),
         16 => named("proxy-connection") || ends("endpoint"),
         17 => named("transfer-encoding") || named("transfer_encoding"),
-        18 => named("proxy-authenticate"),
+        18 => named("proxy-authenticate") || named("towpath-peer-error"),
         _ => false,
     }
 }

@@ -79,13 +79,6 @@ impl Exchange {
             headers.insert(&PEER_ERROR, grpc::message(&text));
         }
     }
-
-    /// No endpoint answers in the name of a node.
-    pub(super) fn own_up_alone(&self, headers: &mut HeaderMap) {
-        if self.is_pinned {
-            headers.remove(&PEER_ERROR);
-        }
-    }
 }
 
 impl Call {

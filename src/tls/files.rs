@@ -28,6 +28,8 @@ pub struct Expiry {
     pub file: PathBuf,
     /// The earliest end of its certificates.
     pub at: SystemTime,
+    /// The latest beginning of its certificates.
+    pub from: SystemTime,
     /// They are shown to others, and are not those of whoever is believed.
     pub is_own: bool,
 }
@@ -119,14 +121,15 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
 }
 
 fn expiry(file: &Path, chain: &[CertificateDer<'_>]) -> Result<Expiry, String> {
-    let mut first = None::<i64>;
+    let (mut first, mut last) = (None::<i64>, 0);
     for certificate in chain {
         let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| {
             format!("{} holds a certificate that cannot be read: {error}", file.display())
         })?;
         let end = parsed.validity().not_after.timestamp();
         first = Some(first.map_or(end, |first| first.min(end)));
+        last = last.max(parsed.validity().not_before.timestamp());
     }
-    let seconds = u64::try_from(first.unwrap_or_default()).unwrap_or_default();
-    Ok(Expiry { file: file.to_owned(), at: UNIX_EPOCH + Duration::from_secs(seconds), is_own: false })
+    let time = |seconds: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+    Ok(Expiry { file: file.to_owned(), at: time(first.unwrap_or_default()), from: time(last), is_own: false })
 }

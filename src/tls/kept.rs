@@ -96,7 +96,7 @@ impl<M: Material> Kept<M> {
             return;
         }
         seen.stamps = stamps;
-        match M::read(&self.wanted).and_then(|new| self.refuse_ended(new, SystemTime::now())) {
+        match M::read(&self.wanted).and_then(|new| self.refuse_invalid(new, SystemTime::now())) {
             Ok(material) => {
                 self.now.publish(Arc::new(material));
                 seen.problem = None;
@@ -110,11 +110,15 @@ impl<M: Material> Kept<M> {
         }
     }
 
-    /// A certificate that has ended does not take the place of one that has not.
-    fn refuse_ended(&self, new: M, now: SystemTime) -> Result<M, String> {
+    /// A certificate that has ended, or has not begun, does not take the place of one that is valid.
+    fn refuse_invalid(&self, new: M, now: SystemTime) -> Result<M, String> {
         let old = self.now();
         let is_good = |file: &Path| old.expiries().iter().any(|old| old.file == file && old.at > now);
-        match new.expiries().iter().find(|new| new.is_own && new.at <= now && is_good(&new.file)) {
+        let invalid = |new: &&Expiry| new.is_own && (new.at <= now || new.from > now) && is_good(&new.file);
+        match new.expiries().iter().find(invalid) {
+            Some(early) if early.from > now => {
+                Err(format!("the certificate in {} is not valid yet", early.file.display()))
+            }
             Some(ended) => Err(format!("the certificate in {} has ended", ended.file.display())),
             None => Ok(new),
         }

@@ -111,12 +111,14 @@ async fn a_pair_that_cannot_be_used_leaves_the_old_in_force_and_is_named_until_i
     let write = |name: &str, text: &str| fs::write(site.path().join(name), text).unwrap();
     let good_key = fs::read_to_string(site.path().join("node.key")).unwrap();
     let good = fs::read_to_string(site.path().join("node.crt")).unwrap();
-    let bad: [(&str, &str, &str); 5] = [
+    let early = site.authority.issue_early(&["node.test"]);
+    let bad: [(&str, &str, &str); 6] = [
         (&half.cert, &good_key, "is not the key"),
         (&half.cert[..half.cert.len() / 2], &half.key, "node.crt"),
         (&good, "", "holds no private key"),
         ("certificate", &half.key, "holds no certificate"),
         (&ended.cert, &ended.key, "has ended"),
+        (&early.cert, &early.key, "is not valid yet"),
     ];
     for (cert, key, what) in bad {
         write("node.crt", cert);
@@ -129,7 +131,7 @@ async fn a_pair_that_cannot_be_used_leaves_the_old_in_force_and_is_named_until_i
         assert!(problem.contains(what) && !problem.contains("BEGIN"), "{problem}");
         assert_eq!(shown(&daemon, &config).await, before);
     }
-    assert_eq!(daemon.metric("tls_reloads_total", &[("result", "refused")]).await, 5.0);
+    assert_eq!(daemon.metric("tls_reloads_total", &[("result", "refused")]).await, 6.0);
     write("node.crt", &half.cert);
     write("node.key", &half.key);
     daemon.reload(None).unwrap();

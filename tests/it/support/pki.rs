@@ -58,11 +58,25 @@ impl Authority {
         self.issue_up_to(names, std::time::SystemTime::now() - Duration::from_secs(60))
     }
 
+    /// The same, valid from tomorrow on.
+    pub fn issue_early(&self, names: &[&str]) -> Issued {
+        let tomorrow = std::time::SystemTime::now() + Duration::from_secs(86_400);
+        self.issue_between(names, tomorrow, tomorrow + Duration::from_secs(86_400))
+    }
+
     fn issue_up_to(&self, names: &[&str], end: std::time::SystemTime) -> Issued {
+        self.issue_between(names, std::time::SystemTime::now() - Duration::from_secs(3600), end)
+    }
+
+    fn issue_between(
+        &self,
+        names: &[&str],
+        begin: std::time::SystemTime,
+        end: std::time::SystemTime,
+    ) -> Issued {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
-        let now = std::time::SystemTime::now();
-        params.not_before = (now - Duration::from_secs(3600)).into();
+        params.not_before = begin.into();
         params.not_after = end.into();
         params.subject_alt_names = names.iter().map(|name| alternative_name(name)).collect();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
