@@ -30,7 +30,7 @@ pub static LISTENER_TLS: TableDef = TableDef {
             "key",
             FILE,
             r#""tls/node.key""#,
-            "PEM file: the certificate's private key. Nobody else may read it.",
+            "PEM file: the certificate's private key. Nobody else should read it.",
         ),
         Key::optional(
             "certificates",
