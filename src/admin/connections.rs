@@ -35,7 +35,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 use super::{access::Access, gate::Caller};
 use crate::{
     drain::{Phase, Watcher},
-    net::{Accepted, AsyncListener, Stream},
+    net::{Accepted, AsyncListener, Socket, Stream},
     telemetry::Metrics,
     tls::ServerMaterial,
 };
@@ -111,7 +111,7 @@ impl Connections {
         }
     }
 
-    fn place(self: &Rc<Self>, stream: Stream, places: &mut VecDeque<Place>) {
+    fn place(self: &Rc<Self>, stream: Socket, places: &mut VecDeque<Place>) {
         self.make_room(places);
         let serves = Rc::new(Cell::new(false));
         let task = tokio::task::spawn_local(self.clone().one(stream, serves.clone()));
@@ -130,7 +130,7 @@ impl Connections {
         }
     }
 
-    async fn one(self: Rc<Self>, stream: Stream, serves: Rc<Cell<bool>>) {
+    async fn one(self: Rc<Self>, stream: Socket, serves: Rc<Cell<bool>>) {
         let from = stream.tcp_ends().map_or_else(|| "unix".to_owned(), |(_, peer)| peer.to_string());
         let Some((stream, certified, material)) = self.secure(stream, &from).await else { return };
         let caller = Arc::new(Caller { from, certified });
@@ -172,13 +172,13 @@ impl Connections {
     /// The stream, whether its caller has shown a certificate that was verified, and what the handshake went by.
     async fn secure(
         &self,
-        stream: Stream,
+        socket: Socket,
         from: &str,
     ) -> Option<(Stream, bool, Option<Arc<ServerMaterial>>)> {
-        let Some(server) = &self.access.tls else { return Some((stream, false, None)) };
+        let Some(server) = &self.access.tls else { return Some((Stream::Plain(socket), false, None)) };
         let material = server.now();
         let acceptor = TlsAcceptor::from(only_http1(&material));
-        match timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await {
+        match timeout(HANDSHAKE_TIME, acceptor.accept(socket)).await {
             Ok(Ok(stream)) => {
                 // The verifier has refused what it did not believe; of a session that is resumed, only this looks at the end.
                 let certified = match material.caller(stream.get_ref().1) {
@@ -211,9 +211,9 @@ fn only_http1(material: &ServerMaterial) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-fn adopt(accepted: Accepted) -> io::Result<Stream> {
+fn adopt(accepted: Accepted) -> io::Result<Socket> {
     Ok(match accepted {
-        Accepted::Tcp(stream, _) => Stream::Tcp(TcpStream::from_std(stream)?),
-        Accepted::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        Accepted::Tcp(stream, _) => Socket::Tcp(TcpStream::from_std(stream)?),
+        Accepted::Unix(stream) => Socket::Unix(UnixStream::from_std(stream)?),
     })
 }

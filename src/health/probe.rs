@@ -25,7 +25,7 @@ use tokio::{
 use super::grpc_health;
 use crate::{
     config::{HealthCheck, HealthProbe, Protocol},
-    net::Stream,
+    net::{Socket, Stream},
     upstream::{Secure, Version},
 };
 
@@ -123,11 +123,11 @@ async fn ask(
     protocol: Protocol,
     connected: &Cell<bool>,
 ) -> Result<Seen, String> {
-    let stream = Stream::connect(address).await.map_err(|error| refused(&error))?;
+    let socket = Socket::connect(address).await.map_err(|error| refused(&error))?;
     let stream = match secure {
-        None => stream,
+        None => Stream::Plain(socket),
         Some(secure) => {
-            let made = secure.handshake(stream, version(&policy.probe, protocol)).await;
+            let made = secure.handshake(socket, version(&policy.probe, protocol)).await;
             made.map_err(|error| error.to_string())?
         }
     };

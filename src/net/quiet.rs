@@ -12,19 +12,12 @@ use std::{
 use rustix::net::RecvFlags;
 use tokio_rustls::TlsStream;
 
-use super::Stream;
+use super::{Socket, Stream};
 
 /// Asks the kernel itself, because what the runtime knows is as old as its last look at the sockets.
 pub(super) fn is_quiet(stream: &mut Stream) -> bool {
     let Stream::Tls(tls) = stream else { return !has_news(stream.as_fd()) };
-    if !is_quiet(socket(tls)) {
-        return take_in(tls).unwrap_or(false);
-    }
-    true
-}
-
-fn socket(tls: &mut TlsStream<Stream>) -> &mut Stream {
-    tls.get_mut().0
+    !has_news(tls.get_ref().0.as_fd()) || take_in(tls).unwrap_or(false)
 }
 
 /// Whether there is something to read, or an end.
@@ -48,7 +41,7 @@ impl Read for Now<'_> {
 }
 
 /// Takes in what has arrived; whether the other end has said nothing with it.
-fn take_in(tls: &mut TlsStream<Stream>) -> io::Result<bool> {
+fn take_in(tls: &mut TlsStream<Socket>) -> io::Result<bool> {
     // Callers' connections are not looked at in this way.
     let TlsStream::Client(tls) = tls else { return Ok(false) };
     let (socket, session) = tls.get_mut();
@@ -80,13 +73,13 @@ mod tests {
     async fn a_plain_connection_is_quiet_until_a_byte_or_the_end_comes() {
         let (near, mut far) = Other::pair().unwrap();
         near.set_nonblocking(true).unwrap();
-        let mut near = Stream::Unix(UnixStream::from_std(near).unwrap());
+        let mut near = Stream::Plain(Socket::Unix(UnixStream::from_std(near).unwrap()));
         assert!(is_quiet(&mut near));
         far.write_all(b"x").unwrap();
         assert!(!is_quiet(&mut near));
         let (near, far) = Other::pair().unwrap();
         near.set_nonblocking(true).unwrap();
-        let mut near = Stream::Unix(UnixStream::from_std(near).unwrap());
+        let mut near = Stream::Plain(Socket::Unix(UnixStream::from_std(near).unwrap()));
         drop(far);
         assert!(!is_quiet(&mut near));
     }

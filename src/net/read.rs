@@ -96,7 +96,7 @@ mod tests {
     use std::{future::poll_fn, io::Write};
 
     use super::*;
-    use crate::net::Stream;
+    use crate::net::{Socket, Stream};
 
     async fn read(size: &mut ReadSize, stream: &SharedStream) -> usize {
         let mut buffer = BytesMut::new();
@@ -107,7 +107,7 @@ mod tests {
     async fn reads_grow_while_the_peer_fills_them_and_begin_anew_after_a_small_one() {
         let (near, far) = tokio::net::UnixStream::pair().unwrap();
         let mut far = far.into_std().unwrap();
-        let (stream, mut size) = (SharedStream::new(Stream::Unix(near)), ReadSize::default());
+        let (stream, mut size) = (SharedStream::new(Stream::Plain(Socket::Unix(near))), ReadSize::default());
         far.write_all(&[0; 7 * SMALL]).unwrap();
         for times in [1, 2, 4] {
             assert_eq!((size.next, read(&mut size, &stream).await), (times * SMALL, times * SMALL));

@@ -1,4 +1,4 @@
-//! One connected socket, TCP or Unix, with TLS or without, as a worker's tasks share it.
+//! One connection, with TLS or without, as a worker's tasks share it.
 
 use std::{
     cell::RefCell,
@@ -11,71 +11,36 @@ use std::{
 };
 
 use bytes::BytesMut;
-use rustix::net::RecvFlags;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
-    net::{TcpStream, UnixStream},
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
 use super::{
+    Socket,
     peer::{Owner, owner},
     quiet,
 };
 
-/// A connected stream socket.
+/// What a connection is read from and written to.
 #[derive(Debug)]
 pub enum Stream {
-    /// TCP.
-    Tcp(TcpStream),
-    /// Unix.
-    Unix(UnixStream),
-    /// TLS over one of the others.
-    Tls(Box<TlsStream<Stream>>),
+    /// The socket itself.
+    Plain(Socket),
+    /// TLS over it.
+    Tls(Box<TlsStream<Socket>>),
 }
 
 impl Stream {
-    /// Connects over TCP. The segments of a request are not held back to fill packets (`TCP_NODELAY`).
-    ///
-    /// # Errors
-    /// As the kernel reports them.
-    pub async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self::Tcp(stream))
+    /// What carries it.
+    fn socket(&self) -> &Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
     }
 
     /// Both ends' addresses, where they have some.
     pub fn tcp_ends(&self) -> Option<(SocketAddr, SocketAddr)> {
-        match self {
-            Self::Tcp(stream) => Some((stream.local_addr().ok()?, stream.peer_addr().ok()?)),
-            Self::Unix(_) => None,
-            Self::Tls(stream) => stream.get_ref().0.tcp_ends(),
-        }
-    }
-
-    /// The first byte that the socket has for whoever reads next, when there is one; None at its end.
-    ///
-    /// # Errors
-    /// As the kernel reports them.
-    pub async fn peek(&self) -> io::Result<Option<u8>> {
-        let mut byte = [0u8];
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let mut look = || Ok(rustix::net::recv(self, &mut byte[..], flags).map(|(_, count)| count)?);
-        let count = match self.socket() {
-            Self::Tcp(stream) => stream.async_io(Interest::READABLE, look).await?,
-            Self::Unix(stream) => stream.async_io(Interest::READABLE, look).await?,
-            Self::Tls(_) => look()?,
-        };
-        Ok((count > 0).then_some(byte[0]))
-    }
-
-    /// What carries it.
-    fn socket(&self) -> &Self {
-        match self {
-            Self::Tcp(_) | Self::Unix(_) => self,
-            Self::Tls(stream) => stream.get_ref().0.socket(),
-        }
+        self.socket().tcp_ends()
     }
 
     /// Who holds the peer's socket, if that is on this host. The kernel is asked by the addresses of both ends, which are this
@@ -87,21 +52,13 @@ impl Stream {
 
     /// The user and the process that connected a Unix socket, as the kernel noted them then.
     pub fn connected_by(&self) -> Option<(u32, Option<i32>)> {
-        match self {
-            Self::Tcp(_) => None,
-            Self::Unix(stream) => stream.peer_cred().ok().map(|by| (by.uid(), by.pid())),
-            Self::Tls(stream) => stream.get_ref().0.connected_by(),
-        }
+        self.socket().connected_by()
     }
 }
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
-            Self::Tls(stream) => stream.get_ref().0.as_fd(),
-        }
+        self.socket().as_fd()
     }
 }
 
@@ -177,8 +134,7 @@ impl LooseStream {
 macro_rules! either {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self {
-            Stream::Tcp($stream) => $call,
-            Stream::Unix($stream) => $call,
+            Stream::Plain($stream) => $call,
             Stream::Tls($stream) => $call,
         }
     };
@@ -204,11 +160,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // One piece goes out by `send`, which is cheaper than `writev`.
-        match slices {
-            [one, rest @ ..] if rest.iter().all(|slice| slice.is_empty()) => self.poll_write(cx, one),
-            _ => either!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, slices)),
-        }
+        either!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -217,10 +169,7 @@ impl AsyncWrite for Stream {
 
     /// Only TLS keeps what it was given: what the socket did not take of a record.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
-        }
+        either!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

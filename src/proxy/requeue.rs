@@ -7,7 +7,7 @@
 //!
 //! # How often
 //! [`MOST`] times, and as often again after each retry of `retry.rs`; each costs the service's requeue budget one attempt. Two kinds are
-//! free: the first connection of a request that turns out closed, because the race of an idle close must not reach any caller, however
+//! free and do not count: the first connection of a request that turns out closed, because the race of an idle close must not reach any caller, however
 //! often it is lost, and it says nothing against the endpoint; and an endpoint that discovery has removed, which has been sent nothing.
 
 use std::{net::SocketAddr, time::Duration};
@@ -109,6 +109,10 @@ impl Call {
         if !self.can_begin_again() {
             return Err(Some(Denied::Body));
         }
+        if matches!(error, AttemptError::Connect(ConnectError::Removed)) {
+            // However often it happens: each time discovery has published another set.
+            return Ok(requeue.reason);
+        }
         if requeue.free {
             history.excused = true;
             return Ok(requeue.reason);
@@ -116,9 +120,7 @@ impl Call {
         if history.requeues == MOST {
             return Err(Some(Denied::Attempts));
         }
-        if !matches!(error, AttemptError::Connect(ConnectError::Removed))
-            && !self.backend.view.spend(Spend::Requeue)
-        {
+        if !self.backend.view.spend(Spend::Requeue) {
             return Err(Some(Denied::Budget));
         }
         history.requeues += 1;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     auth::Identity,
-    net::{Accepted, Address, SharedStream, Stream, poll_read_some},
+    net::{Accepted, Address, SharedStream, Socket, poll_read_some},
     proxy::{Caller, Failure, Reason, Worker},
     telemetry::Metrics,
 };
@@ -43,7 +43,7 @@ async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Mem
     let NewConnection { accepted, door, counted: _counted, held } = connection;
     let _open = door.series.connections.hold();
     let _held = worker.metrics.worker_connections(worker.index).hold();
-    let (stream, peer) = match adopt(accepted) {
+    let (socket, peer) = match adopt(accepted) {
         Ok(adopted) => adopted,
         Err(error) => return tracing::warn!(%error, "cannot serve an accepted connection"),
     };
@@ -52,7 +52,7 @@ async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Mem
         Poll::Ready(())
     })
     .await;
-    let secured = match handshake::secure(stream, &worker, (&door, &peer), &membership).await {
+    let secured = match handshake::secure(socket, &worker, (&door, &peer), &membership).await {
         Ok(secured) => secured,
         Err(Insecure::Closed) => return,
         Err(Insecure::Http(stream)) => {
@@ -89,13 +89,13 @@ async fn serve(worker: Rc<Worker>, connection: NewConnection, membership: Rc<Mem
     }
 }
 
-fn adopt(accepted: Accepted) -> io::Result<(Stream, Address)> {
+fn adopt(accepted: Accepted) -> io::Result<(Socket, Address)> {
     Ok(match accepted {
-        Accepted::Tcp(stream, peer) => (Stream::Tcp(TcpStream::from_std(stream)?), Address::Tcp(peer)),
+        Accepted::Tcp(stream, peer) => (Socket::Tcp(TcpStream::from_std(stream)?), Address::Tcp(peer)),
         Accepted::Unix(stream) => {
             let local =
                 stream.local_addr().ok().and_then(|address| address.as_pathname().map(ToOwned::to_owned));
-            (Stream::Unix(UnixStream::from_std(stream)?), Address::Unix(local.unwrap_or_default()))
+            (Socket::Unix(UnixStream::from_std(stream)?), Address::Unix(local.unwrap_or_default()))
         }
     })
 }

@@ -29,7 +29,7 @@ use super::{http1::DRAIN_LINGER, members::Membership, timer::Timer};
 use crate::{
     config::ListenerKind,
     limit::Handshakes,
-    net::{Address, SharedStream, Stream, poll_read_some},
+    net::{Address, SharedStream, Socket, Stream, poll_read_some},
     proxy::Worker,
     snapshot::Door,
     telemetry::Handshake,
@@ -70,17 +70,18 @@ pub(super) enum Insecure {
 
 /// Makes the handshake of the listener.
 pub(super) async fn secure(
-    stream: Stream,
+    socket: Socket,
     worker: &Worker,
     (door, peer): (&Door, &Address),
     membership: &Membership,
 ) -> Result<Secured, Insecure> {
     let Some(tls) = &door.tls else {
+        let stream = Stream::Plain(socket);
         return Ok(Secured { stream, certificate: None, is_node: false, agreed: None });
     };
     let wait = worker.view().snapshot.config.limits.handshake_timeout;
     // Boxed: connections without TLS have no room for it.
-    let mut making = Box::pin(make(stream, tls, &worker.limits.handshakes));
+    let mut making = Box::pin(make(socket, tls, &worker.limits.handshakes));
     let made = in_time(making.as_mut(), wait, membership).await.unwrap_or(Err(Failed::InTime));
     drop(making);
     let listener = &*door.name;
@@ -95,9 +96,9 @@ pub(super) async fn secure(
             tracing::debug!(listener, %peer, "a TLS handshake was not completed in time");
             (Handshake::Timeout, Insecure::Closed)
         }
-        Err(Failed::Plain(stream)) => {
+        Err(Failed::Plain(socket)) => {
             tracing::debug!(listener, %peer, "a caller speaks plain HTTP to a listener with tls");
-            (Handshake::Failed, Insecure::Http(stream))
+            (Handshake::Failed, Insecure::Http(Stream::Plain(socket)))
         }
         Err(Failed::Because(why, stream)) => {
             tracing::debug!(listener, %peer, "a TLS handshake failed: {why}");
@@ -115,7 +116,7 @@ enum Failed {
     /// It was not to be had in time.
     InTime,
     /// What came is plain HTTP.
-    Plain(Stream),
+    Plain(Socket),
     /// One side refused. The other has yet to read it.
     Because(String, Stream),
 }
@@ -142,17 +143,18 @@ async fn in_time<F: Future + Unpin>(
     .await
 }
 
-async fn make(stream: Stream, tls: &tls::Server, handshakes: &Handshakes) -> Result<Secured, Failed> {
-    match stream.peek().await {
+async fn make(socket: Socket, tls: &tls::Server, handshakes: &Handshakes) -> Result<Secured, Failed> {
+    let failed = |why: String, socket| Err(Failed::Because(why, Stream::Plain(socket)));
+    match socket.peek().await {
         Ok(Some(HANDSHAKE)) => {}
-        Ok(Some(b'A'..=b'Z')) => return Err(Failed::Plain(stream)),
-        Ok(Some(_)) => return Err(Failed::Because("what the caller says is no TLS".to_owned(), stream)),
-        Ok(None) => return Err(Failed::Because("the caller went away without a word".to_owned(), stream)),
-        Err(error) => return Err(Failed::Because(error.to_string(), stream)),
+        Ok(Some(b'A'..=b'Z')) => return Err(Failed::Plain(socket)),
+        Ok(Some(_)) => return failed("what the caller says is no TLS".to_owned(), socket),
+        Ok(None) => return failed("the caller went away without a word".to_owned(), socket),
+        Err(error) => return failed(error.to_string(), socket),
     }
     let place = handshakes.enter().await;
     let material = tls.now();
-    let mut accepting = pin!(TlsAcceptor::from(material.config.clone()).accept(stream).into_fallible());
+    let mut accepting = pin!(TlsAcceptor::from(material.config.clone()).accept(socket).into_fallible());
     let begun = Instant::now();
     let accepted = loop {
         tokio::select! {
@@ -167,7 +169,10 @@ async fn make(stream: Stream, tls: &tls::Server, handshakes: &Handshakes) -> Res
         }
     };
     drop(place);
-    let stream = accepted.map_err(|(error, stream)| Failed::Because(words(&error), stream))?;
+    let stream = match accepted {
+        Ok(stream) => stream,
+        Err((error, socket)) => return failed(words(&error), socket),
+    };
     let connection = stream.get_ref().1;
     let agreed = match connection.alpn_protocol() {
         Some(b"h2") => Some(Agreed::Http2),

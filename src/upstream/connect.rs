@@ -12,7 +12,7 @@ use super::{
     pool::Open,
     target::{Target, Version},
 };
-use crate::net::{SharedStream, Stream};
+use crate::net::{SharedStream, Socket, Stream};
 
 /// A stream's share of the receive window. A stalled caller holds at most this much of a shared connection.
 const STREAM_WINDOW: u32 = 65_535;
@@ -26,11 +26,11 @@ const UNTOLD: usize = 0x7fff_fff1;
 /// A TCP connection within `limit`, secured where the target is to be.
 async fn connect(target: &Target, version: Version, limit: Duration) -> Result<Stream, ConnectError> {
     let connecting = async {
-        let stream = Stream::connect(target.address).await;
-        let stream = stream.map_err(|error| ConnectError::Io(Rc::new(error)))?;
+        let socket = Socket::connect(target.address).await;
+        let socket = socket.map_err(|error| ConnectError::Io(Rc::new(error)))?;
         match &target.secure {
-            None => Ok(stream),
-            Some(secure) => secure.handshake(stream, version).await,
+            None => Ok(Stream::Plain(socket)),
+            Some(secure) => secure.handshake(socket, version).await,
         }
     };
     timeout(limit, connecting).await.unwrap_or(Err(ConnectError::Timeout(limit)))

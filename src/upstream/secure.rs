@@ -7,7 +7,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::{error::ConnectError, target::Version};
 use crate::{
-    net::Stream,
+    net::{Socket, Stream},
     tls::{Client, ServerNameOf},
 };
 
@@ -30,18 +30,18 @@ impl Secure {
         Arc::ptr_eq(&self.client, &other.client) && self.name == other.name
     }
 
-    /// Makes the handshake on `stream`. What is given back is never plain.
+    /// Makes the handshake on `socket`. What is given back is never plain.
     ///
     /// # Errors
     /// [`ConnectError::Tls`] when the server is not the right one, or does not want this node;
     /// [`ConnectError::Protocol`] when it does not agree on the protocol.
-    pub async fn handshake(&self, stream: Stream, version: Version) -> Result<Stream, ConnectError> {
+    pub async fn handshake(&self, socket: Socket, version: Version) -> Result<Stream, ConnectError> {
         let material = self.client.now();
         let config = match version {
             Version::Http1 => &material.http1,
             Version::Http2 => &material.http2,
         };
-        let connecting = TlsConnector::from(config.clone()).connect(self.name.clone(), stream);
+        let connecting = TlsConnector::from(config.clone()).connect(self.name.clone(), socket);
         let stream = connecting.await.map_err(|error| ConnectError::Tls(self.explain(&error)))?;
         let agreed = stream.get_ref().1.alpn_protocol();
         if version == Version::Http2 && agreed != Some(b"h2") {

@@ -293,8 +293,9 @@ fn the_demonstration_shows_a_split_a_failure_and_a_reload_without_a_failed_reque
     let sum =
         |lines: &[(&str, u64, u64, u64)]| lines.iter().fold((0, 0), |(a, b), line| (a + line.1, b + line.2));
     let (split, failing, recovered, even) =
-        (sum(&counts[..3]), sum(&counts[4..7]), sum(&counts[7..9]), sum(&counts[10..]));
+        (sum(&counts[..3]), sum(&counts[5..7]), sum(&counts[7..9]), sum(&counts[10..]));
     assert!(split.0 > 3 * split.1 && split.1 > 0, "{text}");
+    // A busy machine is told late that it has begun to fail, which counts[4] may show.
     assert!(failing.0 > 0 && failing.1 == 0, "{text}");
     assert!(recovered.1 > 0, "{text}");
     assert!(even.0 < 3 * even.1 && even.1 < 3 * even.0, "{text}");

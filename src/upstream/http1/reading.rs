@@ -197,7 +197,10 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::{http::body::next_frame, net::Stream};
+    use crate::{
+        http::body::next_frame,
+        net::{Socket, Stream},
+    };
 
     async fn head(reading: &Rc<RefCell<Reading>>) -> ResponseHead {
         let interim = Interim::default();
@@ -209,7 +212,8 @@ mod tests {
     async fn a_body_that_is_over_takes_nothing_of_the_next_response() {
         let (near, far) = tokio::net::UnixStream::pair().unwrap();
         let mut far = far.into_std().unwrap();
-        let reading = Rc::new(RefCell::new(Reading::new(SharedStream::new(Stream::Unix(near)))));
+        let reading =
+            Rc::new(RefCell::new(Reading::new(SharedStream::new(Stream::Plain(Socket::Unix(near))))));
         far.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfi").unwrap();
         head(&reading).await;
         let mut first = body(&reading);
