@@ -9,9 +9,15 @@ pub(super) enum Kind {
     Gauge,
     /// A number that is set.
     Level,
-    /// Seconds, in buckets.
-    Histogram,
+    /// Seconds, in buckets with these upper bounds in microseconds, ascending.
+    Histogram(&'static [u64]),
 }
+
+/// The proxy itself takes tens of microseconds; a slow upstream takes seconds.
+pub(super) const REQUEST_BOUNDS: &[u64] = &[
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+];
 
 /// One metric.
 pub(super) struct Declared {
@@ -112,7 +118,7 @@ pub(super) const TABLE: &[Declared] = &[
     declare(Id::ErrorCauses, "towpath_error_causes_total", Kind::Counter, &["reason", "cause"], "Of the answers that towpath itself made, those of whose reason there are several kinds: by the timeout, limit or policy behind them."),
     declare(Id::Errors, "towpath_errors_total", Kind::Counter, &["reason"], "Answers that towpath itself made, by the reason in their towpath-error header."),
     declare(Id::MetricsOverflow, "towpath_metrics_overflow_total", Kind::Counter, &["metric"], "Series that did not fit the metric's bound and were counted as `other`."),
-    declare(Id::RequestDuration, "towpath_request_duration_seconds", Kind::Histogram, &["route", "service"], "From a request's head to the end of its response, retries included."),
+    declare(Id::RequestDuration, "towpath_request_duration_seconds", Kind::Histogram(REQUEST_BOUNDS), &["route", "service"], "From a request's head to the end of its response, retries included."),
     declare(Id::Requests, "towpath_requests_total", Kind::Counter, &["listener", "route", "service", "code"], "Requests by the status that the caller got."),
     declare(Id::RequestsInFlight, "towpath_requests_in_flight", Kind::Gauge, &["service"], "Requests that are being served."),
     declare(Id::Retries, "towpath_retries_total", Kind::Counter, &["service", "reason"], "Attempts after a request's first, by what made them necessary."),
@@ -170,7 +176,7 @@ mod tests {
             let kind = match kind {
                 Kind::Counter => "counter",
                 Kind::Gauge | Kind::Level => "gauge",
-                Kind::Histogram => "histogram",
+                Kind::Histogram(_) => "histogram",
             };
             let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
             text += &format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", "));
@@ -199,6 +205,10 @@ mod tests {
         for Declared { name, kind, .. } in TABLE {
             assert!(name.starts_with("towpath_") || name.starts_with("process_"), "{name}");
             assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            if let Kind::Histogram(bounds) = kind {
+                assert!(name.ends_with("_seconds"), "{name}");
+                assert!(bounds.is_sorted_by(|a, b| a < b) && bounds[0] > 0, "{name}");
+            }
         }
     }
 }
