@@ -13,6 +13,10 @@ pub(super) enum Kind {
     Histogram(&'static [u64]),
 }
 
+/// Bounds of what towpath adds: tens of microseconds, unless something waits.
+const ADDED_BOUNDS: &[u64] =
+    &[10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];
+
 /// The proxy itself takes tens of microseconds; a slow upstream takes seconds.
 pub(super) const REQUEST_BOUNDS: &[u64] = &[
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
@@ -81,6 +85,7 @@ pub(super) enum Id {
     TlsReloads,
     TlsStale,
     Tokens,
+    ProxyAdded,
     Spans,
     TapEvents,
     ProcessCpu,
@@ -151,6 +156,7 @@ pub(super) const TABLE: &[Declared] = &[
     declare(Id::TlsReloads, "towpath_tls_reloads_total", Kind::Counter, &["result"], "Readings of changed certificates, keys and trust anchors. Results: renewed, refused."),
     declare(Id::TlsStale, "towpath_tls_stale", Kind::Level, &["file"], "1 while what is in the file, or in its companions, cannot be used and what was there before still is, else 0."),
     declare(Id::Tokens, "towpath_tokens_total", Kind::Counter, &["provider", "result"], "Tokens of requests to routes with jwt. Results: valid, missing, malformed, unknown_key, no_keys (the issuer's have not been had yet), signature, expired, not_yet, issuer, audience; claims, where it is valid and the route wants others."),
+    declare(Id::ProxyAdded, "towpath_proxy_added_seconds", Kind::Histogram(ADDED_BOUNDS), &["listener"], "What towpath adds to the time until a response's head: all of that time during which no endpoint had the request. Waits for a place, and between attempts, are in it."),
     declare(Id::Spans, "towpath_spans_total", Kind::Counter, &["result"], "Spans by what became of them. Results: exported; dropped, because more came than the exporter took; failed, because the collector did not take them."),
     declare(Id::TapEvents, "towpath_tap_events_total", Kind::Counter, &["result"], "Requests that somebody who looks on wanted to see. Results: sent; dropped, because there were more than the rate or the connection allows."),
     declare(Id::ProcessCpu, "process_cpu_seconds_total", Kind::Counter, &[], "User and system CPU time spent."),

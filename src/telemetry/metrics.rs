@@ -14,7 +14,7 @@ use super::{
     process, render,
     request_series::RequestSeries,
     route_series::RouteSeries,
-    series::{Counter, Gauge, Level},
+    series::{Counter, Gauge, Histogram, Level},
     tls_series::{CertificateSeries, HandshakeSeries},
     token_series::{AuthorizationSeries, TokenSeries},
 };
@@ -174,6 +174,11 @@ impl Metrics {
     pub fn listener_series(&self, listener: &str) -> ListenerSeries {
         let handshakes = HandshakeSeries::new(listener, self.families.get(Id::TlsHandshakes).clone());
         ListenerSeries { connections: self.families.get(Id::Connections).gauge(&[listener]), handshakes }
+    }
+
+    /// What towpath adds to the requests of a listener.
+    pub fn added_by(&self, listener: &str) -> Histogram {
+        self.families.get(Id::ProxyAdded).histogram(&[listener])
     }
 
     /// Open connections of worker `worker`.

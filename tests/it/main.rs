@@ -25,6 +25,7 @@ mod connections;
 mod consult;
 mod corpus;
 mod deadlines;
+mod debug;
 mod distance;
 mod dns;
 mod drain;
