@@ -13,10 +13,27 @@ pub(super) enum Kind {
     Histogram(&'static [u64]),
 }
 
+impl Kind {
+    /// As Prometheus calls it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge | Self::Level => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
 /// The proxy itself takes tens of microseconds; a slow upstream takes seconds.
 pub(super) const REQUEST_BOUNDS: &[u64] = &[
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+];
+
+/// A server at hand answers within a millisecond; one that has to ask others takes tens or hundreds; `dns.timeout` is seconds.
+const DNS_BOUNDS: &[u64] = &[
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000,
 ];
 
 /// One metric.
@@ -81,9 +98,19 @@ pub(super) enum Id {
     TlsReloads,
     TlsStale,
     Tokens,
+    Draining,
+    DnsQueries,
+    DnsQueryDuration,
+    LogSuppressed,
+    UpstreamConnectionsMade,
+    UpstreamIdle,
+    WorkerCpu,
     ProcessCpu,
     ProcessFds,
+    ProcessMaxFds,
     ProcessMemory,
+    ProcessStart,
+    ProcessVirtualMemory,
 }
 
 const fn declare(
@@ -149,9 +176,19 @@ pub(super) const TABLE: &[Declared] = &[
     declare(Id::TlsReloads, "towpath_tls_reloads_total", Kind::Counter, &["result"], "Readings of changed certificates, keys and trust anchors. Results: renewed, refused."),
     declare(Id::TlsStale, "towpath_tls_stale", Kind::Level, &["file"], "1 while what is in the file, or in its companions, cannot be used and what was there before still is, else 0."),
     declare(Id::Tokens, "towpath_tokens_total", Kind::Counter, &["provider", "result"], "Tokens of requests to routes with jwt. Results: valid, missing, malformed, unknown_key, no_keys (the issuer's have not been had yet), signature, expired, not_yet, issuer, audience; claims, where it is valid and the route wants others."),
+    declare(Id::Draining, "towpath_draining", Kind::Level, &[], "1 once the node drains, else 0."),
+    declare(Id::DnsQueries, "towpath_dns_queries_total", Kind::Counter, &["result"], "Questions to DNS servers that came to an end: one for each name, record type and server. Results: answered, no_such_name, no_records, timeout, refused, server_failure, error."),
+    declare(Id::DnsQueryDuration, "towpath_dns_query_duration_seconds", Kind::Histogram(DNS_BOUNDS), &[], "From a question to a DNS server to its end."),
+    declare(Id::LogSuppressed, "towpath_log_suppressed_total", Kind::Counter, &[], "Lines of towpath's own log that were not written because the same had just been written many times."),
+    declare(Id::UpstreamConnectionsMade, "towpath_upstream_connections_made_total", Kind::Counter, &["service"], "Connections to endpoints that were made."),
+    declare(Id::UpstreamIdle, "towpath_upstream_idle_connections", Kind::Gauge, &["service"], "Open connections to endpoints that wait for a request, as of the last second."),
+    declare(Id::WorkerCpu, "towpath_worker_cpu_seconds_total", Kind::Counter, &["worker"], "CPU time that the worker's thread has spent."),
     declare(Id::ProcessCpu, "process_cpu_seconds_total", Kind::Counter, &[], "User and system CPU time spent."),
     declare(Id::ProcessFds, "process_open_fds", Kind::Level, &[], "Open file descriptors."),
+    declare(Id::ProcessMaxFds, "process_max_fds", Kind::Level, &[], "File descriptors that may be open."),
     declare(Id::ProcessMemory, "process_resident_memory_bytes", Kind::Level, &[], "Resident memory."),
+    declare(Id::ProcessStart, "process_start_time_seconds", Kind::Level, &[], "When the process started, in seconds since 1970."),
+    declare(Id::ProcessVirtualMemory, "process_virtual_memory_bytes", Kind::Level, &[], "Virtual memory."),
 ];
 
 #[cfg(test)]
@@ -169,11 +206,7 @@ mod tests {
              | Metric | Type | Labels | Meaning |\n|---|---|---|---|\n",
         );
         for Declared { name, kind, labels, help, .. } in TABLE {
-            let kind = match kind {
-                Kind::Counter => "counter",
-                Kind::Gauge | Kind::Level => "gauge",
-                Kind::Histogram(_) => "histogram",
-            };
+            let kind = kind.as_str();
             let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
             text += &format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", "));
         }
