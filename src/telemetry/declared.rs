@@ -200,9 +200,11 @@ mod tests {
     fn reference() -> String {
         let mut text = String::from(
             "# Metrics\n\n<!-- Generated from src/telemetry/declared.rs: UPDATE_GENERATED=1 cargo test declared -->\n\n\
-             `GET /metrics` of the admin API, in the Prometheus text format. A metric holds at most 10,000 series: the \
-             excess is\ncounted in one series whose label values are all `other`. A series that nothing in the \
-             configuration stands for any\nlonger goes ten minutes after it last moved.\n\n\
+             `GET /metrics` of the admin API, in the Prometheus text format, or OpenMetrics (where a counter's family has no \
+             `_total`).\nA metric holds at most 10,000 series, and of services that callers make by asking for a host at most \
+             256 (a histogram: 64):\nthe excess is counted in one series whose label values are all `other`. A series that \
+             nothing in the configuration\nstands for any longer goes ten minutes after it last moved. \
+             [observability.md](operations/observability.md) has the questions that these answer.\n\n\
              | Metric | Type | Labels | Meaning |\n|---|---|---|---|\n",
         );
         for Declared { name, kind, labels, help, .. } in TABLE {
