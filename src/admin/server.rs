@@ -23,7 +23,9 @@ use super::{
     explain,
     gate::{self, Gate},
     guard::Guard,
-    page, routes, services, status,
+    page, routes,
+    scrape::{self, Turn},
+    services, status,
 };
 use crate::{
     drain::{Phase, Trigger, Watcher},
@@ -74,6 +76,8 @@ pub(super) struct Shared {
     pub(super) admin: Admin,
     /// Close to when the node started, and never adjusted.
     pub(super) born: Instant,
+    /// Of those who scrape.
+    pub(super) turn: Arc<Turn>,
 }
 
 impl Shared {
@@ -87,7 +91,7 @@ pub async fn serve(admin: Admin, listener: AsyncListener, stop: Watcher) {
     let (access, metrics) = (admin.access.clone(), admin.metrics.clone());
     let guard = Guard::new(&admin.address, &access);
     let gate = Gate::new(guard, access.clone(), metrics.clone());
-    let app = app(Shared { admin, born: Instant::now() }, gate);
+    let app = app(Shared { admin, born: Instant::now(), turn: Arc::default() }, gate);
     let look = async {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -106,7 +110,7 @@ pub(super) fn app(shared: Shared, gate: Gate) -> Router {
         .route("/", get(page::page))
         .route("/live", get(async || "live\n"))
         .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(scrape::metrics))
         .route("/api/status", get(status::status))
         .route("/api/config", get(config_view::config))
         .route("/api/services", get(services::services))
@@ -135,10 +139,6 @@ async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) 
             (StatusCode::SERVICE_UNAVAILABLE, "not ready: the node has drained and is stopping\n")
         }
     }
-}
-
-async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.admin.metrics.render())
 }
 
 async fn unknown_path(uri: Uri) -> Response {
