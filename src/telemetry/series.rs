@@ -111,7 +111,7 @@ impl Level {
 }
 
 /// Upper bounds of a histogram's buckets in microseconds. The proxy itself takes tens of them; a slow upstream seconds.
-const BOUNDS: [u64; 18] = [
+pub(super) const BOUNDS: [u64; 18] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
@@ -139,6 +139,8 @@ pub(super) struct Distribution {
 impl Histogram {
     /// Slots of one series.
     pub(super) const SLOTS: usize = REST + 1;
+    /// What [`Histogram::counts`] has: one more than there are bounds.
+    pub(super) const BUCKETS: usize = BOUNDS.len() + 1;
 
     pub(super) fn new(block: Arc<Block>) -> Self {
         Self(block)
@@ -152,6 +154,11 @@ impl Histogram {
     /// Where it is, for [`record_at`].
     pub(super) fn place(&self) -> Place {
         self.0.place()
+    }
+
+    /// How many fell in each bucket; the last is above every bound.
+    pub(super) fn counts(&self) -> [u64; Self::BUCKETS] {
+        std::array::from_fn(|bucket| self.0.sum(FIRST + bucket))
     }
 
     pub(super) fn read(&self) -> Distribution {
