@@ -32,6 +32,8 @@ pub(super) const REQUEST_BOUNDS: &[u64] = &[
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
+/// Buckets with these bounds: one more than there are bounds.
+pub(super) const REQUEST_BUCKETS: usize = REQUEST_BOUNDS.len() + 1;
 
 /// A server at hand answers within a millisecond; one that has to ask others takes tens or hundreds; `dns.timeout` is seconds.
 const DNS_BOUNDS: &[u64] = &[

@@ -5,13 +5,13 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    arena::Arena,
+    arena::{Arena, Block},
     caller_series::{CallerSeries, PolicySeries},
     connection_series::ConnectionSeries,
     declared::{Id, TABLE},
     dns_series::DnsSeries,
     exposition::Format,
-    family::{ByLabel, Family},
+    family::{ByLabel, Family, Labels},
     handles::{EndpointFamilies, EndpointSeries, ListenerSeries, ServiceFamilies, ServiceSeries},
     limit_series::LimitSeries,
     process::Threads,
@@ -253,6 +253,11 @@ impl Metrics {
     /// One more request to the admin API that was refused, for `cause`. Takes a lock: for the control thread.
     pub fn admin_refused(&self, cause: &str) {
         self.families.get(Id::AdminRefused).counter(&[cause]).inc();
+    }
+
+    /// Every series of a metric.
+    pub(super) fn read(&self, id: Id) -> Vec<(Labels, Arc<Block>)> {
+        self.families.get(id).snapshot()
     }
 
     /// Lets go of series that nobody holds and that have stood still for ten minutes. Call it about once a minute.

@@ -1,7 +1,7 @@
 //! What towpath says about itself: metrics, the access log, trace context, its own log.
 //!
 //! `arena.rs`, `series.rs` and `family.rs` are the machinery under `metrics.rs`; `declared.rs` is the one table of
-//! all metrics.
+//! all metrics. `history/` keeps the last minutes of some of them for the dashboard.
 
 mod access_line;
 mod access_log;
@@ -14,6 +14,7 @@ mod dns_series;
 mod exposition;
 mod family;
 mod handles;
+mod history;
 mod limit_series;
 pub mod log;
 mod metrics;
@@ -39,6 +40,7 @@ pub use context::TraceContext;
 pub use dns_series::DnsSeries;
 pub use exposition::Format;
 pub use handles::{AttemptOutcome, EndpointSeries, ListenerSeries, ServiceSeries};
+pub use history::{Counts, From as CalledFrom, History, Past, STEP as HISTORY_STEP, Sample};
 pub use limit_series::LimitSeries;
 pub use metrics::Metrics;
 pub use process::own_bytes;

@@ -46,6 +46,7 @@ mod grpc;
 mod h2_frames;
 mod health_checks;
 mod hedge;
+mod history;
 mod host_services;
 mod http1;
 mod http1_upstream;
