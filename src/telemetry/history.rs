@@ -29,7 +29,7 @@ use self::{
     table::{Table, Weighed},
 };
 use super::{
-    declared::Id,
+    declared::{Id, REQUEST_BOUNDS, REQUEST_BUCKETS},
     metrics::Metrics,
     series::{Counter, Histogram},
 };
