@@ -59,6 +59,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A batch that has been tried for so long is given up: what is newer is worth more.
 const GIVE_UP: Duration = Duration::from_secs(120);
 
+/// Whether there could be an exporter to this collector; nothing is sent.
+///
+/// # Errors
+/// The key of the configuration, and what is wrong with it.
+pub fn check(otlp: &Otlp, keeper: &Keeper) -> Result<(), String> {
+    Collector::new(otlp, keeper).map(drop).map_err(|error| format!("tracing.{error}"))
+}
+
 /// A running exporter. Dropped, it ends when its queue does.
 pub struct Exporter {
     ending: watch::Sender<Option<Ending>>,

@@ -13,5 +13,5 @@ mod redact;
 mod spans;
 mod standing;
 
-pub use exporter::Exporter;
+pub use exporter::{Exporter, check};
 pub use standing::{CollectorState, Standing};

@@ -237,7 +237,9 @@ impl<'a> Told<'a> {
     /// Of the span and its context: W3C's, and that it is known whether the parent is remote.
     fn flags(&self) -> u32 {
         let trace = &self.request.trace;
-        u32::from(trace.sampled) | u32::from(trace.random) << 1 | SpanFlags::ContextHasIsRemoteMask as u32
+        u32::from(trace.sampled || trace.debug)
+            | u32::from(trace.random) << 1
+            | SpanFlags::ContextHasIsRemoteMask as u32
     }
 
     fn name(&self, template: Option<&str>) -> String {
