@@ -26,7 +26,7 @@ fn traced(collector: &Collector, routes: &str) -> Daemon {
 }
 
 async fn ask(daemon: &Daemon, path: &str) -> u16 {
-    client::ask(daemon.address(), Speaks::Http1, get("svc", path)).await.status.as_u16()
+    client::ask(daemon.address(), Speaks::Http1, get("svc", path)).await.status
 }
 
 fn assert_attributes(told: &Told, expected: &[(&str, &str)]) {
