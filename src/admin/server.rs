@@ -23,7 +23,7 @@ use super::{
     explain,
     gate::{self, Gate},
     guard::Guard,
-    page, routes, services, status,
+    page, routes, services, status, tap,
 };
 use crate::{
     drain::{Phase, Trigger, Watcher},
@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Every path, as the answer to an unknown one lists them.
-const PATHS: [&str; 13] = [
+const PATHS: [&str; 14] = [
     "/",
     "/live",
     "/ready",
@@ -44,6 +44,7 @@ const PATHS: [&str; 13] = [
     "/api/routes",
     "/api/callers",
     "/api/explain",
+    "/api/tap",
     "/api/reload",
     "/api/drain",
     "/api/log-level",
@@ -113,6 +114,7 @@ pub(super) fn app(shared: Shared, gate: Gate) -> Router {
         .route("/api/routes", get(routes::routes))
         .route("/api/callers", get(callers::callers))
         .route("/api/explain", get(explain::answer))
+        .route("/api/tap", get(tap::tap))
         .route("/api/reload", post(actions::reload))
         .route("/api/drain", post(actions::drain))
         .route("/api/log-level", get(actions::log_level).put(actions::set_log_level))

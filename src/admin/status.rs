@@ -5,7 +5,10 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, CallerLimits, MemoryState, RequestLimit, server::Shared, token_view::IssuerState, words};
+use super::{
+    AccessLogState, Admin, CallerLimits, MemoryState, RequestLimit, server::Shared, token_view::IssuerState,
+    words,
+};
 use crate::{
     drain::Phase,
     snapshot::{Attempt, Door, Reloaded},
@@ -47,6 +50,10 @@ pub struct Status {
     pub issuers: Vec<IssuerState>,
     /// Routes that do something to requests on purpose (`fault`).
     pub routes_with_faults: usize,
+    /// The access log, where there is one.
+    pub access_log: Option<AccessLogState>,
+    /// How many look on (`/api/tap`).
+    pub taps: usize,
     /// The last configuration that was read.
     pub last_reload: LastReload,
 }
@@ -162,6 +169,7 @@ impl Status {
         let snapshot = shared.snapshot();
         let node = &snapshot.config.node;
         let doors = shared.admin.seen.doors.get();
+        let dropped = shared.admin.metrics.access_log_dropped.get();
         Self {
             node: node.name.to_string(),
             zone: node.zone.as_deref().map(str::to_owned),
@@ -180,6 +188,8 @@ impl Status {
             certificates: CertificateState::all(&shared.admin.seen.keeper),
             issuers: snapshot.providers.iter().map(|provider| IssuerState::of(provider)).collect(),
             routes_with_faults: snapshot.routes.iter().filter(|route| route.fault.is_some()).count(),
+            access_log: AccessLogState::of(&snapshot.config, &snapshot.observers, dropped),
+            taps: snapshot.observers.tap.watchers(),
             last_reload: LastReload::of(&shared.admin.seen.last.get()),
         }
     }

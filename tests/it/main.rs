@@ -5,6 +5,7 @@
 mod support;
 
 mod access_log;
+mod access_log_outputs;
 mod admin;
 mod admin_access;
 mod affinity;
@@ -62,9 +63,11 @@ mod reload;
 mod retry;
 mod routing;
 mod stalled;
+mod tap;
 mod tls;
 mod tls_reload;
 mod tokens;
+mod top;
 mod translation;
 mod upstream;
 mod upstream_tls;
