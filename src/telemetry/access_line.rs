@@ -189,6 +189,7 @@ mod tests {
             parent: None,
             span: 0x7ad6b7169203331,
             sampled: true,
+            deferred: false,
             debug: false,
             random: true,
             came: TraceFormats::default(),
