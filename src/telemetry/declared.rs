@@ -13,6 +13,9 @@ pub(super) enum Kind {
     Histogram(&'static [u64]),
 }
 
+/// Bounds of what towpath adds: tens of microseconds, unless something waits.
+const ADDED_BOUNDS: &[u64] =
+    &[10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];
 impl Kind {
     /// As Prometheus calls it.
     pub(super) fn as_str(self) -> &'static str {
@@ -29,6 +32,8 @@ pub(super) const REQUEST_BOUNDS: &[u64] = &[
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
+/// Buckets with these bounds: one more than there are bounds.
+pub(super) const REQUEST_BUCKETS: usize = REQUEST_BOUNDS.len() + 1;
 
 /// A server at hand answers within a millisecond; one that has to ask others takes tens or hundreds; `dns.timeout` is seconds.
 const DNS_BOUNDS: &[u64] = &[
@@ -98,6 +103,7 @@ pub(super) enum Id {
     TlsReloads,
     TlsStale,
     Tokens,
+    ProxyAdded,
     Draining,
     DnsQueries,
     DnsQueryDuration,
@@ -178,6 +184,7 @@ pub(super) const TABLE: &[Declared] = &[
     declare(Id::TlsReloads, "towpath_tls_reloads_total", Kind::Counter, &["result"], "Readings of changed certificates, keys and trust anchors. Results: renewed, refused."),
     declare(Id::TlsStale, "towpath_tls_stale", Kind::Level, &["file"], "1 while what is in the file, or in its companions, cannot be used and what was there before still is, else 0."),
     declare(Id::Tokens, "towpath_tokens_total", Kind::Counter, &["provider", "result"], "Tokens of requests to routes with jwt. Results: valid, missing, malformed, unknown_key, no_keys (the issuer's have not been had yet), signature, expired, not_yet, issuer, audience; claims, where it is valid and the route wants others."),
+    declare(Id::ProxyAdded, "towpath_proxy_added_seconds", Kind::Histogram(ADDED_BOUNDS), &["listener"], "What towpath adds to the time until a response's head: all of that time during which no endpoint had the request. Waits for a place, and between attempts, are in it."),
     declare(Id::Draining, "towpath_draining", Kind::Level, &[], "1 once the node drains, else 0."),
     declare(Id::DnsQueries, "towpath_dns_queries_total", Kind::Counter, &["result"], "Questions to DNS servers that came to an end: one for each name, record type and server. Results: answered, no_such_name, no_records, timeout, refused, server_failure, error."),
     declare(Id::DnsQueryDuration, "towpath_dns_query_duration_seconds", Kind::Histogram(DNS_BOUNDS), &[], "From a question to a DNS server to its end."),
@@ -186,6 +193,7 @@ pub(super) const TABLE: &[Declared] = &[
     declare(Id::UpstreamIdle, "towpath_upstream_idle_connections", Kind::Gauge, &["service"], "Open connections to endpoints that wait for a request, as of the last second."),
     declare(Id::WorkerCpu, "towpath_worker_cpu_seconds_total", Kind::Counter, &["worker"], "CPU time that the worker's thread has spent."),
     declare(Id::Spans, "towpath_spans_total", Kind::Counter, &["result"], "Spans by what became of them. Results: exported; dropped, because more came than the exporter took; failed, because the collector did not take them."),
+    declare(Id::Spans, "towpath_spans_total", Kind::Counter, &["result"], "Spans by what became of them. Results: exported; dropped, because more came than the exporter took; failed, because the collector did not take them; not_kept, of requests that failed or were slow, because of tracing.keep.per_second."),
     declare(Id::TapEvents, "towpath_tap_events_total", Kind::Counter, &["result"], "Requests that somebody who looks on wanted to see. Results: sent; dropped, because there were more than the rate or the connection allows."),
     declare(Id::ProcessCpu, "process_cpu_seconds_total", Kind::Counter, &[], "User and system CPU time spent."),
     declare(Id::ProcessFds, "process_open_fds", Kind::Level, &[], "Open file descriptors."),

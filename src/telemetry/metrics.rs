@@ -5,20 +5,21 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    arena::Arena,
+    arena::{Arena, Block},
     caller_series::{CallerSeries, PolicySeries},
     connection_series::ConnectionSeries,
     declared::{Id, TABLE},
     dns_series::DnsSeries,
     exposition::Format,
-    family::{ByLabel, Family},
+    family::{ByLabel, Family, Labels},
     handles::{EndpointFamilies, EndpointSeries, ListenerSeries, ServiceFamilies, ServiceSeries},
     limit_series::LimitSeries,
     process::Threads,
     render::{Piece, Rendering},
     request_series::RequestSeries,
     route_series::RouteSeries,
-    series::{Counter, Gauge, Level},
+    series::{Counter, Gauge, Histogram, Level},
+    span_series::SpanSeries,
     tls_series::{CertificateSeries, HandshakeSeries},
     token_series::{AuthorizationSeries, TokenSeries},
 };
@@ -201,6 +202,11 @@ impl Metrics {
         ListenerSeries { connections: self.families.get(Id::Connections).gauge(&[listener]), handshakes }
     }
 
+    /// What towpath adds to the requests of a listener.
+    pub fn added_by(&self, listener: &str) -> Histogram {
+        self.families.get(Id::ProxyAdded).histogram(&[listener])
+    }
+
     /// To be called on the thread of worker `worker`, whose CPU time is told from now on.
     pub fn worker_runs(&self, worker: usize) {
         self.threads.add(worker);
@@ -217,6 +223,14 @@ impl Metrics {
         if let Some(cause) = cause {
             self.causes.inc(cause, || self.families.get(Id::ErrorCauses).counter(&[reason, cause]));
         }
+    }
+
+    /// What spans count with.
+    pub fn span_series(&self) -> SpanSeries {
+        let counter = |result| self.families.get(Id::Spans).counter(&[result]);
+        let [exported, dropped, failed, not_kept] =
+            ["exported", "dropped", "failed", "not_kept"].map(counter);
+        SpanSeries { exported, dropped, failed, not_kept }
     }
 
     /// What a file with certificates shows.
@@ -248,6 +262,11 @@ impl Metrics {
     /// One more request to the admin API that was refused, for `cause`. Takes a lock: for the control thread.
     pub fn admin_refused(&self, cause: &str) {
         self.families.get(Id::AdminRefused).counter(&[cause]).inc();
+    }
+
+    /// Every series of a metric.
+    pub(super) fn read(&self, id: Id) -> Vec<(Labels, Arc<Block>)> {
+        self.families.get(id).snapshot()
     }
 
     /// Lets go of series that nobody holds and that have stood still for ten minutes. Call it about once a minute.

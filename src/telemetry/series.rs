@@ -150,6 +150,12 @@ impl Histogram {
         self.0.place()
     }
 
+    /// How many fell in each bucket; the last is above every bound.
+    pub(super) fn counts<const BUCKETS: usize>(&self) -> [u64; BUCKETS] {
+        debug_assert_eq!(BUCKETS, self.1.len() + 1);
+        std::array::from_fn(|bucket| self.0.sum(FIRST + bucket))
+    }
+
     pub(super) fn read(&self) -> Distribution {
         let Self(block, bounds) = self;
         let mut count = 0;
