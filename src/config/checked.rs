@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration,
 };
 
-pub use super::{matching::*, resilience::*, security::*};
+pub use super::{matching::*, observability::*, resilience::*, security::*};
 use crate::net::{Address, Subnet};
 
 /// A name that metrics, logs and the admin API carry around.
@@ -32,6 +32,8 @@ pub struct Config {
     pub zones: Vec<(Name, Vec<Subnet>)>,
     /// The access log, or none.
     pub access_log: Option<AccessLog>,
+    /// Distributed tracing, or none.
+    pub tracing: Option<Tracing>,
     /// Services made on first use from a `{host}` template.
     pub host_services: HostServices,
     /// In file order; at least one.

@@ -175,6 +175,8 @@ pub enum Text {
     Claim,
     /// A file, or an https URL.
     FileOrUrl,
+    /// The URL of an OpenTelemetry collector.
+    Otlp,
     /// The name of an issuer of tokens in this file.
     Provider,
     /// The name of a service of this file, or `*`.

@@ -10,7 +10,7 @@ use super::{
     addresses,
     checked::HashKey,
     definition::{Choice, Text},
-    hosts, identities,
+    hosts, identities, otlp,
     tree::Data,
 };
 use crate::http::{authority, grpc};
@@ -50,6 +50,7 @@ pub(super) fn read(syntax: Text, text: &str) -> Result<Data, String> {
         Text::ServerName => identities::server_name(text).map(Data::Text),
         Text::NodeOf => identities::node_of(text).map(Data::NodeOf),
         Text::FileOrUrl => identities::file_or_url(text).map(|()| kept()),
+        Text::Otlp => otlp::read(text).map(|_| kept()),
         Text::LogPath | Text::File => Ok(kept()),
         Text::SrvName => hosts::srv_name(text).map(Data::Text),
         Text::DnsSuffix => hosts::name(text.trim_start_matches('.')).map(Data::Text),

@@ -3,7 +3,7 @@
 use super::{
     addresses,
     definition::{Choice, Kind, Need, TableDef, Text},
-    hosts,
+    hosts, otlp,
 };
 
 /// What a key takes, as it follows "must be".
@@ -111,6 +111,7 @@ pub(super) fn syntax(syntax: Text) -> String {
             "\"same-address\", \"subnet/LENGTH\" such as \"subnet/24\", or a DNS name with \"{address}\" in it"
         }
         Text::Claim => "the name of a claim such as \"scope\"",
+        Text::Otlp => otlp::ALLOWED,
         Text::FileOrUrl => "a file, or a URL such as \"https://id.example/keys\"",
         Text::Provider => "the name of an issuer in [jwt]",
         Text::ServiceOrAny => "the name of a service, or \"*\"",

@@ -133,14 +133,15 @@ impl Call {
     /// Sends the request until there is a response, or a failure that stays.
     pub(super) async fn run(&mut self, exchange: &mut Exchange) -> Result<Answer, Failure> {
         enter_service(self, exchange).await?;
+        exchange.reach(|phases| &mut phases.admitted);
         self.backend.view.count_request();
         let mut history = History::default();
         loop {
             let picked = self.pick(&history).await?;
             let speech = self.speech(&picked, exchange.is_grpc)?;
             address_request(&mut self.parts, &self.target, speech);
-            let mut report = Report::begin(&self.backend, picked);
-            exchange.attempt();
+            let entry = exchange.attempt(&self.backend, &picked, history.why, Some(&mut self.parts.headers));
+            let mut report = Report::begin(&self.backend, picked, entry);
             let (fresh, interim) = (history.fresh, &self.interim);
             let way = Way { speech, parts: &self.parts, fresh, beside: false, interim };
             let outcome = if self.may_hedge(exchange, &history) {
@@ -148,7 +149,6 @@ impl Call {
             } else {
                 self.attempt(&mut report, way).await
             };
-            exchange.went_to(report.picked());
             history.avoid.extend(report.lost());
             let Some(wait) = self.again(&outcome, report.picked(), exchange, &mut history) else {
                 return self.settle(outcome, report, exchange.is_grpc);
@@ -264,7 +264,13 @@ impl Call {
         if self.is_revoked() {
             return Err(AttemptError::Timeout(Limit::Revoked));
         }
+        if let Some(entry) = report.entry() {
+            entry.sent();
+        }
         let response = self.send(&mut lease, way, report.picked()).await?;
+        if let Some(entry) = report.entry() {
+            entry.head(response.status());
+        }
         match self.through(report.picked()) {
             None => Ok((response, lease)),
             Some(_) => self.heard(response, lease),

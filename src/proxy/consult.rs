@@ -185,7 +185,7 @@ async fn put(question: &mut Call, exchange: &mut Exchange) -> Result<Response<By
         let picked = question.pick(&history).await?;
         let speech = question.speech(&picked, false)?;
         address_request(&mut question.parts, &question.target, speech);
-        let mut report = Report::begin(&question.backend, picked);
+        let mut report = Report::begin(&question.backend, picked, None);
         let (fresh, interim) = (history.fresh, &question.interim);
         let way = Way { speech, parts: &question.parts, fresh, beside: false, interim };
         let outcome = question.attempt(&mut report, way).await;

@@ -7,14 +7,15 @@ use std::{
     cell::{Cell, RefCell},
     rc::{Rc, Weak},
     sync::Arc,
-    time::SystemTime,
+    time::Duration,
 };
 
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use tokio::time::Instant;
 
 use super::{
     Cause, Failure, Reason, ResponseBody, Worker,
+    account::{Account, Entry},
     attempt::Answer,
     caller::{Named, Pass, Person},
     failure::About,
@@ -30,7 +31,7 @@ use crate::{
     net::{Address, SharedStream},
     service::Picked,
     snapshot::{Backend, BackendView, Door, Refused, Route, Rules, View},
-    telemetry::Record,
+    telemetry::{AttemptNote, Phases, Record},
 };
 
 /// What a response that was never begun counts as: the caller went away (nginx's code).
@@ -131,20 +132,8 @@ pub(super) struct Exchange {
     bytes_out: u64,
     /// The response has reached its end.
     complete: bool,
-    /// Only when there is an access log.
-    line: Option<Box<Line>>,
-}
-
-/// What only the access log needs.
-struct Line {
-    time: SystemTime,
-    peer: Address,
-    method: http::Method,
-    host: HeaderValue,
-    path: Option<http::uri::PathAndQuery>,
-    protocol: &'static str,
-    endpoint: Option<Address>,
-    grpc_status: Option<u32>,
+    /// Only when somebody wants to know of requests.
+    pub(super) account: Option<Rc<Account>>,
 }
 
 impl Exchange {
@@ -152,11 +141,13 @@ impl Exchange {
     pub(super) fn begin(worker: &Rc<Worker>, caller: &Caller, request: &Request<Body>) -> Self {
         let (view, listener) = caller.view(worker);
         let pass = Pass::new(&caller.person, worker, &view.snapshot.rules, request.headers());
-        let line = view.snapshot.access_log.as_ref().map(|_| Box::new(Line::new(caller, request)));
+        let started = Instant::now();
+        let account =
+            view.snapshot.observers.any().then(|| Account::new(caller, request, started.into_std()));
         Self {
             worker: worker.clone(),
             view,
-            started: Instant::now(),
+            started,
             is_grpc: grpc::is_grpc(request.headers()),
             is_proxy: request.version() != Version::HTTP_2 && request.uri().authority().is_some(),
             listener,
@@ -179,7 +170,7 @@ impl Exchange {
             admitted: None,
             bytes_out: 0,
             complete: false,
-            line,
+            account,
         }
     }
 
@@ -226,21 +217,38 @@ impl Exchange {
         backend.view.service.series.in_flight.inc();
         of.view.service.series.in_flight.dec();
         (*now, *of) = (share, backend.clone());
-        if let Some(line) = &mut self.line {
-            line.endpoint = None;
-        }
     }
 
-    /// Notes that an attempt begins.
-    pub(super) fn attempt(&self) {
+    /// Notes that an attempt begins, for this reason where it is not the first. Its endpoint is told of the trace in `headers`.
+    pub(super) fn attempt(
+        &self,
+        backend: &BackendView,
+        picked: &Picked,
+        why: Option<&'static str>,
+        headers: Option<&mut HeaderMap>,
+    ) -> Option<Entry> {
         self.attempts.set(self.attempts.get() + 1);
+        let account = self.account.as_ref()?;
+        let mut span = 0;
+        if let (Some(trace), Some(tracer), Some(headers)) =
+            (account.trace.get(), &self.view.snapshot.observers.tracer, headers)
+        {
+            span = self.worker.random().max(1);
+            trace.write(headers, span, tracer.wanted().propagate);
+        }
+        Some(account.begin(&backend.view.service.name, picked, (why, span)))
     }
 
-    /// Notes which endpoint an attempt went to.
-    pub(super) fn went_to(&mut self, picked: &Picked) {
-        if let Some(line) = &mut self.line {
-            line.endpoint = Some(picked.address.clone());
+    /// Notes that it has come so far now.
+    pub(super) fn reach(&self, phase: impl FnOnce(&mut Phases) -> &mut Option<Duration>) {
+        if let Some(account) = &self.account {
+            account.reach(phase);
         }
+    }
+
+    /// Whether each attempt tells its endpoint of a span of its own.
+    pub(super) fn is_traced(&self) -> bool {
+        self.account.is_some() && self.view.snapshot.observers.tracer.is_some()
     }
 
     /// Notes that the response has reached its end.
@@ -299,11 +307,11 @@ impl Exchange {
     }
 
     /// Notes the status that a gRPC call ended with.
-    pub(super) fn grpc_status(&mut self, fields: &http::HeaderMap) {
-        if let Some(line) = &mut self.line
+    pub(super) fn grpc_status(&mut self, fields: &HeaderMap) {
+        if let Some(account) = &self.account
             && let Some(status) = fields.get("grpc-status")
         {
-            line.grpc_status = status.to_str().ok().and_then(|status| status.parse().ok());
+            account.grpc_status.set(status.to_str().ok().and_then(|status| status.parse().ok()));
         }
     }
 
@@ -316,6 +324,7 @@ impl Exchange {
         let (mut parts, body) = answer.response.into_parts();
         headers::prepare_response(&mut parts, &self.view.snapshot, self.is_proxy);
         self.mark(&mut parts.headers);
+        self.reach(|phases| &mut phases.answered);
         self.status = parts.status.as_u16();
         self.grpc_status(&parts.headers);
         let body = ResponseBody::forwarded(body, self, (answer.lease, answer.answered), deadline);
@@ -335,6 +344,7 @@ impl Exchange {
         let mut response = failure.response(&self.about());
         self.own_up(response.headers_mut(), failure);
         self.mark(response.headers_mut());
+        self.reach(|phases| &mut phases.answered);
         if !failure.reset {
             self.grpc_status(response.headers());
         }
@@ -347,7 +357,7 @@ impl Exchange {
     }
 
     /// Says what was done to the request on purpose.
-    fn mark(&self, headers: &mut http::HeaderMap) {
+    fn mark(&self, headers: &mut HeaderMap) {
         if let Some(fault) = self.fault {
             headers.insert("towpath-fault", HeaderValue::from_static(fault));
         }
@@ -370,25 +380,28 @@ impl Exchange {
             None => self.view.unrouted(self.listener.unwrap_or(usize::MAX)).record(status, duration),
         }
         self.pass.named.record(self.about().service.unwrap_or_default(), status);
-        if let (Some(log), Some(line)) = (&self.view.snapshot.access_log, &self.line) {
-            log.record(self.log_record(line, status, duration));
+        if let Some(account) = &self.account {
+            self.tell(account, status, duration);
         }
     }
 
-    fn log_record<'a>(&'a self, line: &'a Line, status: u16, duration: std::time::Duration) -> Record<'a> {
-        let about = self.about();
-        Record {
-            time: line.time,
+    /// Tells everybody who wants to know.
+    fn tell(&self, account: &Account, status: u16, duration: Duration) {
+        let (about, notes, trace) = (self.about(), account.notes(), account.trace.get());
+        // Of the service that has the request now: where nothing has been sent to it, nothing has.
+        let of_service = |note: &&AttemptNote| Some(&*note.service) == about.service;
+        self.view.snapshot.observers.tell(&Record {
+            time: account.time,
             listener: self.listener.map_or("", |listener| &self.view.snapshot.listeners[listener].name),
-            peer: &line.peer,
+            peer: &account.peer,
             caller: &self.pass.named.name,
-            method: line.method.as_str(),
-            host: line.host.as_bytes(),
-            path: line.path.as_ref().map_or("*", |path| path.as_str()).as_bytes(),
-            protocol: line.protocol,
+            method: account.method.as_str(),
+            host: account.host.as_bytes(),
+            path: account.path.as_ref().map_or("*", |path| path.as_str()).as_bytes(),
+            protocol: account.protocol,
             route: about.route,
             service: about.service,
-            endpoint: line.endpoint.as_ref(),
+            endpoint: notes.last().filter(of_service).map(|note| &note.endpoint),
             status,
             reason: self.reason.map(Reason::name),
             cause: self.cause.map(Cause::name),
@@ -399,8 +412,12 @@ impl Exchange {
             bytes_in: self.body.as_ref().map_or(0, RequestBody::bytes),
             bytes_out: self.bytes_out,
             request_id: self.request_id.as_ref().map_or(b"", |id| id.as_bytes()),
-            grpc_status: line.grpc_status,
-        }
+            grpc_status: account.grpc_status.get(),
+            trace: trace.as_ref(),
+            is_grpc: self.is_grpc,
+            phases: account.phases.get(),
+            notes: &notes,
+        });
     }
 }
 
@@ -412,28 +429,6 @@ impl Drop for Exchange {
         }
         if let Some((_, backend)) = &self.backend {
             backend.view.service.series.in_flight.dec();
-        }
-    }
-}
-
-impl Line {
-    fn new(caller: &Caller, request: &Request<Body>) -> Self {
-        let host =
-            request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-        let host = host.or_else(|| request.headers().get(http::header::HOST).cloned());
-        Self {
-            time: SystemTime::now(),
-            peer: caller.peer.clone(),
-            method: request.method().clone(),
-            host: host.unwrap_or(HeaderValue::from_static("")),
-            path: request.uri().path_and_query().cloned(),
-            protocol: match request.version() {
-                Version::HTTP_10 => "HTTP/1.0",
-                Version::HTTP_2 => "HTTP/2",
-                _ => "HTTP/1.1",
-            },
-            endpoint: None,
-            grpc_status: None,
         }
     }
 }

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     http::{Body, Interim},
     router::RequestView,
-    telemetry::{self, Record},
+    telemetry::{self, Phases, Record},
 };
 
 /// Answers `request`, which came from `caller`. Dropping the future or the response's body cancels it.
@@ -73,8 +73,7 @@ fn prepare(
     exchange.is_pinned = pin.is_some();
     lawful::check(&mut parts, !body.is_end_stream())?;
     let looping = headers::check_loop(&parts.headers, &exchange.view.snapshot);
-    exchange.request_id =
-        Some(headers::prepare_request(&mut parts, &exchange.worker, &exchange.view.snapshot));
+    exchange.request_id = Some(headers::prepare_request(&mut parts, exchange));
     looping?;
     let (listener, route, pin) = match &pin {
         Some(pin) => pin.route(exchange).map(|(listener, route, pin)| (listener, route, Some(pin)))?,
@@ -92,6 +91,7 @@ fn prepare(
         let body = trailers::guard(body, &exchange.view.snapshot.routes[route]);
         RequestBody::new(body, expects_continue, retry.map_or(KEPT, |retry| retry.body_limit))
     });
+    exchange.reach(|phases| &mut phases.routed);
     let affinity = affinity(&backend.view.service.policy.balancer, &parts, &target, &caller.peer);
     Ok(Call {
         pass: exchange.pass.clone(),
@@ -177,6 +177,10 @@ fn unread<'a>(
         bytes_out: 0,
         request_id,
         grpc_status: None,
+        trace: None,
+        is_grpc: false,
+        phases: Phases::default(),
+        notes: &[],
     }
 }
 
@@ -188,9 +192,10 @@ pub fn refuse(worker: &Worker, caller: &Caller, failure: &Failure) -> Response<R
     let id = telemetry::ensure_request_id(&mut http::HeaderMap::new(), [worker.random(), worker.random()]);
     let response = failure.response(&About { request_id: id.to_str().ok(), ..About::default() });
     view.unrouted(listener).record(response.status().as_u16(), std::time::Duration::ZERO);
-    if let Some(log) = &view.snapshot.access_log {
+    if view.snapshot.observers.any() {
         let named = caller.named(worker, &view.snapshot.rules);
-        log.record(unread((caller, &named.name), failure, response.status().as_u16(), id.as_bytes()));
+        let record = unread((caller, &named.name), failure, response.status().as_u16(), id.as_bytes());
+        view.snapshot.observers.tell(&record);
     }
     tracing::debug!(peer = %caller.peer, message = &*failure.message, "a request could not be read");
     response.map(ResponseBody::unrecorded)

@@ -7,8 +7,13 @@ use http::{
     uri::{PathAndQuery, Scheme},
 };
 
-use super::{Failure, Reason, target::Target, worker::Worker};
-use crate::{http::hop_by_hop, snapshot::Snapshot, telemetry, upstream};
+use super::{Failure, Reason, exchange::Exchange, target::Target};
+use crate::{
+    http::hop_by_hop,
+    snapshot::Snapshot,
+    telemetry::{self, TraceContext},
+    upstream,
+};
 
 /// What a request is written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +51,25 @@ pub(super) fn check_loop(headers: &HeaderMap, snapshot: &Snapshot) -> Result<(),
 
 /// Prepares a request's fields for any endpoint: hop-by-hop fields go, `via`, `x-request-id` and `traceparent` come.
 /// Returns the request's id.
-pub(super) fn prepare_request(parts: &mut Parts, worker: &Worker, snapshot: &Snapshot) -> HeaderValue {
-    let headers = &mut parts.headers;
+pub(super) fn prepare_request(parts: &mut Parts, exchange: &Exchange) -> HeaderValue {
+    let (headers, worker) = (&mut parts.headers, &exchange.worker);
     hop_by_hop::remove(headers);
-    headers.append(VIA, via(parts.version, snapshot));
-    telemetry::ensure_trace(headers, [worker.random(), worker.random(), worker.random()]);
+    headers.append(VIA, via(parts.version, &exchange.view.snapshot));
+    trace(headers, exchange);
     telemetry::ensure_request_id(headers, [worker.random(), worker.random()])
+}
+
+/// Finds out which trace the request belongs to. Where towpath has spans of its own, each attempt tells its endpoint of its own.
+fn trace(headers: &mut HeaderMap, exchange: &Exchange) {
+    let worker = &exchange.worker;
+    let random = [worker.random(), worker.random(), worker.random()];
+    match (&exchange.account, &exchange.view.snapshot.observers.tracer) {
+        (Some(account), Some(tracer)) => {
+            let sample = || tracer.samples(worker.random());
+            account.trace.set(Some(TraceContext::take(headers, sample, random)));
+        }
+        _ => telemetry::ensure_trace(headers, random),
+    }
 }
 
 /// Writes the request's target as the endpoint's protocol has it.

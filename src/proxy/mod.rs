@@ -1,5 +1,6 @@
 //! One request, from head to record. Begin with `handle.rs`: it names the phases in order.
 
+mod account;
 mod admission;
 mod affinity;
 mod attempt;

@@ -13,6 +13,7 @@ use std::{
 
 use http::{HeaderMap, Response, StatusCode};
 
+use super::account::Entry;
 use crate::{
     http::{Body, grpc},
     service::Picked,
@@ -29,13 +30,20 @@ pub(super) struct Report<'a> {
     /// An endpoint that it ran on before, where no connection could be made.
     lost: Option<u64>,
     outcome: AttemptOutcome,
+    /// Its part of the request's account, if there is one.
+    entry: Option<Entry>,
 }
 
 impl<'a> Report<'a> {
     /// An attempt begins.
-    pub(super) fn begin(backend: &'a Rc<BackendView>, picked: Picked) -> Self {
+    pub(super) fn begin(backend: &'a Rc<BackendView>, picked: Picked, entry: Option<Entry>) -> Self {
         let (begun, outcome) = (Instant::now(), AttemptOutcome::Cancelled);
-        Self { backend, picked: Some(picked), begun, lost: None, outcome }
+        Self { backend, picked: Some(picked), begun, lost: None, outcome, entry }
+    }
+
+    /// Its part of the request's account.
+    pub(super) fn entry(&self) -> Option<&Entry> {
+        self.entry.as_ref()
     }
 
     /// The endpoint that it runs on.
@@ -45,6 +53,9 @@ impl<'a> Report<'a> {
 
     /// It goes on at another endpoint, where it has run since `begun`. Returns the one before, and since when it ran there.
     pub(super) fn move_to(&mut self, other: Picked, begun: Instant) -> Option<(Picked, Instant)> {
+        if let Some(entry) = &self.entry {
+            entry.moves_to(&other);
+        }
         let before = (self.picked.replace(other), std::mem::replace(&mut self.begun, begun));
         before.0.map(|picked| (picked, before.1))
     }
@@ -70,12 +81,13 @@ impl<'a> Report<'a> {
     pub(super) fn answered(mut self, outcome: AttemptOutcome) -> Answered {
         let picked = self.picked.take().expect("nothing else takes it");
         self.backend.view.observe(outcome, self.begun);
-        let mut answered =
-            Answered { backend: self.backend.clone(), picked, times: (self.begun, self.begun), open: true };
+        let (backend, entry, times) = (self.backend.clone(), self.entry.take(), (self.begun, self.begun));
+        let mut answered = Answered { backend, picked, times, open: true, entry };
         if outcome == AttemptOutcome::Success {
             answered.times.1 = answered.picked.answered(self.begun);
         } else {
             answered.open = false;
+            answered.note_end(outcome);
             answered.backend.view.service.series.attempt(outcome);
             answered.picked.report(outcome, self.begun);
         }
@@ -87,6 +99,9 @@ impl<'a> Report<'a> {
         self.backend.view.observe(self.outcome, self.begun);
         if let Some(picked) = &self.picked {
             picked.report(self.outcome, self.begun);
+        }
+        if let Some(entry) = &self.entry {
+            entry.end(self.outcome);
         }
     }
 }
@@ -107,6 +122,7 @@ pub(super) struct Answered {
     times: (Instant, Instant),
     /// The end is still to be counted.
     open: bool,
+    entry: Option<Entry>,
 }
 
 impl Answered {
@@ -120,6 +136,13 @@ impl Answered {
         if std::mem::replace(&mut self.open, false) {
             self.backend.view.service.series.attempt(outcome);
             self.picked.ended(outcome, self.times);
+            self.note_end(outcome);
+        }
+    }
+
+    fn note_end(&self, outcome: AttemptOutcome) {
+        if let Some(entry) = &self.entry {
+            entry.end(outcome);
         }
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct History {
     pub(super) further: u32,
     /// There has been a second attempt beside another.
     pub(super) hedged: bool,
+    /// What makes the next attempt necessary.
+    pub(super) why: Option<&'static str>,
     /// Before the last retry.
     pub(super) backoff: Option<Duration>,
 }
@@ -77,6 +79,7 @@ impl Call {
             match self.requeue(error, picked, history) {
                 Ok(reason) => {
                     series.retry(reason);
+                    history.why = Some(reason);
                     return Some(Duration::ZERO);
                 }
                 Err(why) => denied = why,
@@ -86,6 +89,7 @@ impl Call {
             match self.retry(policy, (outcome, exchange.is_grpc), picked, history) {
                 Ok((class, wait)) => {
                     series.retry(class.name());
+                    history.why = Some(class.name());
                     return Some(wait);
                 }
                 Err(why) => denied = why.or(denied),

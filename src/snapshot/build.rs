@@ -8,15 +8,15 @@ use std::{
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    Clients, HostServices, NodeLimits, Rules, peer_routes,
+    Clients, HostServices, NodeLimits, Observers, Rules, peer_routes,
     picture::{Authorizer, Backend, ListenerRoutes, Route, Snapshot, Via},
 };
 use crate::{
     auth::Provider,
-    config::{self, BackendTarget, Config, LogPath, Name},
+    config::{self, BackendTarget, Config, Name},
     router::{Matcher, Router, Split},
     service::{Hops, Neighbourhood, Service},
-    telemetry::{AccessLog, Metrics},
+    telemetry::Metrics,
     tls::Keeper,
 };
 
@@ -47,7 +47,7 @@ pub(super) fn build(
     config: Config,
     previous: Option<&Snapshot>,
     shared: &Shared,
-    (access_log, providers, clients): (Option<Arc<AccessLog>>, Vec<Arc<Provider>>, Clients),
+    (observers, providers, clients): (Observers, Vec<Arc<Provider>>, Clients),
 ) -> Snapshot {
     shared.limits.configure(&config);
     let neighbourhood = neighbourhood(&config, previous, shared);
@@ -72,7 +72,7 @@ pub(super) fn build(
         host_services: shared.host_services.clone(),
         limits: shared.limits.clone(),
         rules: Rules::build(&config, previous, &shared.metrics),
-        access_log,
+        observers,
         clients,
         neighbourhood,
         via: via(&config.node.name),
@@ -184,31 +184,6 @@ fn listener_routes(config: &Config, listener: usize) -> ListenerRoutes {
     let rules = routes.filter(|(_, rule)| rule.listeners.contains(&listener));
     let config::Listener { name, default_policy, .. } = &config.listeners[listener];
     ListenerRoutes { name: name.clone(), router: Router::new(rules), default_policy: *default_policy }
-}
-
-/// The access log that `config` wants; the one that is open, if it is the same.
-///
-/// # Errors
-/// What could not be opened, for people.
-pub(super) fn access_log(
-    config: &Config,
-    previous: Option<&Snapshot>,
-    metrics: &Metrics,
-) -> Result<Option<Arc<AccessLog>>, String> {
-    let Some(wanted) = &config.access_log else { return Ok(None) };
-    if let Some(previous) = previous.filter(|previous| previous.config.access_log.as_ref() == Some(wanted)) {
-        return Ok(previous.access_log.clone());
-    }
-    AccessLog::open(&wanted.path, metrics)
-        .map(|log| Some(Arc::new(log)))
-        .map_err(|error| format!("access_log.path: cannot open {}: {error}", path(&wanted.path)))
-}
-
-fn path(path: &LogPath) -> String {
-    match path {
-        LogPath::Stdout => "stdout".to_owned(),
-        LogPath::File(file) => file.display().to_string(),
-    }
 }
 
 fn via(node: &str) -> Via {

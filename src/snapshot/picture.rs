@@ -8,13 +8,13 @@ use std::{
 
 use http::{HeaderName, HeaderValue};
 
-use super::{Clients, HostServices, NodeLimits, Rules};
+use super::{Clients, HostServices, NodeLimits, Observers, Rules};
 use crate::{
     auth::Provider,
     config::{self, Config, DefaultPolicy, HostTemplate, Name},
     router::{Matcher, Router, Split},
     service::{Neighbourhood, Service},
-    telemetry::{AccessLog, AuthorizationSeries, Metrics, RouteSeries},
+    telemetry::{AuthorizationSeries, Metrics, RouteSeries},
 };
 
 /// Everything that a request is decided by. One request reads exactly one.
@@ -44,8 +44,8 @@ pub struct Snapshot {
     pub neighbourhood: Arc<Neighbourhood>,
     /// TLS towards endpoints and other nodes.
     pub clients: Clients,
-    /// Open when it is configured.
-    pub access_log: Option<Arc<AccessLog>>,
+    /// Who is told of requests.
+    pub observers: Observers,
     /// This node's entry in `via`.
     pub via: Via,
     /// Where everything counts.

@@ -15,6 +15,7 @@ use super::{
     doors::{Door, DoorCommand, Doors, Plan},
     faults, idle_rules,
     key_sets::{self, KeySets},
+    observers::Observers,
     picture::{Backend, Snapshot},
     source::Reader,
     unverified,
@@ -26,7 +27,7 @@ use crate::{
     health::Prober,
     published::Published,
     service::{self, Hops, Neighbourhood, Service},
-    telemetry::{AccessLog, Metrics},
+    telemetry::Metrics,
     tls::Keeper,
 };
 
@@ -102,8 +103,8 @@ pub struct Reloader {
     draining: bool,
     /// Snapshots that have been replaced: the last to let go frees ten thousand routes, which no worker should do.
     replaced: Vec<Arc<Snapshot>>,
-    /// Access logs that have been replaced. Dropping the last handle waits for the writer, which no worker should do.
-    logs: Vec<Arc<AccessLog>>,
+    /// Access logs and tracers that have been replaced. Dropping the last handle waits for the writer, which no worker should do.
+    observers: Vec<Observers>,
 }
 
 impl Reloader {
@@ -123,7 +124,7 @@ impl Reloader {
         let opened = open(&config, &doors, None, &shared)?;
         let discovery = Discovery::new(opened.dns.expect("there is no previous one that could be kept"));
         tokio::task::spawn_local(service::follow_names(discovery.by_name(), nodes));
-        let things = (opened.access_log, opened.providers, opened.clients);
+        let things = (opened.observers, opened.providers, opened.clients);
         let snapshot = Arc::new(build::build(config, None, &shared, things));
         let prober = Prober::default();
         for service in &snapshot.services {
@@ -146,7 +147,7 @@ impl Reloader {
         };
         let mut certificates = Certificates::new(shared.keeper.clone(), shared.metrics.clone());
         certificates.reloaded();
-        let (replaced, logs) = (Vec::new(), Vec::new());
+        let (replaced, observers) = (Vec::new(), Vec::new());
         let reloader = Self {
             source,
             seen,
@@ -158,7 +159,7 @@ impl Reloader {
             key_sets,
             draining: false,
             replaced,
-            logs,
+            observers,
         };
         reloader.count("applied", true);
         Ok(reloader)
@@ -215,9 +216,9 @@ impl Reloader {
         }
         refuse_fixed(&old.config, &config)?;
         let opened = open(&config, &self.doors, Some(&old), &self.shared)?;
-        self.logs.extend(old.access_log.clone());
-        let things = (opened.access_log, opened.providers, opened.clients);
+        let things = (opened.observers, opened.providers, opened.clients);
         let snapshot = Arc::new(build::build(config, Some(&old), &self.shared, things));
+        self.observers.push(old.observers.replaced_by(&snapshot.observers));
         self.seen.snapshot.publish(snapshot.clone());
         if let Some(dns) = opened.dns {
             self.discovery.reconfigure(dns);
@@ -274,7 +275,7 @@ impl Reloader {
     pub fn sweep(&mut self) {
         self.certificates.look();
         self.replaced.retain(|snapshot| Arc::strong_count(snapshot) > 1);
-        self.logs.retain(|log| Arc::strong_count(log) > 1);
+        self.observers.retain(Observers::is_used);
         self.shared.limits.sweep();
         self.key_sets.look();
         self.shared.hops.sweep();
@@ -306,7 +307,7 @@ struct Opened {
     /// None when the one in use serves on.
     dns: Option<Prepared>,
     plan: Plan,
-    access_log: Option<Arc<AccessLog>>,
+    observers: Observers,
     providers: Vec<Arc<Provider>>,
     clients: Clients,
 }
@@ -320,15 +321,16 @@ fn open(
 ) -> Result<Opened, String> {
     let same_dns = previous.is_some_and(|previous| previous.config.dns == config.dns);
     let dns = (!same_dns).then(|| Prepared::new(&config.dns)).transpose();
-    let access_log = build::access_log(config, previous, &shared.metrics);
+    let before = previous.map(|previous| (&*previous.config, &previous.observers));
+    let observers = Observers::open(config, before, &shared.metrics);
     let providers = key_sets::providers(config, previous.map_or(&[], |previous| &previous.providers), shared);
     let clients = Clients::open(config, &shared.keeper, &shared.hops);
-    match (dns, doors.prepare(config, &shared.keeper), access_log, providers, clients) {
-        (Ok(dns), Ok(plan), Ok(access_log), Ok(providers), Ok(clients)) => {
-            Ok(Opened { dns, plan, access_log, providers, clients })
+    match (dns, doors.prepare(config, &shared.keeper), observers, providers, clients) {
+        (Ok(dns), Ok(plan), Ok(observers), Ok(providers), Ok(clients)) => {
+            Ok(Opened { dns, plan, observers, providers, clients })
         }
-        (dns, plan, access_log, providers, clients) => {
-            let problems = [dns.err(), plan.err(), access_log.err(), providers.err(), clients.err()];
+        (dns, plan, observers, providers, clients) => {
+            let problems = [dns.err(), plan.err(), observers.err(), providers.err(), clients.err()];
             Err(problems.into_iter().flatten().collect::<Vec<_>>().join("\n"))
         }
     }

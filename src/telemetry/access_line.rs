@@ -7,7 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use super::access_log::Record;
+use super::Record;
 
 /// The line, newline included.
 pub(super) fn format(record: &Record<'_>) -> Vec<u8> {
@@ -153,7 +153,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::net::Address;
+    use crate::{net::Address, telemetry::Phases};
 
     static PEER: Address = Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000));
 
@@ -181,6 +181,10 @@ mod tests {
             bytes_out: u64::MAX,
             request_id: b"id",
             grpc_status: None,
+            trace: None,
+            is_grpc: false,
+            phases: Phases::default(),
+            notes: &[],
         }
     }
 

@@ -9,11 +9,11 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use super::{access_line, series::Counter};
-use crate::{config::LogPath, net::Address};
+use super::{Record, access_line, series::Counter};
+use crate::config::LogPath;
 
 /// Lines that wait for the writer.
 const QUEUE: usize = 8192;
@@ -21,54 +21,6 @@ const QUEUE: usize = 8192;
 const GATHER: Duration = Duration::from_millis(5);
 /// A batch is written when it has this many bytes.
 const BATCH: usize = 64 * 1024;
-
-/// One request, as its line shows it. Times are the caller's view; bytes are of bodies.
-pub struct Record<'a> {
-    /// When its head had come.
-    pub time: SystemTime,
-    /// Name.
-    pub listener: &'a str,
-    /// The caller's end of the connection.
-    pub peer: &'a Address,
-    /// Who that is.
-    pub caller: &'a str,
-    /// As sent.
-    pub method: &'a str,
-    /// As sent.
-    pub host: &'a [u8],
-    /// As sent, query included.
-    pub path: &'a [u8],
-    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
-    pub protocol: &'a str,
-    /// None when no route matched.
-    pub route: Option<&'a str>,
-    /// None when no service was chosen.
-    pub service: Option<&'a str>,
-    /// None when no endpoint was chosen.
-    pub endpoint: Option<&'a Address>,
-    /// What the caller got.
-    pub status: u16,
-    /// `towpath-error`, when towpath itself answered.
-    pub reason: Option<&'a str>,
-    /// Which limit, timeout or policy that was, where there are several.
-    pub cause: Option<&'a str>,
-    /// What was done to it on purpose.
-    pub fault: Option<&'a str>,
-    /// The policy, and its rule, that denied it or would have.
-    pub policy: Option<&'a str>,
-    /// How many there were.
-    pub attempts: u32,
-    /// From the head to the end of the response.
-    pub duration: Duration,
-    /// Of the request.
-    pub bytes_in: u64,
-    /// Of the response.
-    pub bytes_out: u64,
-    /// `x-request-id`.
-    pub request_id: &'a [u8],
-    /// `grpc-status`, where the response has one.
-    pub grpc_status: Option<u32>,
-}
 
 /// An open access log. Dropping it writes what waits.
 pub struct AccessLog {
@@ -101,8 +53,8 @@ impl AccessLog {
     }
 
     /// Hands a request's line to the writer, or drops and counts it when too many wait.
-    pub fn record(&self, record: Record<'_>) {
-        let line = access_line::format(&record);
+    pub fn record(&self, record: &Record<'_>) {
+        let line = access_line::format(record);
         if self.queue.as_ref().is_none_or(|queue| queue.try_send(line).is_err()) {
             self.dropped.inc();
         }
@@ -195,14 +147,18 @@ mod tests {
         fs,
         os::unix::fs::PermissionsExt,
         sync::{Arc, Mutex, mpsc},
+        time::SystemTime,
     };
 
     use super::*;
-    use crate::telemetry::Metrics;
+    use crate::{
+        net::Address,
+        telemetry::{Metrics, Phases},
+    };
 
     fn record(log: &AccessLog, attempts: u32) {
         let peer = Address::Tcp(([127, 0, 0, 1], 5000).into());
-        log.record(Record {
+        log.record(&Record {
             time: SystemTime::UNIX_EPOCH,
             listener: "outgoing",
             peer: &peer,
@@ -225,6 +181,10 @@ mod tests {
             bytes_out: 0,
             request_id: b"id",
             grpc_status: None,
+            trace: None,
+            is_grpc: false,
+            phases: Phases::default(),
+            notes: &[],
         });
     }
 

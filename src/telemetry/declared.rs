@@ -9,9 +9,15 @@ pub(super) enum Kind {
     Gauge,
     /// A number that is set.
     Level,
-    /// Seconds, in buckets.
-    Histogram,
+    /// Seconds, in buckets with these upper bounds in microseconds, ascending.
+    Histogram(&'static [u64]),
 }
+
+/// The proxy itself takes tens of microseconds; a slow upstream takes seconds.
+pub(super) const REQUEST_BOUNDS: &[u64] = &[
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+];
 
 /// One metric.
 pub(super) struct Declared {
@@ -75,6 +81,8 @@ pub(super) enum Id {
     TlsReloads,
     TlsStale,
     Tokens,
+    Spans,
+    TapEvents,
     ProcessCpu,
     ProcessFds,
     ProcessMemory,
@@ -92,7 +100,7 @@ const fn declare(
 
 /// In the order of [`Id`].
 #[rustfmt::skip] // A table reads as one.
-pub(super) const TABLE: [Declared; 53] = [
+pub(super) const TABLE: &[Declared] = &[
     declare(Id::AcceptErrors, "towpath_accept_errors_total", Kind::Counter, &[], "Connections that could not be accepted, such as for want of file descriptors."),
     declare(Id::AccessLogDropped, "towpath_access_log_dropped_total", Kind::Counter, &[], "Access log records lost because the log could not be written, or not fast enough."),
     declare(Id::Attempts, "towpath_attempts_total", Kind::Counter, &["service", "outcome"], "Attempts to have a request answered by an endpoint. Outcomes, as they are when the response ends: success, server_error, overloaded (429, RESOURCE_EXHAUSTED), connect_failed, reset, closed (a connection that had served before was closed under the request), timeout, cancelled."),
@@ -110,7 +118,7 @@ pub(super) const TABLE: [Declared; 53] = [
     declare(Id::ErrorCauses, "towpath_error_causes_total", Kind::Counter, &["reason", "cause"], "Of the answers that towpath itself made, those of whose reason there are several kinds: by the timeout, limit or policy behind them."),
     declare(Id::Errors, "towpath_errors_total", Kind::Counter, &["reason"], "Answers that towpath itself made, by the reason in their towpath-error header."),
     declare(Id::MetricsOverflow, "towpath_metrics_overflow_total", Kind::Counter, &["metric"], "Series that did not fit the metric's bound and were counted as `other`."),
-    declare(Id::RequestDuration, "towpath_request_duration_seconds", Kind::Histogram, &["route", "service"], "From a request's head to the end of its response, retries included."),
+    declare(Id::RequestDuration, "towpath_request_duration_seconds", Kind::Histogram(REQUEST_BOUNDS), &["route", "service"], "From a request's head to the end of its response, retries included."),
     declare(Id::Requests, "towpath_requests_total", Kind::Counter, &["listener", "route", "service", "code"], "Requests by the status that the caller got."),
     declare(Id::RequestsInFlight, "towpath_requests_in_flight", Kind::Gauge, &["service"], "Requests that are being served."),
     declare(Id::Retries, "towpath_retries_total", Kind::Counter, &["service", "reason"], "Attempts after a request's first, by what made them necessary."),
@@ -143,6 +151,8 @@ pub(super) const TABLE: [Declared; 53] = [
     declare(Id::TlsReloads, "towpath_tls_reloads_total", Kind::Counter, &["result"], "Readings of changed certificates, keys and trust anchors. Results: renewed, refused."),
     declare(Id::TlsStale, "towpath_tls_stale", Kind::Level, &["file"], "1 while what is in the file, or in its companions, cannot be used and what was there before still is, else 0."),
     declare(Id::Tokens, "towpath_tokens_total", Kind::Counter, &["provider", "result"], "Tokens of requests to routes with jwt. Results: valid, missing, malformed, unknown_key, no_keys (the issuer's have not been had yet), signature, expired, not_yet, issuer, audience; claims, where it is valid and the route wants others."),
+    declare(Id::Spans, "towpath_spans_total", Kind::Counter, &["result"], "Spans by what became of them. Results: exported; dropped, because more came than the exporter took; failed, because the collector did not take them."),
+    declare(Id::TapEvents, "towpath_tap_events_total", Kind::Counter, &["result"], "Requests that somebody who looks on wanted to see. Results: sent; dropped, because there were more than the rate or the connection allows."),
     declare(Id::ProcessCpu, "process_cpu_seconds_total", Kind::Counter, &[], "User and system CPU time spent."),
     declare(Id::ProcessFds, "process_open_fds", Kind::Level, &[], "Open file descriptors."),
     declare(Id::ProcessMemory, "process_resident_memory_bytes", Kind::Level, &[], "Resident memory."),
@@ -162,11 +172,11 @@ mod tests {
              configuration stands for any\nlonger goes ten minutes after it last moved.\n\n\
              | Metric | Type | Labels | Meaning |\n|---|---|---|---|\n",
         );
-        for Declared { name, kind, labels, help, .. } in &TABLE {
+        for Declared { name, kind, labels, help, .. } in TABLE {
             let kind = match kind {
                 Kind::Counter => "counter",
                 Kind::Gauge | Kind::Level => "gauge",
-                Kind::Histogram => "histogram",
+                Kind::Histogram(_) => "histogram",
             };
             let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
             text += &format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", "));
@@ -192,9 +202,13 @@ mod tests {
     fn names_are_unique_and_say_their_kind() {
         let names: BTreeSet<_> = TABLE.iter().map(|declared| declared.name).collect();
         assert_eq!(names.len(), TABLE.len());
-        for Declared { name, kind, .. } in &TABLE {
+        for Declared { name, kind, .. } in TABLE {
             assert!(name.starts_with("towpath_") || name.starts_with("process_"), "{name}");
             assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            if let Kind::Histogram(bounds) = kind {
+                assert!(name.ends_with("_seconds"), "{name}");
+                assert!(bounds.is_sorted_by(|a, b| a < b) && bounds[0] > 0, "{name}");
+            }
         }
     }
 }

@@ -95,8 +95,16 @@ impl Family {
 
     /// The histogram with these label values.
     pub(super) fn histogram(&self, labels: &[&str]) -> Histogram {
-        debug_assert_eq!(self.declared.kind, Kind::Histogram);
-        Histogram::new(self.block(labels))
+        debug_assert!(matches!(self.declared.kind, Kind::Histogram(_)));
+        Histogram::new(self.block(labels), self.bounds())
+    }
+
+    /// Of a histogram's buckets; none for what is no histogram.
+    pub(super) fn bounds(&self) -> &'static [u64] {
+        match self.declared.kind {
+            Kind::Histogram(bounds) => bounds,
+            Kind::Counter | Kind::Gauge | Kind::Level => &[],
+        }
     }
 
     fn block(&self, labels: &[&str]) -> Arc<Block> {
@@ -164,7 +172,7 @@ impl Entry {
 fn slots(kind: Kind) -> usize {
     match kind {
         Kind::Counter | Kind::Gauge | Kind::Level => 1,
-        Kind::Histogram => Histogram::SLOTS,
+        Kind::Histogram(bounds) => Histogram::slots(bounds),
     }
 }
 
@@ -258,13 +266,14 @@ mod tests {
         let start = Instant::now();
         for round in 0..3 {
             family.histogram(&labels).record(Duration::from_secs(1));
-            assert_eq!(Histogram::new(family.block(&labels)).read().count, 1, "round {round}");
+            assert_eq!(family.histogram(&labels).read().count, 1, "round {round}");
             family.sweep(start + EXPIRY * round * 2);
             family.sweep(start + EXPIRY * (round * 2 + 1));
             assert!(family.snapshot().is_empty());
         }
-        let fresh = family.arena.allocate(Histogram::SLOTS * 2).unwrap();
-        assert_eq!(fresh.start(), Histogram::SLOTS * 2, "one series and `other` were ever allocated");
+        let slots = slots(family.declared.kind);
+        let fresh = family.arena.allocate(slots * 2).unwrap();
+        assert_eq!(fresh.start(), slots * 2, "one series and `other` were ever allocated");
     }
 
     #[test]

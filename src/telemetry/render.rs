@@ -49,7 +49,7 @@ fn sample(declared: &Declared, values: &[Box<str>], block: Arc<Block>) -> Metric
         Kind::Counter => Counter::new(block).get() as f64,
         Kind::Gauge => Gauge::new(block).get() as f64,
         Kind::Level => Level::new(block).get(),
-        Kind::Histogram => return histogram(labels, &Histogram::new(block)),
+        Kind::Histogram(bounds) => return histogram(labels, &Histogram::new(block, bounds)),
     };
     number(declared.kind, labels, value)
 }
@@ -99,7 +99,7 @@ fn write_family(declared: &Declared, metrics: Vec<Metric>) -> MetricFamily {
     family.set_field_type(match declared.kind {
         Kind::Counter => MetricType::COUNTER,
         Kind::Gauge | Kind::Level => MetricType::GAUGE,
-        Kind::Histogram => MetricType::HISTOGRAM,
+        Kind::Histogram(_) => MetricType::HISTOGRAM,
     });
     family.set_metric(metrics);
     family

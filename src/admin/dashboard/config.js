@@ -64,7 +64,7 @@ function history({ reloads }) {
     caption: "Configurations that were read, the last first",
     hideCaption: true,
     class: "cards",
-    columns: [{ name: "Time" }, { name: "Result" }, { name: "Generation after it", class: "number" }, { name: "What was wrong", class: "long" }],
+    columns: [{ name: "Time" }, { name: "Result", class: "wide" }, { name: "Generation after it", class: "number" }, { name: "What was wrong", class: "long" }],
     rows: reloads.map((reload, index) => ({
       key: `${reload.at} ${reload.generation}`,
       cells: [

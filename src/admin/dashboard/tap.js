@@ -7,7 +7,7 @@ import * as health from "./health.js";
 
 const KEPT = 200;
 const FIELDS = [
-  ["route", "Route", "any"], ["service", "Service", "any"], ["status", "Status", "any, such as 503 or 5xx"], ["caller", "Caller", "any"],
+  ["route", "Route", "any"], ["service", "Service", "any"], ["status", "Status", "503 or 5xx"], ["caller", "Caller", "any"],
 ];
 
 const view = { filters: {}, state: "idle", message: "", events: [], held: 0, dropped: 0, serial: 0 };
@@ -118,10 +118,11 @@ export function render(context) {
     form(running),
     h("p", { role: "status", class: view.state === "failed" ? "error" : "dim status" }, view.message || (running && view.events.length === 0 ? "Waiting for a request…" : "")),
     view.events.length > 0 && h("p", { class: "dim" }, [
-      `The last ${format.several(view.events.length, "request")}${view.events.length === KEPT ? " (no more are kept)" : ""}.`,
+      view.events.length === 1 ? "One request." : `The last ${format.count(view.events.length)} requests${view.events.length === KEPT ? " (no more are kept)" : ""}.`,
       view.dropped > 0 && ` ${format.count(view.dropped)} more were not sent: too many for the rate.`,
       view.state === "paused" && view.held > 0 && ` ${format.count(view.held)} passed by since the pause.`,
     ]),
+    !running && view.events.length === 0 && view.state !== "failed" && h("p", { class: "empty" }, "Press Start to see requests as they end. Filters narrow down which; all of them have to hold."),
     h("ol", { class: "events", "aria-label": "Requests, the last first" }, view.events.map(event)),
   ];
 }

@@ -4,6 +4,7 @@
 //! refused feature, replace its `Key::refused` by a real key and read it in `meaning.rs` or its neighbours.
 
 mod node;
+mod observability;
 mod resilience;
 mod root;
 mod route;
@@ -11,6 +12,7 @@ mod security;
 mod service;
 
 pub use node::*;
+pub use observability::*;
 pub use resilience::*;
 pub use root::*;
 pub use route::*;

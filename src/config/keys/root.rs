@@ -3,7 +3,7 @@
 use super::super::definition::{Key, Kind, TableDef, Text};
 use super::{
     ACCESS_LOG, ADMIN, CALLER, DNS, DRAIN, HOST_SERVICES, JWT_PROVIDER, LIMITS, LISTENER, NODE, OVERLOAD,
-    POLICY, ROUTE, ROUTE_DEFAULTS, SERVICE, SERVICE_DEFAULTS, node::SUBNETS,
+    POLICY, ROUTE, ROUTE_DEFAULTS, SERVICE, SERVICE_DEFAULTS, TRACING, node::SUBNETS,
 };
 
 /// The whole file.
@@ -67,7 +67,13 @@ pub static ROOT: TableDef = TableDef {
             "{}",
             JWT_PROVIDER.doc,
         ),
-        Key::refused("tracing", "trace export is not built yet"),
+        Key::optional(
+            "tracing",
+            Kind::Table(&TRACING),
+            "none: trace context that comes is passed on",
+            "{}",
+            TRACING.doc,
+        ),
     ]],
     choose: None,
 };

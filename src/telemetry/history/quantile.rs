@@ -4,7 +4,7 @@
 //! the highest of them. So a percentile is as exact as its bucket is narrow.
 
 use super::sums::Buckets;
-use crate::telemetry::series::BOUNDS;
+use crate::telemetry::declared::REQUEST_BOUNDS;
 
 /// What `part` (0 to 1) of the observations do not exceed, in seconds; none without any.
 pub(super) fn of(buckets: &Buckets, part: f64) -> Option<f64> {
@@ -12,9 +12,9 @@ pub(super) fn of(buckets: &Buckets, part: f64) -> Option<f64> {
     let rank = part * count as f64;
     let seconds = |bound: u64| bound as f64 / 1e6;
     let (mut below, mut lower) = (0u64, 0.0);
-    for (bucket, bound) in buckets.iter().zip(BOUNDS) {
+    for (bucket, bound) in buckets.iter().zip(REQUEST_BOUNDS) {
         let within = u64::from(*bucket);
-        let upper = seconds(bound);
+        let upper = seconds(*bound);
         if within > 0 && (below + within) as f64 >= rank {
             return Some(lower + (upper - lower) * (rank - below as f64) / within as f64);
         }
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn nothing_has_no_percentile_and_the_last_bound_is_the_highest() {
         assert_eq!(of(&Buckets::default(), 0.5), None);
-        let slow = buckets(&[(BOUNDS.len(), 3)]);
+        let slow = buckets(&[(REQUEST_BOUNDS.len(), 3)]);
         assert_eq!(of(&slow, 0.5), Some(60.0));
     }
 }

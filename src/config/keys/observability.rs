@@ -1,0 +1,68 @@
+//! Keys of what towpath tells about requests: `[tracing]`.
+
+use super::super::definition::{Choice, Key, Kind, TableDef, Text};
+
+const MILLION: u64 = 1_000_000;
+
+/// `[tracing]`.
+pub static TRACING: TableDef = TableDef {
+    doc: "Distributed tracing: a span for each request and one for each of its attempts.",
+    keys: &[&[
+        Key::optional(
+            "otlp",
+            Kind::Text(Text::Otlp),
+            "spans are not exported",
+            r#""http://127.0.0.1:4317""#,
+            "URL of an OpenTelemetry collector: without a path, or with / alone, OTLP over gRPC (port 4317 where none is given); with a path such as /v1/traces, OTLP over HTTP (4318).",
+        ),
+        Key::optional(
+            "ca",
+            Kind::Text(Text::File),
+            "those whom the system trusts",
+            r#""tls/ca.crt""#,
+            "PEM file: who may vouch for the collector of an https URL.",
+        ),
+        Key::default(
+            "sample",
+            Kind::Percent,
+            "1.0",
+            "Percent of new traces that are sampled. What a caller has decided for a trace holds for its requests.",
+        ),
+        Key::default(
+            "propagate",
+            Kind::List {
+                item: &Kind::Text(Text::Choice(&[
+                    Choice::built("w3c", "traceparent and tracestate (W3C Trace Context)"),
+                    Choice::built("b3", "the x-b3-* fields of Zipkin"),
+                    Choice::built("b3-single", "Zipkin's one field b3"),
+                    Choice::built("jaeger", "uber-trace-id"),
+                ])),
+                empty: true,
+            },
+            r#"["w3c"]"#,
+            "Formats in which endpoints are told of the trace, besides those in which the caller told towpath. All are read.",
+        ),
+        Key::table("keep", &KEEP),
+    ]],
+    choose: None,
+};
+
+/// `keep` of `[tracing]`.
+pub static KEEP: TableDef = TableDef {
+    doc: "Requests whose spans are exported although their trace is not sampled: those that failed (5xx, or broken off), and slow ones.",
+    keys: &[&[
+        Key::default(
+            "slower_than",
+            Kind::Text(Text::Duration { zero: false }),
+            r#""1s""#,
+            "Duration from which a request is slow.",
+        ),
+        Key::default(
+            "per_second",
+            Kind::Number { min: 0, max: MILLION },
+            "10",
+            "Such requests each second at most, in all.",
+        ),
+    ]],
+    choose: None,
+};

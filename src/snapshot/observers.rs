@@ -1,0 +1,105 @@
+//! Who is told of requests: the access log, traces, and whoever looks on.
+//!
+//! What is configured alike stays open over reloads. What is replaced is dropped by the control thread, which may wait for a writer.
+
+use std::sync::Arc;
+
+use crate::{
+    config::{Config, LogPath},
+    telemetry::{AccessLog, Metrics, Record, Tap, Tracer},
+};
+
+/// Who is told of requests.
+#[derive(Clone)]
+pub struct Observers {
+    /// Open when it is configured.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// There when tracing is configured.
+    pub tracer: Option<Arc<Tracer>>,
+    /// Shared by all snapshots.
+    pub tap: Arc<Tap>,
+}
+
+impl Observers {
+    /// Those that `config` wants; the ones of `previous` where they are the same.
+    ///
+    /// # Errors
+    /// What could not be opened, for people.
+    pub(super) fn open(
+        config: &Config,
+        previous: Option<(&Config, &Self)>,
+        metrics: &Metrics,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            access_log: access_log(config, previous, metrics)?,
+            tracer: tracer(config, previous),
+            tap: previous.map_or_else(Arc::default, |(_, previous)| previous.tap.clone()),
+        })
+    }
+
+    /// Whether anybody wants to know of requests.
+    pub fn any(&self) -> bool {
+        self.access_log.is_some() || self.tracer.is_some() || self.tap.is_active()
+    }
+
+    /// What of these is not in `next`.
+    pub(super) fn replaced_by(&self, next: &Self) -> Self {
+        fn other<T>(old: &Option<Arc<T>>, new: &Option<Arc<T>>) -> Option<Arc<T>> {
+            let same = |old: &Arc<T>| new.as_ref().is_some_and(|new| Arc::ptr_eq(old, new));
+            old.clone().filter(|old| !same(old))
+        }
+        Self {
+            access_log: other(&self.access_log, &next.access_log),
+            tracer: other(&self.tracer, &next.tracer),
+            tap: self.tap.clone(),
+        }
+    }
+
+    /// Whether anybody but the control thread has what is open here.
+    pub(super) fn is_used(&self) -> bool {
+        self.access_log.as_ref().is_some_and(|log| Arc::strong_count(log) > 1)
+            || self.tracer.as_ref().is_some_and(|tracer| Arc::strong_count(tracer) > 1)
+    }
+
+    /// Tells everybody of a request that is over.
+    pub fn tell(&self, record: &Record<'_>) {
+        if let Some(log) = &self.access_log {
+            log.record(record);
+        }
+        if let Some(tracer) = &self.tracer {
+            tracer.finish(record);
+        }
+        if self.tap.is_active() {
+            self.tap.offer(record);
+        }
+    }
+}
+
+fn access_log(
+    config: &Config,
+    previous: Option<(&Config, &Observers)>,
+    metrics: &Metrics,
+) -> Result<Option<Arc<AccessLog>>, String> {
+    let Some(wanted) = &config.access_log else { return Ok(None) };
+    if let Some((_, previous)) = previous.filter(|(config, _)| config.access_log.as_ref() == Some(wanted)) {
+        return Ok(previous.access_log.clone());
+    }
+    AccessLog::open(&wanted.path, metrics)
+        .map(|log| Some(Arc::new(log)))
+        .map_err(|error| format!("access_log.path: cannot open {}: {error}", path(&wanted.path)))
+}
+
+fn path(path: &LogPath) -> String {
+    match path {
+        LogPath::Stdout => "stdout".to_owned(),
+        LogPath::File(file) => file.display().to_string(),
+    }
+}
+
+fn tracer(config: &Config, previous: Option<(&Config, &Observers)>) -> Option<Arc<Tracer>> {
+    let wanted = config.tracing.as_ref()?;
+    if let Some((_, previous)) = previous.filter(|(config, _)| config.tracing.as_ref() == Some(wanted)) {
+        return previous.tracer.clone();
+    }
+    Some(Arc::new(Tracer::new(wanted.clone())))
+}
