@@ -2,8 +2,9 @@
 //!
 //! Runs on the control thread, never on a worker. `server.rs` says which path is answered by what, `connections.rs` accepts; `gate.rs` lets
 //! requests in, by `guard.rs` (web pages) and `access.rs` (certificates and the tokens of `tokens.rs`); `status.rs`, `services.rs`, `callers.rs`, `limits.rs`, `routes.rs`, `history.rs`, `map.rs`, `reloads.rs`, `config_view.rs`, `token_view.rs` and `resilience_view.rs` hold the answers, `actions.rs` what changes the
-//! node, `explain.rs`, `explain_policy.rs` and `explain_text.rs` the reasons of a routing decision (the command line asks them too), `dashboard.rs` the page for people, whose files are in `dashboard/`.
+//! node, `scrape.rs` the answer to Prometheus in the form that `accept.rs` finds, `explain.rs`, `explain_policy.rs` and `explain_text.rs` the reasons of a routing decision (the command line asks them too), `dashboard.rs` the page for people, whose files are in `dashboard/`.
 
+mod accept;
 mod access;
 mod actions;
 mod callers;
@@ -21,6 +22,7 @@ mod map;
 mod reloads;
 mod resilience_view;
 mod routes;
+mod scrape;
 mod server;
 mod services;
 mod status;

@@ -23,7 +23,9 @@ use super::{
     dashboard, explain,
     gate::{self, Gate},
     guard::Guard,
-    history, map, reloads, routes, services, status,
+    history, map, reloads, routes,
+    scrape::{self, Turn},
+    services, status,
 };
 use crate::{
     drain::{Phase, Trigger, Watcher},
@@ -79,6 +81,8 @@ pub(super) struct Shared {
     pub(super) born: Instant,
     /// The last minutes.
     pub(super) history: history::Kept,
+    /// Of those who scrape.
+    pub(super) turn: Arc<Turn>,
 }
 
 impl Shared {
@@ -92,7 +96,8 @@ pub async fn serve(admin: Admin, listener: AsyncListener, stop: Watcher) {
     let (access, metrics) = (admin.access.clone(), admin.metrics.clone());
     let guard = Guard::new(&admin.address, &access);
     let gate = Gate::new(guard, access.clone(), metrics.clone());
-    let shared = Arc::new(Shared { admin, born: Instant::now(), history: history::Kept::new() });
+    let shared =
+        Arc::new(Shared { admin, born: Instant::now(), history: history::Kept::new(), turn: Arc::default() });
     let app = app(shared.clone(), gate);
     let look = async {
         loop {
@@ -114,7 +119,7 @@ pub(super) fn app(shared: Arc<Shared>, gate: Gate) -> Router {
         .route("/dashboard/{file}", get(dashboard::asset))
         .route("/live", get(async || "live\n"))
         .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(scrape::metrics))
         .route("/api/status", get(status::status))
         .route("/api/config", get(config_view::config))
         .route("/api/services", get(services::services))
@@ -146,10 +151,6 @@ async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) 
             (StatusCode::SERVICE_UNAVAILABLE, "not ready: the node has drained and is stopping\n")
         }
     }
-}
-
-async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.admin.metrics.render())
 }
 
 async fn unknown_path(uri: Uri) -> Response {

@@ -66,7 +66,11 @@ fn trace(headers: &mut HeaderMap, exchange: &Exchange) {
     match (&exchange.account, &exchange.view.snapshot.observers.tracer) {
         (Some(account), Some(tracer)) => {
             let sample = || tracer.samples(worker.random());
-            account.trace.set(Some(TraceContext::take(headers, sample, random)));
+            let mut context = TraceContext::take(headers, sample, random);
+            // A caller that is not trusted has no say beyond the sampled flag.
+            context.debug = context.debug && exchange.pass.is_trusted(&exchange.view.snapshot.rules);
+            context.sampled |= context.debug || exchange.is_debugged();
+            account.trace.set(Some(context));
         }
         _ => telemetry::ensure_trace(headers, random),
     }

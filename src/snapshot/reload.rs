@@ -320,7 +320,7 @@ fn open(
     shared: &Shared,
 ) -> Result<Opened, String> {
     let same_dns = previous.is_some_and(|previous| previous.config.dns == config.dns);
-    let dns = (!same_dns).then(|| Prepared::new(&config.dns)).transpose();
+    let dns = (!same_dns).then(|| Prepared::new(&config.dns, &shared.metrics.dns)).transpose();
     let before = previous.map(|previous| (&*previous.config, &previous.observers));
     let observers = Observers::open(config, before, &shared.metrics);
     let providers = key_sets::providers(config, previous.map_or(&[], |previous| &previous.providers), shared);
