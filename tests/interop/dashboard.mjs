@@ -199,6 +199,10 @@ async function hostile(browser, stage, admin) {
 
 /** What a host may really be called, and what a reload's refusal quotes. */
 async function realHost(browser, stage, admin) {
+  await part("a-host-that-is-markup-is-refused", async () => {
+    const status = await stage.ask(HOSTILE);
+    return status === 400 ? "" : `status ${status}`;
+  });
   const page = await open(browser, "desktop", "light", /status of 400/);
   await part("a-refused-file-is-quoted-as-text", async () => {
     stage.write({ more: `['${HOSTILE}']\nx = 1\n` });

@@ -13,15 +13,32 @@ const FIELDS = [
 const view = { filters: {}, state: "idle", message: "", events: [], held: 0, dropped: 0, serial: 0 };
 let stop = null;
 let drawing = false;
+// Ended because nobody sees the page: goes on when somebody does.
+let resting = false;
+let look = null;
 
 export const title = () => "Live tap";
 export const sources = () => [];
 
 export function enter(context) {
   for (const [name] of FIELDS) if (context.parameters.has(name)) view.filters[name] = context.parameters.get(name);
+  look = () => rest(context);
+  document.addEventListener("visibilitychange", look);
+}
+
+function rest(context) {
+  if (document.hidden && view.state === "open") {
+    resting = true;
+    stop.abort();
+  } else if (!document.hidden && resting) {
+    resting = false;
+    start(context);
+  }
 }
 
 export function leave() {
+  document.removeEventListener("visibilitychange", look);
+  resting = false;
   stop?.abort();
   view.state = "idle";
 }
