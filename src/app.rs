@@ -252,6 +252,7 @@ impl Running {
         }
         let requests = Requests { reloads: self.reloads, to_follow: self.to_follow };
         lifecycle::shut_down(&mut self.reloader, &self.drain, self.workers, requests).await;
+        self.reloader.finish();
         log::tell_repeats();
     }
 

@@ -1,7 +1,7 @@
 //! The admin API: what operators, dashboards and the command line read and press.
 //!
 //! Runs on the control thread, never on a worker. `server.rs` says which path is answered by what, `connections.rs` accepts; `gate.rs` lets
-//! requests in, by `guard.rs` (web pages) and `access.rs` (certificates and the tokens of `tokens.rs`); `status.rs`, `services.rs`, `callers.rs`, `limits.rs`, `routes.rs`, `history.rs`, `map.rs`, `reloads.rs`, `config_view.rs`, `token_view.rs` and `resilience_view.rs` hold the answers, `actions.rs` what changes the
+//! requests in, by `guard.rs` (web pages) and `access.rs` (certificates and the tokens of `tokens.rs`); `status.rs`, `services.rs`, `callers.rs`, `limits.rs`, `routes.rs`, `history.rs`, `map.rs`, `reloads.rs`, `config_view.rs`, `token_view.rs`, `tracing_view.rs` and `resilience_view.rs` hold the answers, `actions.rs` what changes the
 //! node, `scrape.rs` the answer to Prometheus in the form that `accept.rs` finds, `explain.rs`, `explain_policy.rs` and `explain_text.rs` the reasons of a routing decision (the command line asks them too), `dashboard.rs` the page for people, whose files are in `dashboard/`.
 
 mod accept;
@@ -28,6 +28,7 @@ mod services;
 mod status;
 mod token_view;
 mod tokens;
+mod tracing_view;
 mod words;
 
 pub use access::{Access, warnings};
@@ -39,3 +40,4 @@ pub use server::{Admin, serve};
 pub use services::{EndpointState, PassedOver, ServiceState, Services};
 pub use status::{AdminState, ListenerState, Status};
 pub use token_view::IssuerState;
+pub use tracing_view::TracingState;

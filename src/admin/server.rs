@@ -79,10 +79,10 @@ pub(super) struct Shared {
     pub(super) admin: Admin,
     /// Close to when the node started, and never adjusted.
     pub(super) born: Instant,
-    /// The last minutes.
-    pub(super) history: history::Kept,
     /// Of those who scrape.
     pub(super) turn: Arc<Turn>,
+    /// The last minutes.
+    pub(super) history: history::Kept,
 }
 
 impl Shared {
@@ -96,8 +96,8 @@ pub async fn serve(admin: Admin, listener: AsyncListener, stop: Watcher) {
     let (access, metrics) = (admin.access.clone(), admin.metrics.clone());
     let guard = Guard::new(&admin.address, &access);
     let gate = Gate::new(guard, access.clone(), metrics.clone());
-    let shared =
-        Arc::new(Shared { admin, born: Instant::now(), history: history::Kept::new(), turn: Arc::default() });
+    let (turn, history) = (Arc::default(), history::Kept::new());
+    let shared = Arc::new(Shared { admin, born: Instant::now(), turn, history });
     let app = app(shared.clone(), gate);
     let look = async {
         loop {

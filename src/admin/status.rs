@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Admin, CallerLimits, MemoryState, RequestLimit, reloads::Reload, server::Shared, token_view::IssuerState,
-    words,
+    tracing_view::TracingState, words,
 };
 use crate::{
     drain::Phase,
@@ -48,6 +48,8 @@ pub struct Status {
     pub certificates: Vec<CertificateState>,
     /// Issuers of tokens.
     pub issuers: Vec<IssuerState>,
+    /// Where spans go; none without `[tracing] otlp`.
+    pub tracing: Option<TracingState>,
     /// Routes that do something to requests on purpose (`fault`).
     pub routes_with_faults: usize,
     /// The last configuration that was read.
@@ -160,6 +162,7 @@ impl Status {
             listeners: doors.iter().map(|door| ListenerState::of(door)).collect(),
             certificates: CertificateState::all(&shared.admin.seen.keeper),
             issuers: snapshot.providers.iter().map(|provider| IssuerState::of(provider)).collect(),
+            tracing: TracingState::of(&snapshot),
             routes_with_faults: snapshot.routes.iter().filter(|route| route.fault.is_some()).count(),
             last_reload: Reload::last(shared),
         }

@@ -8,7 +8,7 @@ use http::{
 /// Fields that a sender may not have removed by naming them in `Connection`: towpath or the next hop relies on them
 /// ("must not be sent ... for a field that is intended for all recipients", RFC 9110 7.6.1; the trick is known as
 /// hop-by-hop header abuse).
-const PROTECTED: [HeaderName; 27] = [
+const PROTECTED: [HeaderName; 29] = [
     header::AGE,
     header::AUTHORIZATION,
     header::CACHE_CONTROL,
@@ -31,16 +31,18 @@ const PROTECTED: [HeaderName; 27] = [
     header::VARY,
     header::VIA,
     header::WWW_AUTHENTICATE,
+    HeaderName::from_static("b3"),
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
+    HeaderName::from_static("uber-trace-id"),
     HeaderName::from_static("x-frame-options"),
     HeaderName::from_static("x-real-ip"),
     HeaderName::from_static("x-request-id"),
 ];
 
 /// As [`PROTECTED`], all that begin like this.
-const PROTECTED_FAMILIES: [&str; 6] =
-    ["access-control-", "content-", "grpc-", "if-", "towpath-", "x-forwarded-"];
+const PROTECTED_FAMILIES: [&str; 7] =
+    ["access-control-", "content-", "grpc-", "if-", "towpath-", "x-b3-", "x-forwarded-"];
 
 /// Removes the hop-by-hop fields of a request or response. `TE: trailers` stays: it says what the far end can take,
 /// and gRPC servers insist on it.

@@ -137,12 +137,14 @@ fn question(
 ) -> Result<Call, String> {
     let target =
         Target::named(authorizer.authority.clone()).map_err(|failure| failure.message.into_owned())?;
+    let mut parts = fields(call, &exchange.pass.named.name, &wanted.path, &authorizer.headers)?;
+    exchange.tell_trace(&mut parts.headers);
     Ok(Call {
         pass: call.pass.for_towpath(),
         affinity: None,
         worker: call.worker.clone(),
         backend: exchange.view.service(authorizer.service),
-        parts: fields(call, &exchange.pass.named.name, &wanted.path, &authorizer.headers)?,
+        parts,
         target,
         body: None,
         expects_continue: false,

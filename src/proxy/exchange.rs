@@ -242,6 +242,14 @@ impl Exchange {
         Some(account.begin(&backend.view.service.name, picked, (why, span)))
     }
 
+    /// Tells whom towpath itself asks about the request, of its trace.
+    pub(super) fn tell_trace(&self, headers: &mut HeaderMap) {
+        let trace = self.account.as_ref().and_then(|account| account.trace.get());
+        if let Some((trace, tracer)) = trace.zip(self.view.snapshot.observers.tracer.as_ref()) {
+            trace.write(headers, trace.span, tracer.wanted().propagate);
+        }
+    }
+
     /// Notes that it has come so far now.
     pub(super) fn reach(&self, phase: impl FnOnce(&mut Phases) -> &mut Option<Duration>) {
         if let Some(account) = &self.account {

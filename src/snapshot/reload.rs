@@ -220,6 +220,7 @@ impl Reloader {
         let snapshot = Arc::new(build::build(config, Some(&old), &self.shared, things));
         self.observers.push(old.observers.replaced_by(&snapshot.observers));
         self.seen.snapshot.publish(snapshot.clone());
+        snapshot.observers.in_force(&snapshot.config, &old.observers);
         if let Some(dns) = opened.dns {
             self.discovery.reconfigure(dns);
             // Configured services begin anew by themselves; these keep what they know until the new servers answer.
@@ -294,6 +295,11 @@ impl Reloader {
         }
     }
 
+    /// Sends what waits for the collector: the last thing that a node does. Waits for that for a moment.
+    pub fn finish(&self) {
+        self.seen.snapshot.get().observers.finish();
+    }
+
     fn count(&self, result: &str, success: bool) {
         let metrics = &self.shared.metrics;
         metrics.reload(result);
@@ -322,7 +328,7 @@ fn open(
     let same_dns = previous.is_some_and(|previous| previous.config.dns == config.dns);
     let dns = (!same_dns).then(|| Prepared::new(&config.dns, &shared.metrics.dns)).transpose();
     let before = previous.map(|previous| (&*previous.config, &previous.observers));
-    let observers = Observers::open(config, before, &shared.metrics);
+    let observers = Observers::open(config, before, &shared.metrics, &shared.keeper);
     let providers = key_sets::providers(config, previous.map_or(&[], |previous| &previous.providers), shared);
     let clients = Clients::open(config, &shared.keeper, &shared.hops);
     match (dns, doors.prepare(config, &shared.keeper), observers, providers, clients) {

@@ -32,6 +32,8 @@ pub(super) const REQUEST_BOUNDS: &[u64] = &[
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
+/// Buckets with these bounds: one more than there are bounds.
+pub(super) const REQUEST_BUCKETS: usize = REQUEST_BOUNDS.len() + 1;
 
 /// A server at hand answers within a millisecond; one that has to ask others takes tens or hundreds; `dns.timeout` is seconds.
 const DNS_BOUNDS: &[u64] = &[
@@ -191,6 +193,7 @@ pub(super) const TABLE: &[Declared] = &[
     declare(Id::UpstreamIdle, "towpath_upstream_idle_connections", Kind::Gauge, &["service"], "Open connections to endpoints that wait for a request, as of the last second."),
     declare(Id::WorkerCpu, "towpath_worker_cpu_seconds_total", Kind::Counter, &["worker"], "CPU time that the worker's thread has spent."),
     declare(Id::Spans, "towpath_spans_total", Kind::Counter, &["result"], "Spans by what became of them. Results: exported; dropped, because more came than the exporter took; failed, because the collector did not take them."),
+    declare(Id::Spans, "towpath_spans_total", Kind::Counter, &["result"], "Spans by what became of them. Results: exported; dropped, because more came than the exporter took; failed, because the collector did not take them; not_kept, of requests that failed or were slow, because of tracing.keep.per_second."),
     declare(Id::TapEvents, "towpath_tap_events_total", Kind::Counter, &["result"], "Requests that somebody who looks on wanted to see. Results: sent; dropped, because there were more than the rate or the connection allows."),
     declare(Id::ProcessCpu, "process_cpu_seconds_total", Kind::Counter, &[], "User and system CPU time spent."),
     declare(Id::ProcessFds, "process_open_fds", Kind::Level, &[], "Open file descriptors."),

@@ -25,11 +25,11 @@ use std::{
 
 use self::{
     growth::Growth,
-    sums::{BUCKETS, Buckets, Calls, Sums},
+    sums::{Buckets, Calls, Sums},
     table::{Table, Weighed},
 };
 use super::{
-    declared::{Id, REQUEST_BOUNDS},
+    declared::{Id, REQUEST_BOUNDS, REQUEST_BUCKETS},
     metrics::Metrics,
     series::{Counter, Histogram},
 };
@@ -89,7 +89,7 @@ type Name = Box<str>;
 /// The last ten minutes. Empty at first.
 pub struct History {
     growth: [Growth<1>; 3],
-    durations: Growth<BUCKETS>,
+    durations: Growth<REQUEST_BUCKETS>,
     calls: Calls,
     /// When each step ended, and how long it was.
     steps: VecDeque<(SystemTime, Duration)>,
@@ -149,10 +149,8 @@ impl History {
         let named = callers.step(counters(Id::CallerRequests));
         sums.retries(&retries.step(counters(Id::Retries)));
         let durations = metrics.read(Id::RequestDuration).into_iter();
-        let durations = durations.map(|(labels, block)| {
-            let histogram = Histogram::new(block, REQUEST_BOUNDS);
-            (labels, std::array::from_fn(|number| histogram.bucket(number)))
-        });
+        let durations =
+            durations.map(|(labels, block)| (labels, Histogram::new(block, REQUEST_BOUNDS).counts()));
         sums.durations(&self.durations.step(durations));
         self.keep(sums, &named);
     }

@@ -19,6 +19,7 @@ use super::{
     request_series::RequestSeries,
     route_series::RouteSeries,
     series::{Counter, Gauge, Histogram, Level},
+    span_series::SpanSeries,
     tls_series::{CertificateSeries, HandshakeSeries},
     token_series::{AuthorizationSeries, TokenSeries},
 };
@@ -222,6 +223,14 @@ impl Metrics {
         if let Some(cause) = cause {
             self.causes.inc(cause, || self.families.get(Id::ErrorCauses).counter(&[reason, cause]));
         }
+    }
+
+    /// What spans count with.
+    pub fn span_series(&self) -> SpanSeries {
+        let counter = |result| self.families.get(Id::Spans).counter(&[result]);
+        let [exported, dropped, failed, not_kept] =
+            ["exported", "dropped", "failed", "not_kept"].map(counter);
+        SpanSeries { exported, dropped, failed, not_kept }
     }
 
     /// What a file with certificates shows.

@@ -150,9 +150,10 @@ impl Histogram {
         self.0.place()
     }
 
-    /// How many fell in the bucket of this number; the one after the last bound's has the rest.
-    pub(super) fn bucket(&self, number: usize) -> u64 {
-        self.0.sum(FIRST + number)
+    /// How many fell in each bucket; the last is above every bound.
+    pub(super) fn counts<const BUCKETS: usize>(&self) -> [u64; BUCKETS] {
+        debug_assert_eq!(BUCKETS, self.1.len() + 1);
+        std::array::from_fn(|bucket| self.0.sum(FIRST + bucket))
     }
 
     pub(super) fn read(&self) -> Distribution {

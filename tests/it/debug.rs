@@ -7,8 +7,7 @@ use crate::support::{
     get,
 };
 
-const NAMES: [&str; 9] =
-    ["node", "caller", "route", "why", "service", "endpoint", "attempts", "timings", "trace"];
+const NAMES: [&str; 9] = ["node", "caller", "route", "why", "service", "endpoint", "attempts", "timings", "trace"];
 
 fn all(answer: &Answer, name: &str) -> Vec<String> {
     let values = answer.headers.get_all(format!("towpath-debug-{name}"));
@@ -103,10 +102,8 @@ async fn a_refusal_tells_as_far_as_the_request_came() {
 #[tokio::test]
 async fn every_hop_tells_and_the_one_nearest_to_the_endpoint_comes_first() {
     let backend = Backend::start("one").await;
-    let inner =
-        Daemon::start(&format!("[node]\nname = \"inner\"\n{}", one_service("http1", &[backend.address])));
-    let outer =
-        Daemon::start(&format!("[node]\nname = \"outer\"\n{}", one_service("http1", &[inner.address()])));
+    let inner = Daemon::start(&format!("[node]\nname = \"inner\"\n{}", one_service("http1", &[backend.address])));
+    let outer = Daemon::start(&format!("[node]\nname = \"outer\"\n{}", one_service("http1", &[inner.address()])));
     let call = get("svc", "/").header("towpath-debug", "1");
     let answer = client::ask(outer.address(), Speaks::Http1, call).await;
     assert_eq!(all(&answer, "node"), ["inner", "outer"]);

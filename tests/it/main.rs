@@ -71,6 +71,7 @@ mod stalled;
 mod tls;
 mod tls_reload;
 mod tokens;
+mod tracing;
 mod translation;
 mod upstream;
 mod upstream_tls;

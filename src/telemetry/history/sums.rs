@@ -4,12 +4,10 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::{Counts, From, Moment, Name, growth::Grown};
-use crate::telemetry::declared::REQUEST_BOUNDS;
+use crate::telemetry::declared::REQUEST_BUCKETS;
 
 /// How many requests fell in each bucket of the durations.
-pub(super) type Buckets = [u32; BUCKETS];
-/// One for each bound, and one for what is above all.
-pub(super) const BUCKETS: usize = REQUEST_BOUNDS.len() + 1;
+pub(super) type Buckets = [u32; REQUEST_BUCKETS];
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -49,7 +47,7 @@ impl Sums {
     }
 
     /// By route and service.
-    pub(super) fn durations(&mut self, grown: &[Grown<BUCKETS>]) {
+    pub(super) fn durations(&mut self, grown: &[Grown<REQUEST_BUCKETS>]) {
         for (labels, more) in grown {
             let [_, service] = &**labels else { continue };
             let buckets = &mut self.services.entry(service.clone()).or_default().buckets;
