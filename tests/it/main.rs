@@ -65,6 +65,7 @@ mod stalled;
 mod tls;
 mod tls_reload;
 mod tokens;
+mod trace_context;
 mod translation;
 mod upstream;
 mod upstream_tls;
