@@ -25,7 +25,10 @@ use crate::{
     server::{Acceptor, WorkerHandle, WorkerSeed},
     service::Service,
     snapshot::{DoorCommand, Reader, ReloadRequest, Reloader, Seen, Wiring, watch_memory},
-    telemetry::{Metrics, log::LogControl},
+    telemetry::{
+        Metrics,
+        log::{self, LogControl},
+    },
     tls::Keeper,
 };
 
@@ -230,7 +233,7 @@ impl Running {
         let mut minutes = tokio::time::interval(Duration::from_secs(60));
         loop {
             tokio::select! {
-                () = drain.reached(Phase::Draining) => break,
+                () = drain.reached(Phase::Draining) => break self.metrics.draining.set(true),
                 Some(request) = self.reloads.recv() => {
                     // Whoever asked may have gone.
                     let _ = request.reply.send(self.reloader.reload(request.text));
@@ -242,12 +245,15 @@ impl Running {
                 _ = seconds.tick() => {
                     self.reloader.sweep();
                     give_back_memory();
+                    log::tell_repeats();
                 }
                 _ = minutes.tick() => self.metrics.sweep(std::time::Instant::now()),
             }
         }
         let requests = Requests { reloads: self.reloads, to_follow: self.to_follow };
         lifecycle::shut_down(&mut self.reloader, &self.drain, self.workers, requests).await;
+        self.reloader.finish();
+        log::tell_repeats();
     }
 
     fn obey_signals(&self) -> io::Result<()> {

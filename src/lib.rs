@@ -19,6 +19,8 @@ pub mod config;
 pub mod discovery;
 /// 0: shutdown as a type: trigger, watcher, deadline.
 pub mod drain;
+/// 4: spans to an OpenTelemetry collector, on a thread of its own.
+pub mod export;
 /// 5: the gate that says whether an endpoint may be used; ejection feeds it.
 pub mod health;
 /// 0: the one body type; hop-by-hop rules; authorities; HTTP/1.1 framing.

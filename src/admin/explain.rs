@@ -19,16 +19,13 @@ use serde::Serialize;
 use super::{
     explain_policy::{self, Allowed},
     resilience_view::fault_in_words,
-    routes::bare,
     server::{Shared, refused},
     token_view::{authorize_in_words, token_in_words},
     words,
 };
 use crate::{
     auth::Facts,
-    config::{
-        Backend, BackendTarget, Config, ListenerKind, Match, PathMatch, Route, ServicePolicy, ValueMatch,
-    },
+    config::{Backend, BackendTarget, Config, ListenerKind, Route, ServicePolicy},
     http::authority,
     router::{self, RequestView, Router, Verdict},
 };
@@ -265,7 +262,7 @@ fn chosen(
     let backends = route.backends.iter().zip(shares);
     Chosen {
         name: route.name.to_string(),
-        because: format!("host `{host}`, {}", conditions(&route.matches[entry])),
+        because: format!("host `{host}`, {}", route.matches[entry]),
         timeout: route.timeout.map(words::duration),
         attempt_timeout: route.attempt_timeout.map(words::duration),
         backends: backends
@@ -316,29 +313,6 @@ fn share(
         balancer: words::balancer(&policy.balancer),
         connect_timeout: words::duration(policy.connect_timeout),
     }
-}
-
-/// What an entry of `match` asks for, in words.
-fn conditions(entry: &Match) -> String {
-    let path = match &entry.path {
-        None => "any path".to_owned(),
-        Some(PathMatch::Exact(path)) => format!("path exactly `{path}`"),
-        Some(PathMatch::Prefix(path)) => format!("path prefix `{path}`"),
-        Some(PathMatch::Regex(path)) => format!("path expression `{}`", bare(path)),
-    };
-    let mut all = vec![path];
-    if !entry.methods.is_empty() {
-        all.push(format!("method {}", entry.methods.join(" or ")));
-    }
-    let value = |kind: &str, (name, wanted): &(String, ValueMatch)| match wanted {
-        ValueMatch::Exact(value) => format!("{kind} `{name}` is `{value}`"),
-        ValueMatch::Regex(value) => format!("{kind} `{name}` matches `{}`", bare(value)),
-        ValueMatch::Present => format!("{kind} `{name}` is there"),
-        ValueMatch::Absent => format!("{kind} `{name}` is not there"),
-    };
-    all.extend(entry.headers.iter().map(|named| value("header", named)));
-    all.extend(entry.query.iter().map(|named| value("query parameter", named)));
-    all.join(", ")
 }
 
 /// `/api/explain?listener=&method=&url=&caller=&header=k:v`, `header` any number of times.

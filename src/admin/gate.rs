@@ -1,7 +1,8 @@
 //! Lets requests to the admin API in or turns them away, before anything else looks at them.
 //!
 //! `/live` and `/ready` are open to all: whoever runs a node (the kubelet, a load balancer) asks them without a token, and they tell no more
-//! than yes or no.
+//! than yes or no. So are the files of the dashboard, which tell nothing of the node; its page `/` comes with the 401 to whoever says not
+//! who he is, and asks him.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 
 use super::{
     access::{Access, Right},
+    dashboard,
     guard::Guard,
     server::refused,
 };
@@ -67,7 +69,7 @@ impl Gate {
         if let Some((cause, text)) = self.guard.refusal(request.method(), host, request.headers()) {
             return Some(Refused { status: StatusCode::FORBIDDEN, cause, text });
         }
-        if is_probe(request) {
+        if is_open_to_all(request) {
             return None;
         }
         let certified = request.extensions().get::<Arc<Caller>>().is_some_and(|caller| caller.certified);
@@ -95,6 +97,11 @@ impl Gate {
         }
         let mut response = refused(why.status, why.text);
         if why.status == StatusCode::UNAUTHORIZED {
+            if request.uri().path() == "/" && request.method() == Method::GET {
+                // A browser shows the body, and the page asks its reader for the token.
+                response = dashboard::page();
+                *response.status_mut() = why.status;
+            }
             let challenge = HeaderValue::from_static("Bearer realm=\"towpath\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
@@ -102,9 +109,10 @@ impl Gate {
     }
 }
 
-fn is_probe(request: &Request) -> bool {
+fn is_open_to_all(request: &Request) -> bool {
     let path = request.uri().path();
-    matches!(path, "/live" | "/ready") && matches!(*request.method(), Method::GET | Method::HEAD)
+    let open = matches!(path, "/live" | "/ready") || dashboard::is_public(path);
+    open && matches!(*request.method(), Method::GET | Method::HEAD)
 }
 
 /// Answers for the handlers where [`Gate`] says no, and where a body is too long or too slow.

@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 use serde_json::{Map, Value, json};
 
 use super::{resilience_view, server::Shared, words};
-use crate::config::{Backend, BackendTarget, Config, Match, PathMatch, Route, ValueMatch};
+use crate::config::{Backend, BackendTarget, Config, Match, PathMatch, Route, ValueMatch, bare};
 
 pub(super) async fn routes(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let snapshot = shared.snapshot();
@@ -72,10 +72,4 @@ fn value(wanted: &ValueMatch) -> Value {
         ValueMatch::Present => json!({ "present": true }),
         ValueMatch::Absent => json!({ "present": false }),
     }
-}
-
-/// The expression as the file has it, without the anchors that checking put around it.
-pub(super) fn bare(expression: &regex::Regex) -> &str {
-    let text = expression.as_str();
-    text.strip_prefix("^(?:").and_then(|rest| rest.strip_suffix(")$")).unwrap_or(text)
 }

@@ -10,7 +10,7 @@ use axum::{
     extract::State,
     http::{StatusCode, Uri, header},
     middleware,
-    response::{Html, IntoResponse, Response},
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use serde_json::json;
@@ -20,10 +20,12 @@ use super::{
     access::Access,
     actions, callers, config_view,
     connections::Connections,
-    explain,
+    dashboard, explain,
     gate::{self, Gate},
     guard::Guard,
-    page, routes, services, status,
+    history, map, reloads, routes,
+    scrape::{self, Turn},
+    services, status,
 };
 use crate::{
     drain::{Phase, Trigger, Watcher},
@@ -33,7 +35,7 @@ use crate::{
 };
 
 /// Every path, as the answer to an unknown one lists them.
-const PATHS: [&str; 13] = [
+const PATHS: [&str; 16] = [
     "/",
     "/live",
     "/ready",
@@ -43,6 +45,9 @@ const PATHS: [&str; 13] = [
     "/api/services",
     "/api/routes",
     "/api/callers",
+    "/api/history",
+    "/api/map",
+    "/api/reloads",
     "/api/explain",
     "/api/reload",
     "/api/drain",
@@ -74,6 +79,10 @@ pub(super) struct Shared {
     pub(super) admin: Admin,
     /// Close to when the node started, and never adjusted.
     pub(super) born: Instant,
+    /// Of those who scrape.
+    pub(super) turn: Arc<Turn>,
+    /// The last minutes.
+    pub(super) history: history::Kept,
 }
 
 impl Shared {
@@ -87,31 +96,38 @@ pub async fn serve(admin: Admin, listener: AsyncListener, stop: Watcher) {
     let (access, metrics) = (admin.access.clone(), admin.metrics.clone());
     let guard = Guard::new(&admin.address, &access);
     let gate = Gate::new(guard, access.clone(), metrics.clone());
-    let app = app(Shared { admin, born: Instant::now() }, gate);
+    let (turn, history) = (Arc::default(), history::Kept::new());
+    let shared = Arc::new(Shared { admin, born: Instant::now(), turn, history });
+    let app = app(shared.clone(), gate);
     let look = async {
         loop {
             tokio::time::sleep(Duration::from_secs(1)).await;
             access.look();
         }
     };
-    let connections = Connections { app, access: access.clone(), metrics, stop };
+    let connections = Connections { app, access: access.clone(), metrics: metrics.clone(), stop };
     tokio::select! {
         () = connections.serve(listener) => {}
         () = look => {}
+        () = shared.history.run(&metrics) => {}
     }
 }
 
-pub(super) fn app(shared: Shared, gate: Gate) -> Router {
+pub(super) fn app(shared: Arc<Shared>, gate: Gate) -> Router {
     Router::new()
-        .route("/", get(page::page))
+        .route("/", get(dashboard::shell))
+        .route("/dashboard/{file}", get(dashboard::asset))
         .route("/live", get(async || "live\n"))
         .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(scrape::metrics))
         .route("/api/status", get(status::status))
         .route("/api/config", get(config_view::config))
         .route("/api/services", get(services::services))
         .route("/api/routes", get(routes::routes))
         .route("/api/callers", get(callers::callers))
+        .route("/api/history", get(history::history))
+        .route("/api/map", get(map::map))
+        .route("/api/reloads", get(reloads::reloads))
         .route("/api/explain", get(explain::answer))
         .route("/api/reload", post(actions::reload))
         .route("/api/drain", post(actions::drain))
@@ -119,7 +135,7 @@ pub(super) fn app(shared: Shared, gate: Gate) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::new(gate), gate::check))
-        .with_state(Arc::new(shared))
+        .with_state(shared)
 }
 
 /// An error as JSON: `{"error": text}`.
@@ -137,10 +153,6 @@ async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) 
     }
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shared.admin.metrics.render())
-}
-
 async fn unknown_path(uri: Uri) -> Response {
     let body = json!({ "error": format!("there is no {}", uri.path()), "paths": PATHS });
     (StatusCode::NOT_FOUND, Json(body)).into_response()
@@ -149,10 +161,4 @@ async fn unknown_path(uri: Uri) -> Response {
 async fn wrong_method(uri: Uri) -> Response {
     let text = format!("{} does not take this method; `allow` names those that it takes", uri.path());
     refused(StatusCode::METHOD_NOT_ALLOWED, text)
-}
-
-/// A page of HTML that runs no scripts and loads nothing.
-pub(super) fn html(text: String) -> Response {
-    let policy = [(header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'")];
-    (policy, Html(text)).into_response()
 }

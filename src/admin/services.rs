@@ -1,11 +1,23 @@
-//! `/api/services`: every service with its endpoints, those made on first use included. The command line reads it back.
+//! `/api/services[?service=NAME][&endpoints=false]`: every service with its endpoints, those made on first use included, or the one of
+//! this name. The command line reads it back.
+//!
+//! A node may have a hundred thousand endpoints: who looks often leaves them out, or asks for one service.
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{BreakerState, server::Shared, words};
+use super::{
+    BreakerState,
+    server::{Shared, refused},
+    words,
+};
 use crate::{
     config, discovery,
     service::{Endpoint, EndpointSet, Health, Known, Service, Spend},
@@ -43,6 +55,8 @@ pub struct ServiceState {
     pub breaker: BreakerState,
     /// Endpoints that are neither ejected nor unhealthy.
     pub usable: usize,
+    /// All endpoints.
+    pub endpoint_count: usize,
     /// Whether all endpoints are used because too few are usable (`panic_percent`).
     pub panic: bool,
     /// While requests that have another service to go to pass it over (`failover`).
@@ -51,7 +65,7 @@ pub struct ServiceState {
     pub retry_budget_available: u64,
     /// Further attempts of what nobody can have processed that their budget allows now.
     pub requeue_budget_available: u64,
-    /// In the order of their priorities and addresses.
+    /// In the order of their priorities and addresses; empty when they are to be left out.
     pub endpoints: Vec<EndpointState>,
 }
 
@@ -138,7 +152,7 @@ impl CheckState {
 }
 
 impl ServiceState {
-    fn of(service: &Service, origin: &str) -> Self {
+    fn of(service: &Service, origin: &str, with_endpoints: bool) -> Self {
         let set = service.endpoints();
         let (state, message) = match &set.known {
             Known::Nothing => ("waiting", None),
@@ -160,6 +174,7 @@ impl ServiceState {
             in_flight: service.series.in_flight.get(),
             breaker: BreakerState::of(service),
             usable: set.usable(),
+            endpoint_count: set.endpoints.len(),
             panic: set.is_panicking(&service.policy),
             passed_over: service.passed_over().map(|[since, left]| PassedOver {
                 since_seconds: since.as_secs_f64(),
@@ -167,7 +182,11 @@ impl ServiceState {
             }),
             retry_budget_available: service.available(Spend::Retry),
             requeue_budget_available: service.available(Spend::Requeue),
-            endpoints: endpoints(&set, words::kind_of_source(&service.source)),
+            endpoints: if with_endpoints {
+                endpoints(&set, words::kind_of_source(&service.source))
+            } else {
+                Vec::new()
+            },
         }
     }
 }
@@ -221,16 +240,43 @@ fn endpoint(
     }
 }
 
+/// What may stand behind the question mark.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Parameters {
+    service: Option<String>,
+    #[serde(default = "yes")]
+    endpoints: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
 impl Services {
-    pub(super) fn of(shared: &Shared) -> Self {
+    fn of(shared: &Shared, parameters: &Parameters) -> Self {
         let snapshot = shared.snapshot();
-        let configured = snapshot.services.iter().map(|service| ServiceState::of(service, "configured"));
         let made = snapshot.host_services.list();
-        let made = made.iter().map(|service| ServiceState::of(service, "host"));
-        Self { services: configured.chain(made).collect() }
+        let configured = snapshot.services.iter().map(|service| (service, "configured"));
+        let all = configured.chain(made.iter().map(|service| (service, "host")));
+        let wanted =
+            |service: &Service| parameters.service.as_deref().is_none_or(|name| *service.name == *name);
+        let services = all.filter(|(service, _)| wanted(service));
+        let state =
+            |(service, origin): (&Arc<Service>, _)| ServiceState::of(service, origin, parameters.endpoints);
+        Self { services: services.map(state).collect() }
     }
 }
 
-pub(super) async fn services(State(shared): State<Arc<Shared>>) -> Json<Services> {
-    Json(Services::of(&shared))
+pub(super) async fn services(
+    State(shared): State<Arc<Shared>>,
+    parameters: Result<Query<Parameters>, QueryRejection>,
+) -> Response {
+    match parameters {
+        Ok(Query(parameters)) => Json(Services::of(&shared, &parameters)).into_response(),
+        Err(_) => refused(
+            StatusCode::BAD_REQUEST,
+            "the parameters are `service`, a name, and `endpoints`, true or false; each once",
+        ),
+    }
 }

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, CallerLimits, MemoryState, RequestLimit, server::Shared, token_view::IssuerState, words};
+use super::{
+    Admin, CallerLimits, MemoryState, RequestLimit, reloads::Reload, server::Shared, token_view::IssuerState,
+    tracing_view::TracingState, words,
+};
 use crate::{
     drain::Phase,
-    snapshot::{Attempt, Door, Reloaded},
+    snapshot::Door,
     tls::{Keeper, Standing},
 };
 
@@ -45,10 +48,12 @@ pub struct Status {
     pub certificates: Vec<CertificateState>,
     /// Issuers of tokens.
     pub issuers: Vec<IssuerState>,
+    /// Where spans go; none without `[tracing] otlp`.
+    pub tracing: Option<TracingState>,
     /// Routes that do something to requests on purpose (`fault`).
     pub routes_with_faults: usize,
     /// The last configuration that was read.
-    pub last_reload: LastReload,
+    pub last_reload: Reload,
 }
 
 /// The admin API itself.
@@ -111,28 +116,6 @@ impl CertificateState {
     }
 }
 
-/// What came of the last configuration that was read.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct LastReload {
-    /// RFC 3339.
-    pub at: String,
-    /// `applied`, `unchanged` or `rejected`.
-    pub result: String,
-    /// Every problem, a line each, when it was rejected.
-    pub error: Option<String>,
-}
-
-impl LastReload {
-    fn of(attempt: &Attempt) -> Self {
-        let (result, error) = match &attempt.outcome {
-            Ok(Reloaded::Applied { .. }) => ("applied", None),
-            Ok(Reloaded::Unchanged { .. }) => ("unchanged", None),
-            Err(problems) => ("rejected", Some(problems.clone())),
-        };
-        Self { at: words::time(attempt.at), result: result.to_owned(), error }
-    }
-}
-
 impl ListenerState {
     fn of(door: &Door) -> Self {
         Self {
@@ -179,8 +162,9 @@ impl Status {
             listeners: doors.iter().map(|door| ListenerState::of(door)).collect(),
             certificates: CertificateState::all(&shared.admin.seen.keeper),
             issuers: snapshot.providers.iter().map(|provider| IssuerState::of(provider)).collect(),
+            tracing: TracingState::of(&snapshot),
             routes_with_faults: snapshot.routes.iter().filter(|route| route.fault.is_some()).count(),
-            last_reload: LastReload::of(&shared.admin.seen.last.get()),
+            last_reload: Reload::last(shared),
         }
     }
 }

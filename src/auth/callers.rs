@@ -33,9 +33,14 @@ pub struct Wanted {
     pub cgroup: bool,
 }
 
+/// The rule that holds for `origin`.
+pub fn rule<'r>(rules: &'r [CallerRule], origin: &Origin) -> Option<&'r CallerRule> {
+    rules.iter().find(|rule| holds(rule, origin))
+}
+
 /// What `origin` is called.
 pub fn named(rules: &[CallerRule], origin: &Origin) -> Name {
-    if let Some(rule) = rules.iter().find(|rule| holds(rule, origin)) {
+    if let Some(rule) = rule(rules, origin) {
         return rule.name.clone();
     }
     match origin.certificate.as_ref().and_then(Names::identity) {
@@ -78,7 +83,7 @@ mod tests {
     use crate::net::Subnet;
 
     fn rule(name: &str) -> CallerRule {
-        CallerRule { name: name.into(), uid: None, cgroup: None, address: None, spiffe: None }
+        CallerRule { name: name.into(), uid: None, cgroup: None, address: None, spiffe: None, trusted: false }
     }
 
     fn range(text: &str) -> Option<Subnet> {

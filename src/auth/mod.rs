@@ -20,7 +20,7 @@ mod testing;
 mod token;
 mod tokens;
 
-pub use callers::{Origin, Wanted, named, wanted};
+pub use callers::{Origin, Wanted, named, rule, wanted};
 pub use claims::claim_is;
 pub use identity::Identity;
 pub use lint::warnings;

@@ -13,8 +13,8 @@ use std::{
 use super::outcome::{Failure, Outcome};
 use crate::{
     admin, auth,
-    config::{self, BackendTarget, ClientTls, Config, KeyPair, ServerTls},
-    snapshot,
+    config::{self, BackendTarget, ClientTls, Config, KeyPair, Otlp, ServerTls},
+    export, snapshot,
     tls::Keeper,
 };
 
@@ -71,6 +71,9 @@ impl Found {
                 found.client(&path, tls);
             }
         }
+        if let Some(otlp) = config.tracing.as_ref().and_then(|tracing| tracing.otlp.as_ref()) {
+            found.collector(otlp);
+        }
         found.warnings.extend(admin::warnings(&config.admin));
         let unverified = snapshot::unverified(config);
         found.warnings.extend(
@@ -93,6 +96,13 @@ impl Found {
             return self.warnings.push(format!("{path}: {warning}"));
         }
         self.problems.extend(self.keeper.client(tls).err().map(|problem| format!("{path}: {problem}")));
+    }
+
+    fn collector(&mut self, otlp: &Otlp) {
+        if let Some(warning) = unreadable(otlp.ca.iter()) {
+            return self.warnings.push(format!("tracing.ca: {warning}"));
+        }
+        self.problems.extend(export::check(otlp, &self.keeper).err());
     }
 }
 

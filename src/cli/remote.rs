@@ -120,7 +120,12 @@ fn uptime(seconds: u64) -> String {
 
 /// What is wrong with the files of the admin API.
 fn problems(status: &Status) -> String {
-    status.admin.problems.iter().map(|problem| format!("{problem}\n")).collect()
+    let failing = status.tracing.iter().filter(|tracing| tracing.state == "failing");
+    let failing = failing.map(|tracing| {
+        let error = tracing.last_error.as_deref().unwrap_or_default();
+        format!("spans do not reach {} since {}: {error}\n", tracing.url, tracing.since)
+    });
+    status.admin.problems.iter().map(|problem| format!("{problem}\n")).chain(failing).collect()
 }
 
 fn listeners(status: &Status) -> String {

@@ -1,5 +1,7 @@
 //! Which requests a rule is for, as meant.
 
+use std::fmt;
+
 /// A host that a route serves. Names are lower case, without port or trailing dot.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostPattern {
@@ -46,6 +48,35 @@ pub enum ValueMatch {
     Present,
     /// No such header or parameter.
     Absent,
+}
+
+/// What it asks for, in words.
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            None => f.write_str("any path"),
+            Some(PathMatch::Exact(path)) => write!(f, "path exactly `{path}`"),
+            Some(PathMatch::Prefix(path)) => write!(f, "path prefix `{path}`"),
+            Some(PathMatch::Regex(path)) => write!(f, "path expression `{}`", bare(path)),
+        }?;
+        if !self.methods.is_empty() {
+            write!(f, ", method {}", self.methods.join(" or "))?;
+        }
+        let headers = self.headers.iter().map(|named| ("header", named));
+        let query = self.query.iter().map(|named| ("query parameter", named));
+        headers.chain(query).try_for_each(|(kind, (name, wanted))| match wanted {
+            ValueMatch::Exact(value) => write!(f, ", {kind} `{name}` is `{value}`"),
+            ValueMatch::Regex(value) => write!(f, ", {kind} `{name}` matches `{}`", bare(value)),
+            ValueMatch::Present => write!(f, ", {kind} `{name}` is there"),
+            ValueMatch::Absent => write!(f, ", {kind} `{name}` is not there"),
+        })
+    }
+}
+
+/// The expression as the file has it, without the anchors that checking put around it.
+pub fn bare(expression: &regex::Regex) -> &str {
+    let text = expression.as_str();
+    text.strip_prefix("^(?:").and_then(|rest| rest.strip_suffix(")$")).unwrap_or(text)
 }
 
 impl PartialEq for PathMatch {

@@ -107,6 +107,8 @@ pub struct CallerRule {
     pub address: Option<Subnet>,
     /// With `*`.
     pub spiffe: Option<String>,
+    /// It may see how its requests are served (`towpath-debug`). Default false.
+    pub trusted: bool,
 }
 
 /// Who may call a service.

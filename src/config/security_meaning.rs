@@ -126,6 +126,7 @@ pub(super) fn callers(root: Section<'_>, report: &mut Report) -> Vec<CallerRule>
                 _ => None,
             },
             spiffe: section.text("spiffe"),
+            trusted: section.flag("trusted").unwrap_or_default(),
         }
     };
     root.list("callers").iter().map(caller).collect()

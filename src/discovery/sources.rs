@@ -1,6 +1,6 @@
 //! All of discovery: what the control thread holds, and through which services follow their sources.
 
-use std::{cell::RefCell, net::IpAddr, path::PathBuf, rc::Rc};
+use std::{cell::RefCell, net::IpAddr, path::PathBuf, rc::Rc, sync::Arc};
 
 use tokio::{task::AbortHandle, time::Instant};
 
@@ -19,7 +19,10 @@ use super::{
     files::{file, inotify::Inotify, watch::Watch},
     update::Update,
 };
-use crate::config::{Dns, Source};
+use crate::{
+    config::{Dns, Source},
+    telemetry::DnsSeries,
+};
 
 /// Follows sources. Lives on a thread with local tasks, and so does all it starts.
 pub struct Discovery {
@@ -62,16 +65,16 @@ impl Drop for Task {
 }
 
 impl Prepared {
-    /// Servers from `dns`, or else from `/etc/resolv.conf`. Opens no socket.
+    /// Servers from `dns`, or else from `/etc/resolv.conf`. Opens no socket. What they are asked counts in `series`.
     ///
     /// # Errors
     /// `/etc/resolv.conf` is needed and cannot be understood; the text names the file and the reason.
-    pub fn new(dns: &Dns) -> Result<Self, String> {
-        Self::with_files(dns, SystemFiles::default())
+    pub fn new(dns: &Dns, series: &Arc<DnsSeries>) -> Result<Self, String> {
+        Self::with_files(dns, SystemFiles::default(), series)
     }
 
-    pub(super) fn with_files(dns: &Dns, files: SystemFiles) -> Result<Self, String> {
-        let resolver = Resolver::new(dns, &files)?;
+    pub(super) fn with_files(dns: &Dns, files: SystemFiles, series: &Arc<DnsSeries>) -> Result<Self, String> {
+        let resolver = Resolver::new(dns, &files, series)?;
         Ok(Self { dns: dns.clone(), files, resolver })
     }
 }
@@ -84,11 +87,16 @@ impl Discovery {
 
     pub(super) fn scheduled(prepared: Prepared, schedule: Schedule, unreachable: Unreachable) -> Self {
         let Prepared { dns, resolver, files } = prepared;
+        let series = resolver.series().clone();
         let names = Names::new(resolver, schedule, &dns, unreachable);
         let dns = Rc::new(RefCell::new(dns));
         let inotify = Inotify::default();
-        let watching =
-            tokio::task::spawn_local(obey_files(names.clone(), dns.clone(), files, inotify.clone()));
+        let watching = tokio::task::spawn_local(obey_files(
+            names.clone(),
+            dns.clone(),
+            (files, series),
+            inotify.clone(),
+        ));
         Self { names, dns, inotify, _files: Task(watching.abort_handle()) }
     }
 
@@ -154,7 +162,12 @@ impl ByName {
 }
 
 /// Reads this host's files whenever they change. What cannot be understood changes nothing.
-async fn obey_files(names: Rc<Names>, dns: Rc<RefCell<Dns>>, files: SystemFiles, inotify: Inotify) {
+async fn obey_files(
+    names: Rc<Names>,
+    dns: Rc<RefCell<Dns>>,
+    (files, series): (SystemFiles, Arc<DnsSeries>),
+    inotify: Inotify,
+) {
     let start = |path: &PathBuf| Watch::start(&inotify, path.clone());
     let watches = (start(&files.resolv_conf), start(&files.hosts));
     let (Ok(mut resolv_conf), Ok(mut hosts)) = watches else {
@@ -163,7 +176,7 @@ async fn obey_files(names: Rc<Names>, dns: Rc<RefCell<Dns>>, files: SystemFiles,
     loop {
         // First of all for what has changed since they were read.
         let dns = dns.borrow().clone();
-        match Resolver::new(&dns, &files) {
+        match Resolver::new(&dns, &files, &series) {
             Ok(resolver) => names.replace(resolver, &dns, Again::Failing),
             Err(problem) => tracing::warn!("what it said before stays in force: {problem}"),
         }

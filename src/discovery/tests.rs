@@ -5,6 +5,7 @@ pub(super) mod dns;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,7 +20,10 @@ use super::{
         system::SystemFiles,
     },
 };
-use crate::config::{Dns, Source};
+use crate::{
+    config::{Dns, Source},
+    telemetry::{DnsSeries, Metrics},
+};
 
 mod families;
 mod odd;
@@ -44,8 +48,12 @@ fn impatient(servers: &[SocketAddr]) -> Dns {
     Dns { timeout: IMPATIENT, ..config(servers) }
 }
 
+fn series() -> Arc<DnsSeries> {
+    Metrics::new(1).dns.clone()
+}
+
 fn resolver(dns: &Dns) -> Resolver {
-    Resolver::new(dns, &SystemFiles::default()).unwrap()
+    Resolver::new(dns, &SystemFiles::default(), &series()).unwrap()
 }
 
 fn addresses_of(host: &str) -> Question {
@@ -82,7 +90,7 @@ fn quick() -> Schedule {
 
 /// Discovery that asks as often as `schedule` says, and takes every address for reachable.
 fn discovery(dns: &Dns, schedule: Schedule) -> Discovery {
-    Discovery::scheduled(Prepared::new(dns).unwrap(), schedule, |_| false)
+    Discovery::scheduled(Prepared::new(dns, &series()).unwrap(), schedule, |_| false)
 }
 
 /// A service's source, as configured.

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{HeaderValue, Request, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, request::Parts};
 
 use super::exchange::Caller;
 use crate::{
@@ -25,13 +25,17 @@ pub(super) struct Account {
     pub(super) time: SystemTime,
     pub(super) started: Instant,
     pub(super) peer: Address,
-    pub(super) method: http::Method,
+    pub(super) method: Method,
     pub(super) host: HeaderValue,
     pub(super) path: Option<http::uri::PathAndQuery>,
     pub(super) protocol: &'static str,
     pub(super) grpc_status: Cell<Option<u32>>,
     pub(super) trace: Cell<Option<TraceContext>>,
     pub(super) phases: Cell<Phases>,
+    /// The caller gets told.
+    pub(super) debug: Cell<bool>,
+    /// Why its route was chosen; only for a caller who gets told.
+    pub(super) why: RefCell<String>,
     notes: RefCell<Vec<AttemptNote>>,
 }
 
@@ -43,18 +47,33 @@ pub(super) struct Entry {
 
 impl Account {
     /// Of a request that has come at `started`.
-    pub(super) fn new(caller: &Caller, request: &Request<Body>, started: Instant) -> Rc<Self> {
-        let host =
-            request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-        let host = host.or_else(|| request.headers().get(http::header::HOST).cloned());
+    pub(super) fn of(caller: &Caller, request: &Request<Body>, started: Instant) -> Rc<Self> {
+        let line = (request.method(), request.uri(), request.version());
+        Self::begin_with(caller, line, request.headers(), started)
+    }
+
+    /// The same, of one of which the body is elsewhere.
+    pub(super) fn new(caller: &Caller, parts: &Parts, started: Instant) -> Rc<Self> {
+        let line = (&parts.method, &parts.uri, parts.version);
+        Self::begin_with(caller, line, &parts.headers, started)
+    }
+
+    fn begin_with(
+        caller: &Caller,
+        (method, uri, version): (&Method, &Uri, Version),
+        headers: &HeaderMap,
+        started: Instant,
+    ) -> Rc<Self> {
+        let host = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        let host = host.or_else(|| headers.get(http::header::HOST).cloned());
         Rc::new(Self {
             time: SystemTime::now(),
             started,
             peer: caller.peer.clone(),
-            method: request.method().clone(),
+            method: method.clone(),
             host: host.unwrap_or(HeaderValue::from_static("")),
-            path: request.uri().path_and_query().cloned(),
-            protocol: match request.version() {
+            path: uri.path_and_query().cloned(),
+            protocol: match version {
                 Version::HTTP_10 => "HTTP/1.0",
                 Version::HTTP_2 => "HTTP/2",
                 _ => "HTTP/1.1",
@@ -62,6 +81,8 @@ impl Account {
             grpc_status: Cell::default(),
             trace: Cell::default(),
             phases: Cell::default(),
+            debug: Cell::default(),
+            why: RefCell::default(),
             notes: RefCell::default(),
         })
     }

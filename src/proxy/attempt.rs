@@ -144,11 +144,13 @@ impl Call {
             let mut report = Report::begin(&self.backend, picked, entry);
             let (fresh, interim) = (history.fresh, &self.interim);
             let way = Way { speech, parts: &self.parts, fresh, beside: false, interim };
+            let begun = report.begun();
             let outcome = if self.may_hedge(exchange, &history) {
                 Box::pin(self.hedged(&mut report, way, exchange, &mut history)).await
             } else {
                 self.attempt(&mut report, way).await
             };
+            exchange.waited.set(exchange.waited.get() + begun.elapsed());
             history.avoid.extend(report.lost());
             let Some(wait) = self.again(&outcome, report.picked(), exchange, &mut history) else {
                 return self.settle(outcome, report, exchange.is_grpc);

@@ -140,6 +140,21 @@ impl Person {
         named
     }
 
+    /// Whether it may see how its requests are served: as `[[callers]]` says; where no entry holds, root and towpath's own user on this
+    /// node, who could look into the process.
+    fn is_trusted(&self, rules: &Rules) -> bool {
+        if self.is_node {
+            return true;
+        }
+        self.learn(rules);
+        let origin = self.origin.borrow();
+        if let Some(rule) = auth::rule(&rules.callers, &origin) {
+            return rule.trusted;
+        }
+        let owner = || self.stream.borrow().as_ref()?.owner().map(|owner| owner.uid);
+        origin.uid.or_else(owner).is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw())
+    }
+
     /// Its connection counts as one of the caller that it is now; of one who is unknown, as when it came.
     fn counts_as(&self, name: &Name) {
         let Some(place) = &mut *self.place.borrow_mut() else { return };
@@ -190,6 +205,11 @@ impl Pass {
         };
         let revision = Cell::new(worker.waiting.revision());
         Self { person: person.clone(), named, stated: stated.is_some(), revision, for_towpath: false }
+    }
+
+    /// Whether it may see how its requests are served. Asks the kernel: for requests that want to.
+    pub(super) fn is_trusted(&self, rules: &Rules) -> bool {
+        self.person.is_trusted(rules)
     }
 
     /// For what towpath asks another service on its own behalf, about a request of this caller.

@@ -18,6 +18,7 @@ use super::{
     account::{Account, Entry},
     attempt::Answer,
     caller::{Named, Pass, Person},
+    debug,
     failure::About,
     headers,
     request_body::RequestBody,
@@ -113,6 +114,8 @@ pub(super) struct Exchange {
     /// The policy, and its rule, that denied it or would have.
     pub(super) policy: Option<Box<str>>,
     pub(super) attempts: Cell<u32>,
+    /// How long endpoints have had it, up to the head of a response.
+    pub(super) waited: Cell<Duration>,
     pub(super) request_id: Option<HeaderValue>,
     pub(super) body: Option<RequestBody>,
     status: u16,
@@ -142,8 +145,7 @@ impl Exchange {
         let (view, listener) = caller.view(worker);
         let pass = Pass::new(&caller.person, worker, &view.snapshot.rules, request.headers());
         let started = Instant::now();
-        let account =
-            view.snapshot.observers.any().then(|| Account::new(caller, request, started.into_std()));
+        let account = view.snapshot.observers.any().then(|| Account::of(caller, request, started.into_std()));
         Self {
             worker: worker.clone(),
             view,
@@ -157,6 +159,7 @@ impl Exchange {
             pass,
             policy: None,
             attempts: Cell::new(0),
+            waited: Cell::default(),
             request_id: None,
             body: None,
             status: 0,
@@ -333,6 +336,8 @@ impl Exchange {
         headers::prepare_response(&mut parts, &self.view.snapshot, self.is_proxy);
         self.mark(&mut parts.headers);
         self.reach(|phases| &mut phases.answered);
+        self.added();
+        debug::report(&self, &mut parts.headers);
         self.status = parts.status.as_u16();
         self.grpc_status(&parts.headers);
         let body = ResponseBody::forwarded(body, self, (answer.lease, answer.answered), deadline);
@@ -353,6 +358,7 @@ impl Exchange {
         self.own_up(response.headers_mut(), failure);
         self.mark(response.headers_mut());
         self.reach(|phases| &mut phases.answered);
+        debug::report(&self, response.headers_mut());
         if !failure.reset {
             self.grpc_status(response.headers());
         }
@@ -364,6 +370,14 @@ impl Exchange {
         response.map(|body| ResponseBody::own(body, self, failure.reset))
     }
 
+    /// Counts what towpath has added to the time of the response's head.
+    fn added(&self) {
+        if let Some(listener) = self.listener.and_then(|listener| self.view.snapshot.listeners.get(listener))
+        {
+            listener.added.record(self.started.elapsed().saturating_sub(self.waited.get()));
+        }
+    }
+
     /// Says what was done to the request on purpose.
     fn mark(&self, headers: &mut HeaderMap) {
         if let Some(fault) = self.fault {
@@ -371,7 +385,7 @@ impl Exchange {
         }
     }
 
-    fn about(&self) -> About<'_> {
+    pub(super) fn about(&self) -> About<'_> {
         About {
             route: self.route.map(|route| &*self.view.snapshot.routes[route].name),
             service: self.backend.as_ref().map(|(_, backend)| &*backend.view.service.name),

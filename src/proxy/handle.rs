@@ -13,6 +13,7 @@ use super::{
     authorize::authorize,
     callers, consult,
     deadline::deadline,
+    debug,
     exchange::{Caller, Exchange},
     failover,
     failure::About,
@@ -71,6 +72,7 @@ fn prepare(
     let (mut parts, body) = request.into_parts();
     let pin = peer::take(&mut parts.headers, caller);
     exchange.is_pinned = pin.is_some();
+    debug::take(exchange, caller, &mut parts);
     lawful::check(&mut parts, !body.is_end_stream())?;
     let looping = headers::check_loop(&parts.headers, &exchange.view.snapshot);
     exchange.request_id = Some(headers::prepare_request(&mut parts, exchange));
@@ -80,6 +82,7 @@ fn prepare(
         None => route(exchange, &parts, &target).map(|(listener, route)| (listener, route, None))?,
     };
     let backend = exchange.enter(listener, route, &target)?;
+    debug::explain(exchange, &parts, &target);
     authenticate(exchange, &mut parts.headers)?;
     exchange.caller_place = callers::enter(caller, exchange)?;
     let timeout = exchange.view.snapshot.routes[route].timeout;
@@ -119,13 +122,7 @@ fn route(exchange: &Exchange, parts: &Parts, target: &Target) -> Result<(usize, 
         return Err(Failure::new(Reason::Draining, "this listener has been removed"));
     };
     let listener = &exchange.view.snapshot.listeners[number];
-    let view = RequestView {
-        host: target.host(),
-        method: &parts.method,
-        path: parts.uri.path(),
-        query: parts.uri.query(),
-        headers: &parts.headers,
-    };
+    let view = RequestView::of(parts, target.host());
     listener.router.route(&view).map(|route| (number, route)).ok_or_else(|| {
         let (method, host, path) = (&parts.method, target.host(), parts.uri.path());
         Failure::new(

@@ -63,10 +63,15 @@ pub(super) fn prepare_request(parts: &mut Parts, exchange: &Exchange) -> HeaderV
 fn trace(headers: &mut HeaderMap, exchange: &Exchange) {
     let worker = &exchange.worker;
     let random = [worker.random(), worker.random(), worker.random()];
-    let trace = match &exchange.view.snapshot.observers.tracer {
+    let mut trace = match &exchange.view.snapshot.observers.tracer {
         Some(tracer) => TraceContext::take(headers, || tracer.samples(worker.random()), random),
         None => TraceContext::pass(headers, random),
     };
+    // A caller that is not trusted has no say beyond the sampled flag.
+    trace.debug = trace.debug && exchange.pass.is_trusted(&exchange.view.snapshot.rules);
+    if trace.debug || exchange.is_debugged() {
+        (trace.sampled, trace.deferred) = (true, false);
+    }
     if let Some(account) = &exchange.account {
         account.trace.set(Some(trace));
     }

@@ -11,6 +11,7 @@ mod callers;
 mod cause;
 mod consult;
 mod deadline;
+mod debug;
 mod exchange;
 mod failover;
 mod failure;

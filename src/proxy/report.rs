@@ -41,6 +41,11 @@ impl<'a> Report<'a> {
         Self { backend, picked: Some(picked), begun, lost: None, outcome, entry }
     }
 
+    /// When it began.
+    pub(super) fn begun(&self) -> Instant {
+        self.begun
+    }
+
     /// Its part of the request's account.
     pub(super) fn entry(&self) -> Option<&Entry> {
         self.entry.as_ref()

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 use percent_encoding::percent_decode;
 
 /// What the router looks at in a request. Nothing is decoded or normalised before it is needed.
@@ -21,6 +21,12 @@ pub struct RequestView<'a> {
 }
 
 impl<'a> RequestView<'a> {
+    /// Of a request for `host`.
+    pub fn of(parts: &'a Parts, host: &'a str) -> Self {
+        let (method, headers) = (&parts.method, &parts.headers);
+        Self { host, method, path: parts.uri.path(), query: parts.uri.query(), headers }
+    }
+
     /// The value of a header, or None without one. Several fields of a name count as one, joined by commas, which is
     /// what they mean (RFC 9110 5.3) and what Envoy and so most Gateway API implementations compare. `cookie`, which
     /// HTTP/2 may split, is joined by `; ` (RFC 9113 8.2.3).

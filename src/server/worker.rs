@@ -86,6 +86,7 @@ impl WorkerSeed {
     /// When the runtime cannot be made.
     pub fn run(self, snapshot: &Published<Snapshot>, mut stop: Watcher) -> io::Result<()> {
         telemetry::enter_worker(self.index);
+        self.metrics.worker_runs(self.index);
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
         let worker = Rc::new(Worker::new(self.index, snapshot, self.metrics.clone()));
         runtime.block_on(async {

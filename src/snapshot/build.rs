@@ -61,7 +61,9 @@ pub(super) fn build(
     if peer_routes.is_some() {
         routes.extend(peer_routes::all(services.len()));
     }
-    let listeners = (0..config.listeners.len()).map(|listener| listener_routes(&config, listener)).collect();
+    let listeners = (0..config.listeners.len())
+        .map(|listener| listener_routes(&config, listener, &shared.metrics))
+        .collect();
     Snapshot {
         generation: previous.map_or(1, |previous| previous.generation + 1),
         listeners,
@@ -179,11 +181,12 @@ fn authority(source: &config::Source, name: &str) -> HeaderValue {
     HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("authorize"))
 }
 
-fn listener_routes(config: &Config, listener: usize) -> ListenerRoutes {
+fn listener_routes(config: &Config, listener: usize, metrics: &Metrics) -> ListenerRoutes {
     let routes = config.routes.iter().map(|rule| &**rule).enumerate();
     let rules = routes.filter(|(_, rule)| rule.listeners.contains(&listener));
     let config::Listener { name, default_policy, .. } = &config.listeners[listener];
-    ListenerRoutes { name: name.clone(), router: Router::new(rules), default_policy: *default_policy }
+    let added = metrics.added_by(name);
+    ListenerRoutes { name: name.clone(), router: Router::new(rules), default_policy: *default_policy, added }
 }
 
 fn via(node: &str) -> Via {

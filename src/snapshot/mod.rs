@@ -4,8 +4,9 @@
 //! `node_limits.rs` how much the node carries, `doors.rs` the listening sockets, `host_services.rs` the services made on first use,
 //! `observers.rs` who is told of requests, `rules.rs` who callers are and what they may do, `certificates.rs` looks after the certificates in use, `key_sets.rs` after the keys of issuers of tokens, `clients.rs` opens TLS towards
 //! endpoints, `peer_routes.rs` are the routes of other nodes' requests, `faults.rs` and `unverified.rs` warn of what may surprise,
-//! `reload.rs` is the order in which a new configuration takes force.
+//! `reload.rs` is the order in which a new configuration takes force, `attempts.rs` what came of the last ones.
 
+mod attempts;
 mod build;
 mod certificates;
 mod clients;
@@ -24,6 +25,7 @@ mod source;
 mod unverified;
 mod view;
 
+pub use attempts::Attempts;
 pub use clients::Clients;
 pub use doors::{Door, DoorCommand};
 pub use host_services::{HostServices, Refused};

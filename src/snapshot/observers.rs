@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use crate::{
     config::{Config, LogPath},
+    export::Exporter,
     telemetry::{AccessLog, Metrics, Record, Tap, Tracer},
+    tls::Keeper,
 };
 
 /// Who is told of requests.
@@ -16,6 +18,8 @@ pub struct Observers {
     pub access_log: Option<Arc<AccessLog>>,
     /// There when tracing is configured.
     pub tracer: Option<Arc<Tracer>>,
+    /// There when the tracer's spans go somewhere.
+    pub exporter: Option<Arc<Exporter>>,
     /// Shared by all snapshots.
     pub tap: Arc<Tap>,
 }
@@ -29,10 +33,21 @@ impl Observers {
         config: &Config,
         previous: Option<(&Config, &Self)>,
         metrics: &Metrics,
+        keeper: &Keeper,
     ) -> Result<Self, String> {
+        let access_log = access_log(config, previous, metrics);
+        let tracing = tracing(config, previous, (metrics, keeper));
+        let (access_log, (tracer, exporter)) = match (access_log, tracing) {
+            (Ok(access_log), Ok(tracing)) => (access_log, tracing),
+            (access_log, tracing) => {
+                let problems = [access_log.err(), tracing.err()];
+                return Err(problems.into_iter().flatten().collect::<Vec<_>>().join("\n"));
+            }
+        };
         Ok(Self {
-            access_log: access_log(config, previous, metrics)?,
-            tracer: tracer(config, previous),
+            access_log,
+            tracer,
+            exporter,
             tap: previous.map_or_else(Arc::default, |(_, previous)| previous.tap.clone()),
         })
     }
@@ -51,7 +66,27 @@ impl Observers {
         Self {
             access_log: other(&self.access_log, &next.access_log),
             tracer: other(&self.tracer, &next.tracer),
+            exporter: None,
             tap: self.tap.clone(),
+        }
+    }
+
+    /// `config` is in force, with these in place of `previous`: what the exporter of those still has, it sends now.
+    pub(super) fn in_force(&self, config: &Config, previous: &Self) {
+        if let Some(exporter) = &self.exporter {
+            exporter.follow(config);
+        }
+        if let Some(old) = &previous.exporter
+            && !self.exporter.as_ref().is_some_and(|new| Arc::ptr_eq(old, new))
+        {
+            old.retire();
+        }
+    }
+
+    /// Sends what waits for the collector; returns when that is done, or has taken too long.
+    pub(super) fn finish(&self) {
+        if let Some(exporter) = &self.exporter {
+            exporter.finish();
         }
     }
 
@@ -96,10 +131,21 @@ fn path(path: &LogPath) -> String {
     }
 }
 
-fn tracer(config: &Config, previous: Option<(&Config, &Observers)>) -> Option<Arc<Tracer>> {
-    let wanted = config.tracing.as_ref()?;
+/// Who decides about spans, and who sends them.
+type Tracing = (Option<Arc<Tracer>>, Option<Arc<Exporter>>);
+
+fn tracing(
+    config: &Config,
+    previous: Option<(&Config, &Observers)>,
+    (metrics, keeper): (&Metrics, &Keeper),
+) -> Result<Tracing, String> {
+    let Some(wanted) = &config.tracing else { return Ok((None, None)) };
     if let Some((_, previous)) = previous.filter(|(config, _)| config.tracing.as_ref() == Some(wanted)) {
-        return previous.tracer.clone();
+        return Ok((previous.tracer.clone(), previous.exporter.clone()));
     }
-    Some(Arc::new(Tracer::new(wanted.clone())))
+    let series = metrics.span_series();
+    let started = wanted.otlp.as_ref().map(|otlp| Exporter::start(otlp, config, series.clone(), keeper));
+    let (exporter, queue) = started.transpose()?.unzip();
+    let tracer = Tracer::new(wanted.clone(), series, queue);
+    Ok((Some(Arc::new(tracer)), exporter.map(Arc::new)))
 }

@@ -14,7 +14,7 @@ use crate::{
     config::{self, Config, DefaultPolicy, HostTemplate, Name},
     router::{Matcher, Router, Split},
     service::{Neighbourhood, Service},
-    telemetry::{AuthorizationSeries, Metrics, RouteSeries},
+    telemetry::{AuthorizationSeries, Histogram, Metrics, RouteSeries},
 };
 
 /// Everything that a request is decided by. One request reads exactly one.
@@ -72,6 +72,8 @@ pub struct ListenerRoutes {
     pub router: Router,
     /// What holds where no policy speaks.
     pub default_policy: DefaultPolicy,
+    /// What towpath adds to the time of its responses' heads.
+    pub added: Histogram,
 }
 
 /// A rule's consequences.

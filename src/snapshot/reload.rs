@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     HostServices, NodeLimits,
+    attempts::Attempts,
     build::{self, Shared},
     certificates::Certificates,
     clients::Clients,
@@ -52,6 +53,8 @@ pub struct Attempt {
     pub at: SystemTime,
     /// What came of it; the error names every problem, a line each.
     pub outcome: Result<Reloaded, String>,
+    /// Number of the configuration in force after it.
+    pub generation: u64,
 }
 
 /// Asks the control thread for a reload.
@@ -69,8 +72,8 @@ pub struct Seen {
     pub snapshot: Published<Snapshot>,
     /// The listeners that are open.
     pub doors: Published<Vec<Arc<Door>>>,
-    /// The last configuration that was read, in force or not.
-    pub last: Published<Attempt>,
+    /// The last configurations that were read, in force or not.
+    pub attempts: Published<Attempts>,
     /// Certificates and keys in use.
     pub keeper: Arc<Keeper>,
 }
@@ -134,12 +137,12 @@ impl Reloader {
         faults::warn(&snapshot.config);
         idle_rules::warn(&snapshot.config);
         unverified::warn(&snapshot.config);
-        let outcome = Ok(Reloaded::Applied { generation: snapshot.generation });
-        let last = Attempt { at: SystemTime::now(), outcome };
+        let started = Ok(Reloaded::Applied { generation: snapshot.generation });
+        let attempts = Attempts::default().and(&started, snapshot.generation);
         let seen = Seen {
             snapshot: Published::new(snapshot),
             doors: Published::new(Arc::new(doors.open().to_vec())),
-            last: Published::new(Arc::new(last)),
+            attempts: Published::new(Arc::new(attempts)),
             keeper: shared.keeper.clone(),
         };
         let mut certificates = Certificates::new(shared.keeper.clone(), shared.metrics.clone());
@@ -200,7 +203,9 @@ impl Reloader {
                 tracing::error!("configuration not reloaded, the old one stays in force:\n{problems}");
             }
         }
-        self.seen.last.publish(Arc::new(Attempt { at: SystemTime::now(), outcome: outcome.clone() }));
+        let generation = self.seen.snapshot.get().generation;
+        let attempts = self.seen.attempts.get().and(&outcome, generation);
+        self.seen.attempts.publish(Arc::new(attempts));
         outcome
     }
 
@@ -215,6 +220,7 @@ impl Reloader {
         let snapshot = Arc::new(build::build(config, Some(&old), &self.shared, things));
         self.observers.push(old.observers.replaced_by(&snapshot.observers));
         self.seen.snapshot.publish(snapshot.clone());
+        snapshot.observers.in_force(&snapshot.config, &old.observers);
         if let Some(dns) = opened.dns {
             self.discovery.reconfigure(dns);
             // Configured services begin anew by themselves; these keep what they know until the new servers answer.
@@ -289,6 +295,11 @@ impl Reloader {
         }
     }
 
+    /// Sends what waits for the collector: the last thing that a node does. Waits for that for a moment.
+    pub fn finish(&self) {
+        self.seen.snapshot.get().observers.finish();
+    }
+
     fn count(&self, result: &str, success: bool) {
         let metrics = &self.shared.metrics;
         metrics.reload(result);
@@ -315,9 +326,9 @@ fn open(
     shared: &Shared,
 ) -> Result<Opened, String> {
     let same_dns = previous.is_some_and(|previous| previous.config.dns == config.dns);
-    let dns = (!same_dns).then(|| Prepared::new(&config.dns)).transpose();
+    let dns = (!same_dns).then(|| Prepared::new(&config.dns, &shared.metrics.dns)).transpose();
     let before = previous.map(|previous| (&*previous.config, &previous.observers));
-    let observers = Observers::open(config, before, &shared.metrics);
+    let observers = Observers::open(config, before, &shared.metrics, &shared.keeper);
     let providers = key_sets::providers(config, previous.map_or(&[], |previous| &previous.providers), shared);
     let clients = Clients::open(config, &shared.keeper, &shared.hops);
     match (dns, doors.prepare(config, &shared.keeper), observers, providers, clients) {

@@ -9,9 +9,37 @@ pub(super) enum Kind {
     Gauge,
     /// A number that is set.
     Level,
-    /// Seconds, in buckets.
-    Histogram,
+    /// Seconds, in buckets with these upper bounds in microseconds, ascending.
+    Histogram(&'static [u64]),
 }
+
+/// Bounds of what towpath adds: tens of microseconds, unless something waits.
+const ADDED_BOUNDS: &[u64] =
+    &[10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000];
+impl Kind {
+    /// As Prometheus calls it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge | Self::Level => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// The proxy itself takes tens of microseconds; a slow upstream takes seconds.
+pub(super) const REQUEST_BOUNDS: &[u64] = &[
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+];
+/// Buckets with these bounds: one more than there are bounds.
+pub(super) const REQUEST_BUCKETS: usize = REQUEST_BOUNDS.len() + 1;
+
+/// A server at hand answers within a millisecond; one that has to ask others takes tens or hundreds; `dns.timeout` is seconds.
+const DNS_BOUNDS: &[u64] = &[
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    5_000_000, 10_000_000,
+];
 
 /// One metric.
 pub(super) struct Declared {
@@ -75,11 +103,22 @@ pub(super) enum Id {
     TlsReloads,
     TlsStale,
     Tokens,
+    ProxyAdded,
+    Draining,
+    DnsQueries,
+    DnsQueryDuration,
+    LogSuppressed,
+    UpstreamConnectionsMade,
+    UpstreamIdle,
+    WorkerCpu,
     Spans,
     TapEvents,
     ProcessCpu,
     ProcessFds,
+    ProcessMaxFds,
     ProcessMemory,
+    ProcessStart,
+    ProcessVirtualMemory,
 }
 
 const fn declare(
@@ -112,7 +151,7 @@ pub(super) const TABLE: &[Declared] = &[
     declare(Id::ErrorCauses, "towpath_error_causes_total", Kind::Counter, &["reason", "cause"], "Of the answers that towpath itself made, those of whose reason there are several kinds: by the timeout, limit or policy behind them."),
     declare(Id::Errors, "towpath_errors_total", Kind::Counter, &["reason"], "Answers that towpath itself made, by the reason in their towpath-error header."),
     declare(Id::MetricsOverflow, "towpath_metrics_overflow_total", Kind::Counter, &["metric"], "Series that did not fit the metric's bound and were counted as `other`."),
-    declare(Id::RequestDuration, "towpath_request_duration_seconds", Kind::Histogram, &["route", "service"], "From a request's head to the end of its response, retries included."),
+    declare(Id::RequestDuration, "towpath_request_duration_seconds", Kind::Histogram(REQUEST_BOUNDS), &["route", "service"], "From a request's head to the end of its response, retries included."),
     declare(Id::Requests, "towpath_requests_total", Kind::Counter, &["listener", "route", "service", "code"], "Requests by the status that the caller got."),
     declare(Id::RequestsInFlight, "towpath_requests_in_flight", Kind::Gauge, &["service"], "Requests that are being served."),
     declare(Id::Retries, "towpath_retries_total", Kind::Counter, &["service", "reason"], "Attempts after a request's first, by what made them necessary."),
@@ -145,11 +184,23 @@ pub(super) const TABLE: &[Declared] = &[
     declare(Id::TlsReloads, "towpath_tls_reloads_total", Kind::Counter, &["result"], "Readings of changed certificates, keys and trust anchors. Results: renewed, refused."),
     declare(Id::TlsStale, "towpath_tls_stale", Kind::Level, &["file"], "1 while what is in the file, or in its companions, cannot be used and what was there before still is, else 0."),
     declare(Id::Tokens, "towpath_tokens_total", Kind::Counter, &["provider", "result"], "Tokens of requests to routes with jwt. Results: valid, missing, malformed, unknown_key, no_keys (the issuer's have not been had yet), signature, expired, not_yet, issuer, audience; claims, where it is valid and the route wants others."),
+    declare(Id::ProxyAdded, "towpath_proxy_added_seconds", Kind::Histogram(ADDED_BOUNDS), &["listener"], "What towpath adds to the time until a response's head: all of that time during which no endpoint had the request. Waits for a place, and between attempts, are in it."),
+    declare(Id::Draining, "towpath_draining", Kind::Level, &[], "1 once the node drains, else 0."),
+    declare(Id::DnsQueries, "towpath_dns_queries_total", Kind::Counter, &["result"], "Questions to DNS servers that came to an end: one for each name, record type and server. Results: answered, no_such_name, no_records, timeout, refused, server_failure, error."),
+    declare(Id::DnsQueryDuration, "towpath_dns_query_duration_seconds", Kind::Histogram(DNS_BOUNDS), &[], "From a question to a DNS server to its end."),
+    declare(Id::LogSuppressed, "towpath_log_suppressed_total", Kind::Counter, &[], "Lines of towpath's own log that were not written because the same had just been written many times."),
+    declare(Id::UpstreamConnectionsMade, "towpath_upstream_connections_made_total", Kind::Counter, &["service"], "Connections to endpoints that were made."),
+    declare(Id::UpstreamIdle, "towpath_upstream_idle_connections", Kind::Gauge, &["service"], "Open connections to endpoints that wait for a request, as of the last second."),
+    declare(Id::WorkerCpu, "towpath_worker_cpu_seconds_total", Kind::Counter, &["worker"], "CPU time that the worker's thread has spent."),
     declare(Id::Spans, "towpath_spans_total", Kind::Counter, &["result"], "Spans by what became of them. Results: exported; dropped, because more came than the exporter took; failed, because the collector did not take them."),
+    declare(Id::Spans, "towpath_spans_total", Kind::Counter, &["result"], "Spans by what became of them. Results: exported; dropped, because more came than the exporter took; failed, because the collector did not take them; not_kept, of requests that failed or were slow, because of tracing.keep.per_second."),
     declare(Id::TapEvents, "towpath_tap_events_total", Kind::Counter, &["result"], "Requests that somebody who looks on wanted to see. Results: sent; dropped, because there were more than the rate or the connection allows."),
     declare(Id::ProcessCpu, "process_cpu_seconds_total", Kind::Counter, &[], "User and system CPU time spent."),
     declare(Id::ProcessFds, "process_open_fds", Kind::Level, &[], "Open file descriptors."),
+    declare(Id::ProcessMaxFds, "process_max_fds", Kind::Level, &[], "File descriptors that may be open."),
     declare(Id::ProcessMemory, "process_resident_memory_bytes", Kind::Level, &[], "Resident memory."),
+    declare(Id::ProcessStart, "process_start_time_seconds", Kind::Level, &[], "When the process started, in seconds since 1970."),
+    declare(Id::ProcessVirtualMemory, "process_virtual_memory_bytes", Kind::Level, &[], "Virtual memory."),
 ];
 
 #[cfg(test)]
@@ -161,17 +212,15 @@ mod tests {
     fn reference() -> String {
         let mut text = String::from(
             "# Metrics\n\n<!-- Generated from src/telemetry/declared.rs: UPDATE_GENERATED=1 cargo test declared -->\n\n\
-             `GET /metrics` of the admin API, in the Prometheus text format. A metric holds at most 10,000 series: the \
-             excess is\ncounted in one series whose label values are all `other`. A series that nothing in the \
-             configuration stands for any\nlonger goes ten minutes after it last moved.\n\n\
+             `GET /metrics` of the admin API, in the Prometheus text format, or OpenMetrics (where a counter's family has no \
+             `_total`).\nA metric holds at most 10,000 series, and of services that callers make by asking for a host at most \
+             256 (a histogram: 64):\nthe excess is counted in one series whose label values are all `other`. A series that \
+             nothing in the configuration\nstands for any longer goes ten minutes after it last moved. \
+             [observability.md](operations/observability.md) has the questions that these answer.\n\n\
              | Metric | Type | Labels | Meaning |\n|---|---|---|---|\n",
         );
         for Declared { name, kind, labels, help, .. } in TABLE {
-            let kind = match kind {
-                Kind::Counter => "counter",
-                Kind::Gauge | Kind::Level => "gauge",
-                Kind::Histogram => "histogram",
-            };
+            let kind = kind.as_str();
             let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
             text += &format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", "));
         }
@@ -199,6 +248,10 @@ mod tests {
         for Declared { name, kind, .. } in TABLE {
             assert!(name.starts_with("towpath_") || name.starts_with("process_"), "{name}");
             assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            if let Kind::Histogram(bounds) = kind {
+                assert!(name.ends_with("_seconds"), "{name}");
+                assert!(bounds.is_sorted_by(|a, b| a < b) && bounds[0] > 0, "{name}");
+            }
         }
     }
 }

@@ -6,6 +6,9 @@
 //! A family holds at most [`MAX_SERIES`]. What is asked for beyond that is the one series whose label values are all
 //! `other`, and is counted. A handle that was given for it stays one: the series does not split again while it lives.
 //!
+//! Of these, only [`MAX_OF_CALLERS`] may be of services that callers make by asking for a host ([`is_of_caller`]): whoever asks
+//! for a million hosts gets no more than a few thousand lines into all families together.
+//!
 //! # Expiry
 //! A series that only the family still holds goes once its value has stood still for [`EXPIRY`], long enough for
 //! every scraper to have seen the last value. One that says how things are now, not how often, goes at once: nothing is
@@ -29,6 +32,10 @@ use super::{
 
 /// Series of one family.
 pub(super) const MAX_SERIES: usize = 10_000;
+/// Those of them for services that callers make. Two dozen families and as many lines of a histogram have them.
+const MAX_OF_CALLERS: usize = 256;
+/// The same for a histogram, of which each series is as many lines as it has buckets, and more.
+const MAX_HISTOGRAMS_OF_CALLERS: usize = 64;
 /// How long a series that nobody holds must stand still before it goes.
 pub(super) const EXPIRY: Duration = Duration::from_secs(600);
 /// The value of every label of the series that takes the excess.
@@ -41,9 +48,18 @@ pub(super) type Labels = Arc<[Box<str>]>;
 pub(super) struct Family {
     pub(super) declared: &'static Declared,
     arena: Arc<Arena>,
-    series: Mutex<HashMap<Labels, Entry>>,
+    series: Mutex<Series>,
+    /// Which label is the service.
+    service: Option<usize>,
     other: Arc<Block>,
     overflow: AtomicU64,
+}
+
+#[derive(Default)]
+struct Series {
+    by_labels: HashMap<Labels, Entry>,
+    /// How many are for services that callers make.
+    of_callers: usize,
 }
 
 struct Entry {
@@ -70,6 +86,7 @@ impl Family {
             declared,
             arena: arena.clone(),
             series: Mutex::default(),
+            service: declared.labels.iter().position(|label| *label == "service"),
             other: Arc::new(other),
             overflow: AtomicU64::new(0),
         })
@@ -95,34 +112,60 @@ impl Family {
 
     /// The histogram with these label values.
     pub(super) fn histogram(&self, labels: &[&str]) -> Histogram {
-        debug_assert_eq!(self.declared.kind, Kind::Histogram);
-        Histogram::new(self.block(labels))
+        debug_assert!(matches!(self.declared.kind, Kind::Histogram(_)));
+        Histogram::new(self.block(labels), self.bounds())
+    }
+
+    /// Of a histogram's buckets; none for what is no histogram.
+    pub(super) fn bounds(&self) -> &'static [u64] {
+        match self.declared.kind {
+            Kind::Histogram(bounds) => bounds,
+            Kind::Counter | Kind::Gauge | Kind::Level => &[],
+        }
     }
 
     fn block(&self, labels: &[&str]) -> Arc<Block> {
         debug_assert_eq!(labels.len(), self.declared.labels.len());
         let mut series = self.lock();
-        if let Some(entry) = series.get(&Wanted(labels)) {
+        if let Some(entry) = series.by_labels.get(&Wanted(labels)) {
             return entry.block.clone();
         }
-        let room = series.len() < MAX_SERIES;
+        let of_caller = self.is_of_caller(labels);
+        let room =
+            series.by_labels.len() < MAX_SERIES && !(of_caller && series.of_callers >= self.max_of_callers());
         let Some(block) = room.then(|| self.arena.allocate(slots(self.declared.kind))).flatten() else {
             self.overflow.fetch_add(1, Relaxed);
             return self.other.clone();
         };
         let block = Arc::new(block);
         let labels = labels.iter().map(|value| Box::from(*value)).collect();
-        series.insert(labels, Entry { block: block.clone(), seen: None });
+        series.by_labels.insert(labels, Entry { block: block.clone(), seen: None });
+        series.of_callers += usize::from(of_caller);
         block
+    }
+
+    fn is_of_caller(&self, labels: &[impl AsRef<str>]) -> bool {
+        self.service.is_some_and(|at| is_of_caller(labels[at].as_ref()))
+    }
+
+    fn max_of_callers(&self) -> usize {
+        match self.declared.kind {
+            Kind::Histogram(_) => MAX_HISTOGRAMS_OF_CALLERS,
+            Kind::Counter | Kind::Gauge | Kind::Level => MAX_OF_CALLERS,
+        }
     }
 
     /// Lets go of series that nobody holds and that have stood still.
     pub(super) fn sweep(&self, now: Instant) {
         let is_state = matches!(self.declared.kind, Kind::Gauge | Kind::Level);
+        let mut series = self.lock();
+        let Series { by_labels, of_callers } = &mut *series;
         // Only the family hands out references, and its lock is held: a count of one stays one.
-        self.lock().retain(|_, entry| {
+        by_labels.retain(|labels, entry| {
             let held = Arc::strong_count(&entry.block) > 1;
-            held || !(is_state || entry.expired(now))
+            let stays = held || !(is_state || entry.expired(now));
+            *of_callers -= usize::from(!stays && self.is_of_caller(labels));
+            stays
         });
     }
 
@@ -134,8 +177,9 @@ impl Family {
     /// Every series that has something to say, sorted by label values. The lock is not held while they are read.
     pub(super) fn snapshot(&self) -> Vec<(Labels, Arc<Block>)> {
         let entries = |(labels, entry): (&Labels, &Entry)| (labels.clone(), entry.block.clone());
-        let mut all: Vec<_> = self.lock().iter().map(entries).collect();
-        if self.overflow() > 0 {
+        let mut all: Vec<_> = self.lock().by_labels.iter().map(entries).collect();
+        // A number that is set says nothing when many have set it.
+        if self.overflow() > 0 && self.declared.kind != Kind::Level {
             let labels = self.declared.labels.iter().map(|_| Box::from(OTHER)).collect();
             all.push((labels, self.other.clone()));
         }
@@ -143,9 +187,14 @@ impl Family {
         all
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Labels, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Series> {
         self.series.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A service that was made from the host of a request is named `HOST:PORT`; no configured one may have a colon in its name.
+fn is_of_caller(service: &str) -> bool {
+    service.contains(':')
 }
 
 impl Entry {
@@ -164,7 +213,7 @@ impl Entry {
 fn slots(kind: Kind) -> usize {
     match kind {
         Kind::Counter | Kind::Gauge | Kind::Level => 1,
-        Kind::Histogram => Histogram::SLOTS,
+        Kind::Histogram(bounds) => Histogram::slots(bounds),
     }
 }
 
@@ -224,6 +273,31 @@ mod tests {
     }
 
     #[test]
+    fn services_that_callers_make_have_a_smaller_share() {
+        let family = family(Id::Retries);
+        let made: Vec<_> = (0..300).map(|n| family.counter(&[&format!("h{n}.test:80"), "x"])).collect();
+        assert_eq!((family.overflow(), family.snapshot().len()), (44, MAX_OF_CALLERS + 1));
+        let _configured: Vec<_> = (0..1000).map(|n| family.counter(&[&format!("s{n}"), "x"])).collect();
+        assert_eq!(family.overflow(), 44);
+        drop(made);
+        family.sweep(Instant::now());
+        family.sweep(Instant::now() + EXPIRY);
+        let _again: Vec<_> = (0..300).map(|n| family.counter(&[&format!("i{n}.test:80"), "x"])).collect();
+        assert_eq!(family.overflow(), 88, "expired series make room for as many");
+        let histograms = self::family(Id::RequestDuration);
+        (0..300).for_each(|n| drop(histograms.histogram(&["r", &format!("h{n}:80")])));
+        assert_eq!(histograms.snapshot().len(), MAX_HISTOGRAMS_OF_CALLERS + 1);
+    }
+
+    #[test]
+    fn a_number_that_is_set_has_no_other() {
+        let family = family(Id::DiscoveryAge);
+        let held: Vec<_> = (0..300).map(|n| family.level(&[&format!("h{n}:80")])).collect();
+        held.iter().for_each(|level| level.set(7));
+        assert_eq!((family.overflow(), family.snapshot().len()), (44, MAX_OF_CALLERS));
+    }
+
+    #[test]
     fn a_series_that_nobody_holds_goes_ten_minutes_after_it_last_moved() {
         let family = family(Id::Retries);
         let start = Instant::now();
@@ -258,13 +332,14 @@ mod tests {
         let start = Instant::now();
         for round in 0..3 {
             family.histogram(&labels).record(Duration::from_secs(1));
-            assert_eq!(Histogram::new(family.block(&labels)).read().count, 1, "round {round}");
+            assert_eq!(family.histogram(&labels).read().count, 1, "round {round}");
             family.sweep(start + EXPIRY * round * 2);
             family.sweep(start + EXPIRY * (round * 2 + 1));
             assert!(family.snapshot().is_empty());
         }
-        let fresh = family.arena.allocate(Histogram::SLOTS * 2).unwrap();
-        assert_eq!(fresh.start(), Histogram::SLOTS * 2, "one series and `other` were ever allocated");
+        let slots = slots(family.declared.kind);
+        let fresh = family.arena.allocate(slots * 2).unwrap();
+        assert_eq!(fresh.start(), slots * 2, "one series and `other` were ever allocated");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::{
+    connection_series::ConnectionSeries,
     family::{ByLabel, Family},
     series::{Counter, Gauge, Level},
     tls_series::HandshakeSeries,
@@ -65,8 +66,8 @@ impl Outcomes {
 pub struct ServiceSeries {
     /// Requests that are being served.
     pub in_flight: Gauge,
-    /// Open connections to its endpoints.
-    pub upstream_connections: Gauge,
+    /// Connections to its endpoints.
+    pub upstream_connections: ConnectionSeries,
     /// Seconds since discovery last answered.
     pub discovery_age: Level,
     /// 1 while all endpoints are used for want of usable ones.
@@ -95,7 +96,8 @@ impl ServiceSeries {
     pub(super) fn new(
         service: &str,
         families: ServiceFamilies,
-        [in_flight, upstream_connections]: [Gauge; 2],
+        in_flight: Gauge,
+        upstream_connections: ConnectionSeries,
         [discovery_age, panic, retry_budget]: [Level; 3],
     ) -> Self {
         Self {

@@ -1,10 +1,10 @@
 //! towpath's own log: what it did and what went wrong, on standard error. Its level changes at run time.
 //!
-//! Requests are not its business: they stand in the access log.
+//! Requests are not its business: they stand in the access log. Lines that repeat others are held back by `repeats.rs`.
 
 use std::{
     io,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use tracing_subscriber::{
@@ -14,6 +14,8 @@ use tracing_subscriber::{
     reload,
     util::SubscriberInitExt,
 };
+
+use super::repeats::{HoldBack, Repeats};
 
 /// What a line looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,7 @@ struct Shared {
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 static SHARED: OnceLock<Shared> = OnceLock::new();
+static REPEATS: LazyLock<Repeats> = LazyLock::new(Repeats::default);
 
 /// Starts the log at `level`, which is as for [`LogControl::set`]. Where it was started before, only the level
 /// changes.
@@ -50,6 +53,16 @@ pub fn init(format: LogFormat, level: &str) -> Result<LogControl, String> {
     Ok(control)
 }
 
+/// Tells of lines that were not written because they repeated others. To be called about once a second.
+pub fn tell_repeats() {
+    REPEATS.tell();
+}
+
+/// Lines that were not written for that reason.
+pub(super) fn suppressed() -> u64 {
+    REPEATS.suppressed()
+}
+
 fn start(format: LogFormat, filter: Targets) -> Shared {
     let (filter, handle) = reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
@@ -58,7 +71,7 @@ fn start(format: LogFormat, filter: Targets) -> Shared {
         LogFormat::Text => lines.boxed(),
     };
     // A program that embeds towpath may have a subscriber already: its log is the one that counts.
-    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+    let _ = tracing_subscriber::registry().with(filter).with(HoldBack(&REPEATS)).with(lines).try_init();
     Shared { filter: handle, level: Mutex::default() }
 }
 

@@ -5,16 +5,21 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    arena::Arena,
+    arena::{Arena, Block},
     caller_series::{CallerSeries, PolicySeries},
+    connection_series::ConnectionSeries,
     declared::{Id, TABLE},
-    family::{ByLabel, Family},
+    dns_series::DnsSeries,
+    exposition::Format,
+    family::{ByLabel, Family, Labels},
     handles::{EndpointFamilies, EndpointSeries, ListenerSeries, ServiceFamilies, ServiceSeries},
     limit_series::LimitSeries,
-    process, render,
+    process::Threads,
+    render::{Piece, Rendering},
     request_series::RequestSeries,
     route_series::RouteSeries,
-    series::{Counter, Gauge, Level},
+    series::{Counter, Gauge, Histogram, Level},
+    span_series::SpanSeries,
     tls_series::{CertificateSeries, HandshakeSeries},
     token_series::{AuthorizationSeries, TokenSeries},
 };
@@ -25,7 +30,7 @@ pub struct Metrics {
     /// Connections that could not be accepted.
     pub accept_errors: Counter,
     /// Connections to the towpaths of other nodes.
-    pub peer_connections: Gauge,
+    pub peer_connections: ConnectionSeries,
     /// Connections that ended by a panic.
     pub connection_panics: Counter,
     /// Access log records that were lost.
@@ -34,6 +39,10 @@ pub struct Metrics {
     pub config_generation: Level,
     /// Whether the last reload was applied or changed nothing.
     pub config_last_reload_success: Level,
+    /// Whether the node drains.
+    pub draining: Level,
+    /// Questions to DNS servers.
+    pub dns: Arc<DnsSeries>,
     /// Whether new work is refused for want of memory.
     pub memory_pressure: Level,
     /// Connections that were closed at once for want of memory.
@@ -44,6 +53,7 @@ pub struct Metrics {
     floods: ByLabel<8>,
     families: Families,
     arena: Arc<Arena>,
+    threads: Threads,
     /// Keeps the version's series.
     _build_info: Level,
 }
@@ -66,11 +76,19 @@ impl Metrics {
         build_info.set(1);
         Arc::new(Self {
             accept_errors: families.get(Id::AcceptErrors).counter(&[]),
-            peer_connections: families.get(Id::PeerConnections).gauge(&[]),
+            peer_connections: ConnectionSeries {
+                open: families.get(Id::PeerConnections).gauge(&[]),
+                further: None,
+            },
             connection_panics: families.get(Id::ConnectionPanics).counter(&[]),
             access_log_dropped: families.get(Id::AccessLogDropped).counter(&[]),
             config_generation: families.get(Id::ConfigGeneration).level(&[]),
             config_last_reload_success: families.get(Id::ConfigLastReloadSuccess).level(&[]),
+            draining: families.get(Id::Draining).level(&[]),
+            dns: Arc::new(DnsSeries::new(
+                families.get(Id::DnsQueries).clone(),
+                families.get(Id::DnsQueryDuration).histogram(&[]),
+            )),
             memory_pressure: families.get(Id::MemoryPressure).level(&[]),
             refused_for_memory: families.get(Id::ConnectionsRefused).counter(&["memory"]),
             errors: ByLabel::new(),
@@ -79,6 +97,7 @@ impl Metrics {
             floods: ByLabel::new(),
             families,
             arena,
+            threads: Threads::default(),
             _build_info: build_info,
         })
     }
@@ -119,10 +138,17 @@ impl Metrics {
             discovery_updates: family(Id::DiscoveryUpdates),
             health_checks: family(Id::HealthChecks),
         };
-        let gauges = [Id::RequestsInFlight, Id::UpstreamConnections].map(|id| family(id).gauge(&[service]));
+        let connections = ConnectionSeries {
+            open: family(Id::UpstreamConnections).gauge(&[service]),
+            further: Some((
+                family(Id::UpstreamIdle).gauge(&[service]),
+                family(Id::UpstreamConnectionsMade).counter(&[service]),
+            )),
+        };
+        let in_flight = family(Id::RequestsInFlight).gauge(&[service]);
         let levels =
             [Id::DiscoveryAge, Id::ServicePanic, Id::RetryBudget].map(|id| family(id).level(&[service]));
-        ServiceSeries::new(service, families, gauges, levels)
+        ServiceSeries::new(service, families, in_flight, connections, levels)
     }
 
     /// What the limit on a service's requests shows.
@@ -176,6 +202,16 @@ impl Metrics {
         ListenerSeries { connections: self.families.get(Id::Connections).gauge(&[listener]), handshakes }
     }
 
+    /// What towpath adds to the requests of a listener.
+    pub fn added_by(&self, listener: &str) -> Histogram {
+        self.families.get(Id::ProxyAdded).histogram(&[listener])
+    }
+
+    /// To be called on the thread of worker `worker`, whose CPU time is told from now on.
+    pub fn worker_runs(&self, worker: usize) {
+        self.threads.add(worker);
+    }
+
     /// Open connections of worker `worker`.
     pub fn worker_connections(&self, worker: usize) -> Gauge {
         self.families.get(Id::WorkerConnections).gauge(&[itoa::Buffer::new().format(worker)])
@@ -187,6 +223,14 @@ impl Metrics {
         if let Some(cause) = cause {
             self.causes.inc(cause, || self.families.get(Id::ErrorCauses).counter(&[reason, cause]));
         }
+    }
+
+    /// What spans count with.
+    pub fn span_series(&self) -> SpanSeries {
+        let counter = |result| self.families.get(Id::Spans).counter(&[result]);
+        let [exported, dropped, failed, not_kept] =
+            ["exported", "dropped", "failed", "not_kept"].map(counter);
+        SpanSeries { exported, dropped, failed, not_kept }
     }
 
     /// What a file with certificates shows.
@@ -220,15 +264,36 @@ impl Metrics {
         self.families.get(Id::AdminRefused).counter(&[cause]).inc();
     }
 
+    /// Every series of a metric.
+    pub(super) fn read(&self, id: Id) -> Vec<(Labels, Arc<Block>)> {
+        self.families.get(id).snapshot()
+    }
+
     /// Lets go of series that nobody holds and that have stood still for ten minutes. Call it about once a minute.
     pub fn sweep(&self, now: Instant) {
         self.families.0.iter().for_each(|family| family.sweep(now));
     }
 
-    /// Everything in the Prometheus text format, sorted by name. Reads `/proc`: for the control thread.
+    /// Begins a scrape. Reads `/proc`: not for a worker.
+    pub fn rendering(&self, format: Format) -> Rendering {
+        Rendering::new(&self.families.0, &self.threads, format)
+    }
+
+    /// Everything in the Prometheus text format, at once: for tests.
     pub fn render(&self) -> String {
-        let process = process::read();
-        render::text(&self.families.0, &process)
+        self.render_as(Format::Prometheus)
+    }
+
+    /// Everything at once: for tests.
+    pub fn render_as(&self, format: Format) -> String {
+        let (mut rendering, mut whole) = (self.rendering(format), String::new());
+        loop {
+            let Piece { text, is_last } = rendering.piece();
+            whole += &text;
+            if is_last {
+                return whole;
+            }
+        }
     }
 }
 

@@ -1,24 +1,32 @@
 //! What towpath says about itself: metrics, the access log, trace context, its own log.
 //!
 //! `arena.rs`, `series.rs` and `family.rs` are the machinery under `metrics.rs`; `declared.rs` is the one table of
-//! all metrics.
+//! all metrics. `history/` keeps the last minutes of some of them for the dashboard.
 
 mod access_line;
 mod access_log;
 mod arena;
 mod caller_series;
+mod connection_series;
 mod declared;
+mod dns_series;
+mod exposition;
 mod family;
+mod finished;
 mod handles;
+mod history;
+mod keep_rate;
 mod limit_series;
 pub mod log;
 mod metrics;
 mod process;
 mod record;
 mod render;
+mod repeats;
 mod request_series;
 mod route_series;
 mod series;
+mod span_series;
 mod tap;
 mod tls_series;
 mod token_series;
@@ -29,14 +37,21 @@ pub use access_line::write_time;
 pub use access_log::AccessLog;
 pub use arena::{enter_worker, present_worker};
 pub use caller_series::{CallerSeries, PolicySeries};
+pub use connection_series::ConnectionSeries;
+pub use dns_series::DnsSeries;
+pub use exposition::Format;
+pub use finished::Finished;
 pub use handles::{AttemptOutcome, EndpointSeries, ListenerSeries, ServiceSeries};
+pub use history::{Counts, From as CalledFrom, History, Past, STEP as HISTORY_STEP, Sample};
 pub use limit_series::LimitSeries;
 pub use metrics::Metrics;
 pub use process::own_bytes;
 pub use record::{AttemptNote, Phases, Record};
+pub use render::{Piece, Rendering};
 pub use request_series::RequestSeries;
 pub use route_series::RouteSeries;
 pub use series::{Counter, Gauge, Held, Histogram, Level};
+pub use span_series::SpanSeries;
 pub use tap::Tap;
 pub use tls_series::{CertificateSeries, Handshake, HandshakeSeries};
 pub use token_series::{AuthorizationSeries, TokenSeries};

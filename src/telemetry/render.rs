@@ -1,108 +1,146 @@
-//! Metrics as text for Prometheus; the `prometheus` crate writes it.
+//! All metrics as text, piece by piece: a node of a hundred thousand endpoints is scraped with the memory of one piece and of one
+//! metric's list of series. How a line looks is left to `exposition.rs`.
 
-use std::sync::Arc;
-
-use prometheus::{
-    TextEncoder,
-    proto::{self, LabelPair, Metric, MetricFamily, MetricType},
-};
+use std::{sync::Arc, vec};
 
 use super::{
     arena::Block,
-    declared::{Declared, Id, Kind},
-    family::Family,
-    process::Process,
+    declared::{Id, Kind},
+    exposition::{self, Format},
+    family::{Family, Labels},
+    log,
+    process::{self, Process, Threads},
     series::{Counter, Gauge, Histogram, Level},
 };
 
-/// Families sorted by name; one without a series is left out.
-pub(super) fn text(families: &[Arc<Family>], process: &Process) -> String {
-    let written = |family: &Arc<Family>| write_family(family.declared, samples(family, families, process));
-    let mut all: Vec<_> =
-        families.iter().map(written).filter(|family| !family.get_metric().is_empty()).collect();
-    all.sort_by(|a, b| a.name().cmp(b.name()));
-    TextEncoder::new().encode_to_string(&all).expect("every family has a name and a series")
+/// Bytes of a piece, about: a few milliseconds of one thread.
+const PIECE: usize = 64 << 10;
+
+/// One scrape that is being answered: the families by name, each with its series by labels; one without a series is left out.
+pub struct Rendering {
+    format: Format,
+    /// As they stand in the table.
+    all: Vec<Arc<Family>>,
+    /// By name; the last is the next.
+    to_come: Vec<Arc<Family>>,
+    process: Process,
+    /// CPU seconds of each worker's thread.
+    workers: Vec<(usize, f64)>,
+    present: Option<Present>,
 }
 
-fn samples(family: &Family, families: &[Arc<Family>], process: &Process) -> Vec<Metric> {
-    let declared = family.declared;
-    let one =
-        |value: Option<f64>| value.map(|value| number(declared.kind, vec![], value)).into_iter().collect();
-    match declared.id {
-        Id::MetricsOverflow => {
-            families.iter().filter(|of| !of.declared.labels.is_empty()).map(overflow).collect()
+/// The family whose series are being written.
+struct Present {
+    family: Arc<Family>,
+    bounds: Vec<String>,
+    samples: vec::IntoIter<Sample>,
+}
+
+/// One series.
+enum Sample {
+    Counted(Labels, Arc<Block>),
+    /// A number that is found out when it is asked for, with the value of its only label if it has one.
+    Found(Option<String>, f64),
+}
+
+/// A part of the text.
+pub struct Piece {
+    /// Whole lines.
+    pub text: String,
+    /// Nothing comes behind it.
+    pub is_last: bool,
+}
+
+impl Rendering {
+    pub(super) fn new(families: &[Arc<Family>], threads: &Threads, format: Format) -> Self {
+        let mut to_come = families.to_vec();
+        to_come.sort_by(|a, b| b.declared.name.cmp(a.declared.name));
+        let (all, process, workers) = (families.to_vec(), process::read(), threads.cpu_seconds());
+        Self { format, all, to_come, process, workers, present: None }
+    }
+
+    /// The next part. Takes locks and much of a processor: for a thread that nobody waits for.
+    pub fn piece(&mut self) -> Piece {
+        let mut text = String::with_capacity(PIECE + PIECE / 8);
+        while text.len() < PIECE {
+            if let Some(present) = &mut self.present
+                && let Some(sample) = present.samples.next()
+            {
+                present.write(&mut text, sample);
+            } else if !self.next_family(&mut text) {
+                text.push_str(self.format.end());
+                return Piece { text, is_last: true };
+            }
         }
-        Id::ProcessCpu => one(process.cpu_seconds),
-        Id::ProcessFds => one(process.open_fds),
-        Id::ProcessMemory => one(process.resident_bytes),
-        _ => family.snapshot().into_iter().map(|(labels, block)| sample(declared, &labels, block)).collect(),
+        Piece { text, is_last: false }
+    }
+
+    /// Begins the next family, if there is one.
+    fn next_family(&mut self, text: &mut String) -> bool {
+        let Some(family) = self.to_come.pop() else { return false };
+        let samples = self.samples(&family).into_iter();
+        if samples.len() > 0 {
+            self.format.head(text, family.declared);
+        }
+        let bounds = self.format.bounds(family.declared.kind);
+        self.present = Some(Present { family, bounds, samples });
+        true
+    }
+
+    fn samples(&self, family: &Family) -> Vec<Sample> {
+        let one = |value: Option<f64>| value.map(|value| Sample::Found(None, value)).into_iter().collect();
+        let of = &self.process;
+        match family.declared.id {
+            Id::MetricsOverflow => {
+                let labelled = self.all.iter().filter(|of| !of.declared.labels.is_empty());
+                labelled
+                    .map(|of| Sample::Found(Some(of.declared.name.into()), of.overflow() as f64))
+                    .collect()
+            }
+            Id::ProcessCpu => one(of.cpu_seconds),
+            Id::ProcessFds => one(of.open_fds),
+            Id::ProcessMaxFds => one(of.max_fds),
+            Id::ProcessMemory => one(of.resident_bytes),
+            Id::ProcessStart => one(of.start_seconds),
+            Id::ProcessVirtualMemory => one(of.virtual_bytes),
+            Id::LogSuppressed => one(Some(log::suppressed() as f64)),
+            Id::WorkerCpu => {
+                let told = self.workers.iter();
+                told.map(|(worker, seconds)| Sample::Found(Some(worker.to_string()), *seconds)).collect()
+            }
+            _ => {
+                let series = family.snapshot().into_iter();
+                series.map(|(labels, block)| Sample::Counted(labels, block)).collect()
+            }
+        }
     }
 }
 
-fn overflow(of: &Arc<Family>) -> Metric {
-    number(Kind::Counter, vec![pair("metric", of.declared.name)], of.overflow() as f64)
-}
-
-fn sample(declared: &Declared, values: &[Box<str>], block: Arc<Block>) -> Metric {
-    let labels = declared.labels.iter().zip(values).map(|(name, value)| pair(name, value)).collect();
-    let value = match declared.kind {
-        Kind::Counter => Counter::new(block).get() as f64,
-        Kind::Gauge => Gauge::new(block).get() as f64,
-        Kind::Level => Level::new(block).get(),
-        Kind::Histogram => return histogram(labels, &Histogram::new(block)),
-    };
-    number(declared.kind, labels, value)
-}
-
-fn number(kind: Kind, labels: Vec<LabelPair>, value: f64) -> Metric {
-    let mut metric = Metric::from_label(labels);
-    if kind == Kind::Counter {
-        let mut counter = proto::Counter::default();
-        counter.set_value(value);
-        metric.set_counter(counter);
-    } else {
-        let mut gauge = proto::Gauge::default();
-        gauge.set_value(value);
-        metric.set_gauge(gauge);
+impl Present {
+    fn write(&self, text: &mut String, sample: Sample) {
+        let declared = self.family.declared;
+        let mut labels = String::new();
+        let block = match sample {
+            Sample::Counted(values, block) => {
+                exposition::labels(&mut labels, declared.labels, &values);
+                block
+            }
+            Sample::Found(label, value) => {
+                exposition::labels(&mut labels, declared.labels, label.as_slice());
+                return exposition::number(text, declared.name, &labels, value);
+            }
+        };
+        let value = match declared.kind {
+            Kind::Counter => Counter::new(block).get() as f64,
+            Kind::Gauge => Gauge::new(block).get() as f64,
+            Kind::Level => Level::new(block).get(),
+            Kind::Histogram(bounds) => {
+                let read = Histogram::new(block, bounds).read();
+                return exposition::histogram(text, declared.name, &labels, &self.bounds, &read);
+            }
+        };
+        exposition::number(text, declared.name, &labels, value);
     }
-    metric
-}
-
-fn histogram(labels: Vec<LabelPair>, histogram: &Histogram) -> Metric {
-    let read = histogram.read();
-    let bucket = |(bound, count)| {
-        let mut bucket = proto::Bucket::default();
-        bucket.set_upper_bound(bound);
-        bucket.set_cumulative_count(count);
-        bucket
-    };
-    let mut written = proto::Histogram::default();
-    written.set_bucket(read.buckets.into_iter().map(bucket).collect());
-    written.set_sample_count(read.count);
-    written.set_sample_sum(read.sum);
-    let mut metric = Metric::from_label(labels);
-    metric.set_histogram(written);
-    metric
-}
-
-fn pair(name: &str, value: &str) -> LabelPair {
-    let mut pair = LabelPair::default();
-    pair.set_name(name.to_owned());
-    pair.set_value(value.to_owned());
-    pair
-}
-
-fn write_family(declared: &Declared, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(declared.name.to_owned());
-    family.set_help(declared.help.to_owned());
-    family.set_field_type(match declared.kind {
-        Kind::Counter => MetricType::COUNTER,
-        Kind::Gauge | Kind::Level => MetricType::GAUGE,
-        Kind::Histogram => MetricType::HISTOGRAM,
-    });
-    family.set_metric(metrics);
-    family
 }
 
 #[cfg(test)]
@@ -111,7 +149,8 @@ mod tests {
 
     use regex::Regex;
 
-    use crate::telemetry::{AttemptOutcome, Metrics};
+    use super::*;
+    use crate::telemetry::{AttemptOutcome, Metrics, declared::TABLE};
 
     fn busy() -> std::sync::Arc<Metrics> {
         let metrics = Metrics::new(2);
@@ -178,5 +217,67 @@ mod tests {
         ] {
             assert!(text.lines().any(|written| written == line), "no line {line} in\n{text}");
         }
+    }
+
+    #[test]
+    fn open_metrics_has_the_same_series_under_families_without_total_and_an_end() {
+        let metrics = busy();
+        let [prometheus, open] =
+            [Format::Prometheus, Format::OpenMetrics].map(|format| metrics.render_as(format));
+        assert!(!prometheus.contains("# EOF") && !prometheus.contains("# UNIT"));
+        assert!(open.ends_with("\n# EOF\n"), "{open}");
+        for line in [
+            "# TYPE towpath_requests counter",
+            "# TYPE towpath_request_duration_seconds histogram",
+            "# UNIT towpath_request_duration_seconds seconds",
+            "# UNIT process_resident_memory_bytes bytes",
+            "towpath_accept_errors_total 0",
+        ] {
+            assert!(open.lines().any(|written| written == line), "no line {line} in\n{open}");
+        }
+        let series = |text: &str| -> Vec<String> {
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            let named = lines.map(|line| line.rsplit_once(' ').unwrap().0.replace(".0\"}", "\"}"));
+            let mut all: Vec<String> = named.collect();
+            all.sort();
+            all
+        };
+        assert_eq!(series(&open), series(&prometheus));
+    }
+
+    #[test]
+    fn no_sample_is_named_as_one_of_another_family_might_be() {
+        let names: Vec<&str> = TABLE.iter().map(|declared| declared.name).collect();
+        for declared in TABLE {
+            let family = declared.name.strip_suffix("_total").unwrap_or(declared.name);
+            for end in ["", "_total", "_created", "_bucket", "_sum", "_count", "_info"] {
+                let reserved = format!("{family}{end}");
+                assert!(reserved == declared.name || !names.contains(&&*reserved), "{reserved}");
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_are_small_and_together_are_the_whole() {
+        let metrics = Metrics::new(1);
+        let held: Vec<_> =
+            (0..5_000).map(|n| metrics.endpoint_series("s", &format!("10.0.0.1:{n}"))).collect();
+        held.iter().for_each(|endpoint| endpoint.request(AttemptOutcome::Success));
+        let mut rendering = metrics.rendering(Format::Prometheus);
+        let mut pieces = Vec::new();
+        loop {
+            let Piece { text, is_last } = rendering.piece();
+            assert!(text.ends_with('\n') && text.len() < PIECE + 1024, "{}", text.len());
+            pieces.push(text);
+            if is_last {
+                break;
+            }
+        }
+        assert!(pieces.len() > 10, "{}", pieces.len());
+        let whole = pieces.concat();
+        let of = |name: &str| whole.lines().filter(|line| line.starts_with(name)).count();
+        assert_eq!(of("towpath_endpoint_requests_total{"), 5_000);
+        assert_eq!(of("towpath_endpoint_available{"), 5_000);
+        assert_eq!(of("# TYPE towpath_endpoint_available "), 1);
     }
 }

@@ -13,6 +13,7 @@ use std::{
 
 use super::{
     arena::{Arena, Place},
+    declared::REQUEST_BOUNDS,
     family::Family,
     series::{Counter, Histogram, record_at},
 };
@@ -65,7 +66,7 @@ impl RequestSeries {
     /// One more request: the status that the caller got, and the time from its head to the response's end.
     pub fn record(&self, code: u16, duration: Duration) {
         let histogram = self.duration.get().unwrap_or_else(|| self.first());
-        record_at(&self.arena, histogram, duration);
+        record_at(&self.arena, histogram, REQUEST_BOUNDS, duration);
         let counter = match self.last.get() {
             (last, Some(place)) if last == code => place,
             _ => self.counter(code),

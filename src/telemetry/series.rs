@@ -110,21 +110,14 @@ impl Level {
     }
 }
 
-/// Upper bounds of a histogram's buckets in microseconds. The proxy itself takes tens of them; a slow upstream seconds.
-const BOUNDS: [u64; 18] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
-    2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
-];
 /// Slot of the nanoseconds of all observations: beside the buckets that most fall in, on the same cache line.
 const SUM: usize = 0;
 /// Slot of the first bucket.
 const FIRST: usize = 1;
-/// Slot of what is above every bound.
-const REST: usize = FIRST + BOUNDS.len();
 
-/// How long something took, in buckets.
+/// How long something took, in buckets, the last of which takes what is above every bound.
 #[derive(Clone)]
-pub struct Histogram(Arc<Block>);
+pub struct Histogram(Arc<Block>, &'static [u64]);
 
 /// A histogram as read.
 pub(super) struct Distribution {
@@ -137,16 +130,19 @@ pub(super) struct Distribution {
 }
 
 impl Histogram {
-    /// Slots of one series.
-    pub(super) const SLOTS: usize = REST + 1;
+    /// Slots of one series whose buckets have these bounds.
+    pub(super) fn slots(bounds: &[u64]) -> usize {
+        FIRST + bounds.len() + 1
+    }
 
-    pub(super) fn new(block: Arc<Block>) -> Self {
-        Self(block)
+    pub(super) fn new(block: Arc<Block>, bounds: &'static [u64]) -> Self {
+        debug_assert_eq!(block.len(), Self::slots(bounds));
+        Self(block, bounds)
     }
 
     /// One more that took `duration`.
     pub fn record(&self, duration: Duration) {
-        slots_of(duration, |offset, n| self.0.add(offset, n));
+        slots_of(duration, self.1, |offset, n| self.0.add(offset, n));
     }
 
     /// Where it is, for [`record_at`].
@@ -154,25 +150,33 @@ impl Histogram {
         self.0.place()
     }
 
+    /// How many fell in each bucket; the last is above every bound.
+    pub(super) fn counts<const BUCKETS: usize>(&self) -> [u64; BUCKETS] {
+        debug_assert_eq!(BUCKETS, self.1.len() + 1);
+        std::array::from_fn(|bucket| self.0.sum(FIRST + bucket))
+    }
+
     pub(super) fn read(&self) -> Distribution {
+        let Self(block, bounds) = self;
         let mut count = 0;
         let below = |(offset, bound): (usize, &u64)| {
-            count += self.0.sum(FIRST + offset);
+            count += block.sum(FIRST + offset);
             (*bound as f64 / 1e6, count)
         };
-        let buckets = BOUNDS.iter().enumerate().map(below).collect();
-        Distribution { buckets, count: count + self.0.sum(REST), sum: self.0.sum(SUM) as f64 / 1e9 }
+        let buckets = bounds.iter().enumerate().map(below).collect();
+        let rest = block.sum(FIRST + bounds.len());
+        Distribution { buckets, count: count + rest, sum: block.sum(SUM) as f64 / 1e9 }
     }
 }
 
-/// As [`Histogram::record`], to one that the caller keeps.
-pub(super) fn record_at(arena: &Arena, histogram: Place, duration: Duration) {
-    slots_of(duration, |offset, n| arena.add_at(histogram, offset, n));
+/// As [`Histogram::record`], to one that the caller keeps and whose buckets have these bounds.
+pub(super) fn record_at(arena: &Arena, histogram: Place, bounds: &[u64], duration: Duration) {
+    slots_of(duration, bounds, |offset, n| arena.add_at(histogram, offset, n));
 }
 
-fn slots_of(duration: Duration, add: impl Fn(usize, u64)) {
+fn slots_of(duration: Duration, bounds: &[u64], add: impl Fn(usize, u64)) {
     let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-    add(FIRST + BOUNDS.partition_point(|bound| bound * 1_000 < nanos), 1);
+    add(FIRST + bounds.partition_point(|bound| bound * 1_000 < nanos), 1);
     add(SUM, nanos);
 }
 
@@ -181,7 +185,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::telemetry::enter_worker;
+    use crate::telemetry::{declared::REQUEST_BOUNDS, enter_worker};
 
     fn block(arena: &Arc<Arena>, slots: usize) -> Arc<Block> {
         Arc::new(arena.allocate(slots).unwrap())
@@ -232,7 +236,8 @@ mod tests {
 
     #[test]
     fn a_histogram_counts_a_duration_in_the_first_bucket_whose_bound_is_not_below_it() {
-        let histogram = Histogram::new(block(&Arena::new(1), Histogram::SLOTS));
+        let bounds = REQUEST_BOUNDS;
+        let histogram = Histogram::new(block(&Arena::new(1), Histogram::slots(bounds)), bounds);
         let micros = [0, 100, 101, 250, 60_000_000, 60_000_001];
         micros.into_iter().for_each(|micros| histogram.record(Duration::from_micros(micros)));
         let read = histogram.read();
@@ -240,5 +245,14 @@ mod tests {
         assert_eq!(read.buckets.last(), Some(&(60.0, 5)));
         assert_eq!(read.count, 6);
         assert!((read.sum - 120.000452).abs() < 1e-9, "{}", read.sum);
+    }
+
+    #[test]
+    fn a_histogram_with_other_bounds_has_other_buckets() {
+        let bounds = &[10, 1_000];
+        let histogram = Histogram::new(block(&Arena::new(1), Histogram::slots(bounds)), bounds);
+        [10, 11, 1_001].into_iter().for_each(|micros| histogram.record(Duration::from_micros(micros)));
+        let read = histogram.read();
+        assert_eq!((read.buckets, read.count), (vec![(0.00001, 1), (0.001, 2)], 3));
     }
 }

@@ -1,17 +1,36 @@
 //! Which requests get spans, and the way of those from workers to the exporter.
+//!
+//! # Which
+//! Those of sampled traces. Of the others those that failed or were slow, within a rate: it is known only at their end, so
+//! what the endpoints of such a request did is in nobody's trace but this node's own spans.
+//!
+//! # What it costs
+//! A request that gets none pays for a few comparisons. One that gets some is copied once and handed over without waiting; what finds
+//! the queue full is dropped and counted.
 
-use super::Record;
+use tokio::sync::mpsc::Sender;
+
+use super::{Finished, Record, SpanSeries, TraceContext, keep_rate::KeepRate};
 use crate::config::Tracing;
+
+/// What a request counts as whose caller went away, and the one whose caller was to get no answer.
+const CALLER_GONE: u16 = 499;
+const NO_ANSWER: u16 = 444;
 
 /// Decides about spans, and hands them on.
 pub struct Tracer {
     wanted: Tracing,
+    rate: KeepRate,
+    series: SpanSeries,
+    /// None where spans go nowhere.
+    exporter: Option<Sender<Finished>>,
 }
 
 impl Tracer {
-    /// As `wanted`.
-    pub fn new(wanted: Tracing) -> Self {
-        Self { wanted }
+    /// As `wanted`; requests that get spans go to `exporter`.
+    pub fn new(wanted: Tracing, series: SpanSeries, exporter: Option<Sender<Finished>>) -> Self {
+        let rate = KeepRate::new(wanted.keep.per_second);
+        Self { wanted, rate, series, exporter }
     }
 
     /// What is configured.
@@ -26,5 +45,166 @@ impl Tracer {
     }
 
     /// A request that is over.
-    pub fn finish(&self, _record: &Record<'_>) {}
+    pub fn finish(&self, record: &Record<'_>) {
+        let (Some(exporter), Some(trace)) = (&self.exporter, record.trace) else { return };
+        let failed = has_failed(record);
+        if self.wants(record, trace, failed)
+            && let Err(left) = exporter.try_send(Finished::new(record, *trace, failed))
+        {
+            self.series.dropped.add(left.into_inner().spans() as u64);
+        }
+    }
+
+    fn wants(&self, record: &Record<'_>, trace: &TraceContext, failed: bool) -> bool {
+        if trace.sampled || trace.debug {
+            return true;
+        }
+        if !failed && record.duration < self.wanted.keep.slower_than {
+            return false;
+        }
+        let kept = self.rate.take();
+        if !kept {
+            self.series.not_kept.add(1 + record.notes.len() as u64);
+        }
+        kept
+    }
+}
+
+/// Whether the server side is at fault: a 5xx or what is one in gRPC, or an answer that broke off. A caller that goes away has
+/// not been failed.
+fn has_failed(record: &Record<'_>) -> bool {
+    match (record.status, record.grpc_status) {
+        (CALLER_GONE, _) => false,
+        (NO_ANSWER | 500.., _) => true,
+        (_, Some(code)) if record.is_grpc => is_grpc_failure(code),
+        // Its head was fine, so the reason came behind it.
+        (status, _) => status < 400 && record.reason.is_some(),
+    }
+}
+
+/// UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS: what OpenTelemetry's conventions count against a server.
+fn is_grpc_failure(code: u32) -> bool {
+    matches!(code, 2 | 4 | 12..=15)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::SocketAddr,
+        time::{Duration, SystemTime},
+    };
+
+    use tokio::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+    use crate::{
+        config::{Keep, TraceFormats},
+        net::Address,
+        telemetry::{Metrics, Phases},
+    };
+
+    fn record<'a>(peer: &'a Address, trace: &'a TraceContext) -> Record<'a> {
+        Record {
+            time: SystemTime::UNIX_EPOCH,
+            listener: "outgoing",
+            peer,
+            caller: "unknown",
+            policy: None,
+            method: "GET",
+            host: b"reviews",
+            path: b"/",
+            protocol: "HTTP/2",
+            route: Some("r"),
+            service: Some("s"),
+            endpoint: None,
+            status: 200,
+            reason: None,
+            cause: None,
+            fault: None,
+            attempts: 0,
+            duration: Duration::from_millis(1),
+            bytes_in: 0,
+            bytes_out: 0,
+            request_id: b"id",
+            grpc_status: None,
+            trace: Some(trace),
+            is_grpc: false,
+            phases: Phases::default(),
+            notes: &[],
+        }
+    }
+
+    fn trace(sampled: bool) -> TraceContext {
+        TraceContext { sampled, ..TraceContext::take(&mut http::HeaderMap::new(), || false, [1, 2, 3]) }
+    }
+
+    fn tracer(per_second: u32) -> (Tracer, Receiver<Finished>, SpanSeries) {
+        let wanted = Tracing {
+            otlp: None,
+            sample_ppm: 0,
+            propagate: TraceFormats::default(),
+            keep: Keep { slower_than: Duration::from_secs(1), per_second },
+        };
+        let series = Metrics::new(1).span_series();
+        let (sender, receiver) = channel(8);
+        (Tracer::new(wanted, series.clone(), Some(sender)), receiver, series)
+    }
+
+    fn peer() -> Address {
+        Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 5000)))
+    }
+
+    #[test]
+    fn what_is_not_sampled_is_kept_when_it_failed_or_was_slow() {
+        let (peer, trace) = (peer(), trace(false));
+        let plain = || record(&peer, &trace);
+        for (record, kept) in [
+            (plain(), false),
+            (Record { status: 499, reason: Some("x"), ..plain() }, false),
+            (Record { status: 404, reason: Some("no_route"), ..plain() }, false),
+            (Record { status: 503, ..plain() }, true),
+            (Record { status: 444, reason: Some("fault_injected"), ..plain() }, true),
+            (Record { reason: Some("upstream_reset"), ..plain() }, true),
+            (Record { duration: Duration::from_secs(1), ..plain() }, true),
+            (Record { is_grpc: true, grpc_status: Some(13), ..plain() }, true),
+            (Record { is_grpc: true, grpc_status: Some(5), ..plain() }, false),
+            (Record { is_grpc: true, grpc_status: Some(7), reason: Some("denied"), ..plain() }, false),
+            (Record { is_grpc: true, reason: Some("upstream_reset"), ..plain() }, true),
+            (Record { trace: None, status: 503, ..plain() }, false),
+        ] {
+            let (tracer, mut waiting, _) = tracer(10);
+            tracer.finish(&record);
+            assert_eq!(waiting.try_recv().is_ok(), kept, "{} {:?}", record.status, record.reason);
+        }
+    }
+
+    #[test]
+    fn sampled_requests_go_by_no_rate_and_what_is_refused_is_counted() {
+        let (peer, sampled, other) = (peer(), trace(true), trace(false));
+        let (tracer, mut waiting, series) = tracer(0);
+        tracer.finish(&Record { status: 503, ..record(&peer, &other) });
+        assert_eq!(series.not_kept.get(), 1);
+        tracer.finish(&record(&peer, &sampled));
+        assert!(waiting.try_recv().is_ok());
+    }
+
+    #[test]
+    fn what_finds_the_queue_full_is_dropped_and_counted() {
+        let (peer, sampled) = (peer(), trace(true));
+        let (tracer, waiting, series) = tracer(0);
+        (0..20).for_each(|_| tracer.finish(&record(&peer, &sampled)));
+        assert_eq!((waiting.len(), series.dropped.get()), (8, 12));
+        drop(waiting);
+        tracer.finish(&record(&peer, &sampled));
+        assert_eq!(series.dropped.get(), 13);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_whatever_callers_write() {
+        let (peer, sampled, path) = (peer(), trace(true), [b'x'; 100_000]);
+        let (tracer, mut waiting, _) = tracer(0);
+        tracer.finish(&Record { path: &path, host: &path, ..record(&peer, &sampled) });
+        let finished = waiting.try_recv().unwrap();
+        assert!(finished.path.len() < 4096 && finished.host.len() < 4096);
+    }
 }

@@ -119,6 +119,8 @@ pub(super) struct EndpointPool {
     failed: RefCell<Option<ConnectError>>,
     /// Connections, idle, busy and being made.
     pub(super) open: Cell<usize>,
+    /// Those that were idle at the last sweep, which is when they are counted.
+    counted_idle: Cell<i64>,
     /// How many wait for a connection or a place for one, and how many connections were kept for them while others wait elsewhere.
     pub(super) waiting: Cell<u32>,
     pub(super) kept: Cell<u32>,
@@ -150,7 +152,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
-        self.0.target.connections.dec();
+        self.0.target.connections.open.dec();
         self.0.waiting_http1.notify_one();
         self.0.waiting_http2.notify_one();
     }
@@ -177,6 +179,7 @@ impl EndpointPool {
             connecting: Cell::new(false),
             failed: RefCell::default(),
             open: Cell::new(0),
+            counted_idle: Cell::new(0),
             waiting: Cell::new(0),
             kept: Cell::new(0),
             waiting_http1: Notify::new(),
@@ -196,7 +199,7 @@ impl EndpointPool {
             limits.clone_from(&policy.pool);
         }
         self.open.set(self.open.get() + 1);
-        self.target.connections.inc();
+        self.target.connections.open.inc();
         Some(Open(self.clone(), place))
     }
 
@@ -243,6 +246,7 @@ impl EndpointPool {
                 // Boxed: most requests find a connection, and should not carry the room for making one.
                 let connecting = Box::pin(connect::http1(&self.target, policy.connect_timeout, open));
                 let connection = connecting.await?;
+                self.target.connections.made();
                 self.still_there(want)?;
                 return Ok(Lease::http1(connection, self.clone(), false));
             }
@@ -342,6 +346,7 @@ impl EndpointPool {
         let result = connect::http2(&self.target, policy.connect_timeout, open).await;
         let lease = match result {
             Ok(connection) => {
+                self.target.connections.made();
                 let stream = connection.reserve();
                 self.http2.borrow_mut().push(connection);
                 Ok(Lease::http2(stream, false))
@@ -386,5 +391,18 @@ impl EndpointPool {
             let useless = connection.is_closed() || surplus || unused;
             !useless
         });
+        let idle_http2 = self.http2.borrow().iter().filter(|connection| connection.is_idle()).count();
+        self.count_idle(self.idle.borrow().len() + idle_http2);
+    }
+
+    fn count_idle(&self, idle: usize) {
+        let idle = i64::try_from(idle).unwrap_or(i64::MAX);
+        self.target.connections.idle(idle - self.counted_idle.replace(idle));
+    }
+}
+
+impl Drop for EndpointPool {
+    fn drop(&mut self) {
+        self.count_idle(0);
     }
 }

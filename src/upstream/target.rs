@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::secure::Secure;
-use crate::{limit::Connections, telemetry::Gauge};
+use crate::{limit::Connections, telemetry::ConnectionSeries};
 
 /// Numbers targets; never reused in a process.
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -22,8 +22,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// None: plain.
     pub secure: Option<Secure>,
-    /// Counts the open connections of its service.
-    pub connections: Gauge,
+    /// Counts the connections of its service.
+    pub connections: ConnectionSeries,
     /// Places for the connections of its service, over all workers.
     pub places: Arc<Connections>,
     retired: AtomicBool,
@@ -43,7 +43,7 @@ impl Target {
     pub fn new(
         address: SocketAddr,
         secure: Option<Secure>,
-        connections: Gauge,
+        connections: ConnectionSeries,
         places: Arc<Connections>,
     ) -> Self {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -232,6 +232,12 @@ pub static CALLER: TableDef = TableDef {
             r#""spiffe://prod/ns/shop/sa/checkout""#,
             "The SPIFFE id in the caller's certificate.",
         ),
+        Key::default(
+            "trusted",
+            Kind::Flag,
+            "false",
+            "Whether the caller may see how its requests are served (towpath-debug), and have all of them traced. Of callers for which no entry holds, root and towpath's own user on this node may.",
+        ),
     ]],
     choose: None,
 };

@@ -31,9 +31,9 @@ use super::{
     search::Search,
     server::Server,
     system::{HostsFile, ResolvConf, SystemFiles},
-    update::FailureKind::NoSuchName,
+    update::FailureKind::{self, NoSuchName},
 };
-use crate::config::Dns;
+use crate::{config::Dns, telemetry::DnsSeries};
 
 /// For the other family, once one has records. RFC 8305, section 3, has 50 ms for a connection that waits; here an
 /// answer in two parts is told twice, and a server that has to ask others first is often slower than that.
@@ -68,6 +68,7 @@ struct Inner {
     hosts: HostsFile,
     /// For one lookup, over all names, families and servers.
     timeout: Duration,
+    series: Arc<DnsSeries>,
 }
 
 impl fmt::Debug for Resolver {
@@ -82,7 +83,11 @@ impl Resolver {
     ///
     /// # Errors
     /// `resolv.conf` is needed and cannot be understood; the text names the file and the reason.
-    pub(in crate::discovery) fn new(dns: &Dns, files: &SystemFiles) -> Result<Self, String> {
+    pub(in crate::discovery) fn new(
+        dns: &Dns,
+        files: &SystemFiles,
+        series: &Arc<DnsSeries>,
+    ) -> Result<Self, String> {
         let hosts = files.hosts();
         let from = if dns.servers.is_empty() {
             files.resolv_conf()?
@@ -99,7 +104,13 @@ impl Resolver {
             searches: dns.servers.is_empty(),
             hosts,
             timeout: dns.timeout,
+            series: series.clone(),
         })))
+    }
+
+    /// What its questions count with.
+    pub(in crate::discovery) fn series(&self) -> &Arc<DnsSeries> {
+        &self.0.series
     }
 
     /// What to ask for when a configuration or an SRV record names `host`. Names that can only mean the same are
@@ -209,6 +220,20 @@ impl Inner {
         Box::pin(async move { resolver.records(&name, record_type, deadline).await })
     }
 
+    /// One server; counted unless nobody waits for it any more.
+    async fn ask(
+        &self,
+        server: usize,
+        name: &Name,
+        record_type: RecordType,
+        deadline: Instant,
+    ) -> Result<Answer, Cause> {
+        let begun = Instant::now();
+        let asked = self.servers[server].ask(name, record_type, deadline, self.timeout).await;
+        self.series.query(result_of(&asked), begun.elapsed());
+        asked
+    }
+
     /// Records of one type of one name: the servers in turn, from the preferred one, until one answers either way.
     /// Each gets an equal share of the time that is left before the next is asked as well; what is asked may still
     /// answer, so that a server which is merely slow has all the time there is.
@@ -223,7 +248,7 @@ impl Inner {
         let mut asked = Asked::default();
         for turn in 0..count {
             let index = (first + turn) % count;
-            let asking = self.servers[index].ask(name, record_type, deadline, self.timeout);
+            let asking = self.ask(index, name, record_type, deadline);
             asked.running.push((index, Box::pin(asking)));
             let left = deadline.saturating_duration_since(Instant::now());
             let share = Instant::now() + left / u32::try_from(count - turn).unwrap_or(u32::MAX);
@@ -239,6 +264,19 @@ impl Inner {
             }
             None => Err(asked.failed.unwrap_or_else(|| Cause::other("no DNS server is configured"))),
         }
+    }
+}
+
+/// As metrics call what became of a question.
+fn result_of(asked: &Result<Answer, Cause>) -> &'static str {
+    match asked.as_ref().map_err(|cause| cause.kind) {
+        Ok(_) => "answered",
+        Err(NoSuchName) => "no_such_name",
+        Err(FailureKind::NoRecords) => "no_records",
+        Err(FailureKind::Timeout) => "timeout",
+        Err(FailureKind::Refused) => "refused",
+        Err(FailureKind::ServFail) => "server_failure",
+        Err(FailureKind::BadFile | FailureKind::Other) => "error",
     }
 }
 

@@ -33,12 +33,12 @@ impl Files {
     }
 
     fn discovery(&self) -> Discovery {
-        let prepared = Prepared::with_files(&config(&[]), self.system()).unwrap();
+        let prepared = Prepared::with_files(&config(&[]), self.system(), &series()).unwrap();
         Discovery::scheduled(prepared, Schedule::default(), |_| false)
     }
 
     async fn lookup(&self, host: &str) -> Result<Answer, Unanswered> {
-        let resolver = Resolver::new(&impatient(&[]), &self.system()).unwrap();
+        let resolver = Resolver::new(&impatient(&[]), &self.system(), &series()).unwrap();
         resolve(&resolver, host).await
     }
 }

@@ -184,7 +184,7 @@ async fn other_servers_are_asked_at_once_and_what_is_known_stays_until_they_answ
     let mut discovery = discovery(&config(&[old.address()]), quick());
     let mut followed = Followed::by(&discovery, &named("reviews.test", 80));
     followed.endpoints().await;
-    discovery.reconfigure(Prepared::new(&config(&[new.address()])).unwrap());
+    discovery.reconfigure(Prepared::new(&config(&[new.address()]), &series()).unwrap());
     assert_eq!(followed.failure().await.0, FailureKind::ServFail);
     new.set_a("reviews.test", 300, &[V4_OTHER]);
     followed.until(&["10.1.2.3:80", "10.1.2.4:80"]).await;

@@ -6,6 +6,7 @@ mod protocols;
 pub mod backend;
 pub mod body;
 pub mod client;
+pub mod collector;
 pub mod daemon;
 pub mod dns;
 pub mod faulty;

@@ -49,6 +49,13 @@ impl Process {
         Self::run(command, toml)
     }
 
+    /// As [`Self::start`], with this level of its log.
+    pub fn logging(toml: &str, level: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_towpath"));
+        command.args(["run", "--log-level", level, "--config"]);
+        Self::run(command, toml)
+    }
+
     /// With no more than this many file descriptors.
     pub fn with_descriptors(toml: &str, most: u32) -> Self {
         let mut command = Command::new("sh");

@@ -1,0 +1,64 @@
+//! By how much each series of a metric has grown since the last look.
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use crate::telemetry::family::Labels;
+
+/// A series and what came to each of its numbers.
+pub(super) type Grown<const N: usize> = (Labels, [u64; N]);
+
+/// What each series was at the last look. Forgets those that are gone.
+pub(super) struct Growth<const N: usize>(HashMap<Labels, [u64; N], RandomState>);
+
+impl<const N: usize> Default for Growth<N> {
+    fn default() -> Self {
+        Self(HashMap::default())
+    }
+}
+
+impl<const N: usize> Growth<N> {
+    /// Those of `now` that have grown. A series that is less than it was has gone and come again: it began at nothing.
+    pub(super) fn step(&mut self, now: impl Iterator<Item = Grown<N>>) -> Vec<Grown<N>> {
+        let mut next = HashMap::with_capacity_and_hasher(now.size_hint().0, RandomState::default());
+        let mut grown = Vec::new();
+        for (labels, value) in now {
+            let before = self.0.get(&labels).copied().unwrap_or([0; N]);
+            let anew = value.iter().zip(before).any(|(value, before)| *value < before);
+            let mut more = value;
+            if !anew {
+                more.iter_mut().zip(before).for_each(|(value, before)| *value -= before);
+            }
+            if more.iter().any(|more| *more > 0) {
+                grown.push((labels.clone(), more));
+            }
+            next.insert(labels, value);
+        }
+        self.0 = next;
+        grown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(name: &str) -> Labels {
+        [Box::from(name)].into()
+    }
+
+    #[test]
+    fn a_series_that_went_and_came_again_counts_from_nothing() {
+        let mut growth = Growth::<1>::default();
+        let mut step = |series: &[(&str, u64)]| {
+            let now = series.iter().map(|(name, value)| (labels(name), [*value]));
+            let grown = growth.step(now.collect::<Vec<_>>().into_iter());
+            grown.into_iter().map(|(labels, [more])| (labels[0].to_string(), more)).collect::<Vec<_>>()
+        };
+        let named = |name: &str, more| (name.to_owned(), more);
+        assert_eq!(step(&[("a", 5), ("b", 0)]), [named("a", 5)]);
+        assert_eq!(step(&[("a", 5), ("b", 1)]), [named("b", 1)]);
+        assert_eq!(step(&[("b", 4)]), [named("b", 3)]);
+        assert_eq!(step(&[("a", 6), ("b", 2)]), [named("a", 6), named("b", 2)]);
+    }
+}
