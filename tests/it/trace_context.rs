@@ -137,12 +137,12 @@ over_both_protocols! {
         let (single, jaeger) = (format!("{short}-{SPAN}-1"), format!("{short}:{SPAN}:0:1"));
         let callers = [
             (&["traceparent"][..], vec![("traceparent", SAMPLED)]),
-            (&["b3"], vec![("b3", &*single)]),
+            (&["b3"][..], vec![("b3", &*single)]),
             (
-                &["x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled"],
+                &["x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "x-b3-sampled"][..],
                 vec![("x-b3-traceid", short), ("x-b3-spanid", SPAN), ("x-b3-sampled", "1")],
             ),
-            (&["uber-trace-id"], vec![("uber-trace-id", &*jaeger)]),
+            (&["uber-trace-id"][..], vec![("uber-trace-id", &*jaeger)]),
         ];
         let names: Vec<&str> = callers.iter().flat_map(|(names, _)| names.iter().copied()).collect();
         for (expected, given) in &callers {
@@ -321,14 +321,14 @@ async fn whom_a_route_asks_is_a_child_of_the_request() {
     let toml = traced("propagate = [\"b3-single\"]", "http1", &[backend.address])
         .replace("hosts =", &format!("{route}\nhosts ="));
     let daemon = Daemon::start(&format!("{toml}{}", service("authz", "http1", &[authorizer.address])));
-    let asking = tokio::spawn(async move {
-        let given = [("traceparent", SAMPLED)];
-        seen(&daemon, Speaks::Http1, &given).await
-    });
-    let mut question = authorizer.accept().await;
-    let asked = question.read_head().await;
-    question.send(OK).await;
-    let told = within("the answer", asking).await.unwrap();
+    let answer = async {
+        let mut question = authorizer.accept().await;
+        let asked = question.read_head().await;
+        question.send(OK).await;
+        (asked, question)
+    };
+    let given = [("traceparent", SAMPLED)];
+    let (told, (asked, _question)) = tokio::join!(seen(&daemon, Speaks::Http1, &given), answer);
     let (traceparent, b3) = (asked.field("traceparent"), asked.field("b3"));
     let (trace, request, _) = parts(&traceparent);
     assert_eq!(b3, format!("{trace}-{request}-1-{SPAN}"), "the request is the caller's child");
