@@ -196,14 +196,14 @@ impl Work {
     /// The next batch; none when it is over.
     async fn gather(&mut self) -> Option<Vec<Span>> {
         let first = self.first().await?;
-        let facts = self.facts.get();
         let due = Instant::now() + AGE;
-        let mut batch: Vec<Span> = spans::of(&first, &facts).collect();
+        let mut batch: Vec<Span> = spans::of(&first, &self.facts.get()).collect();
         loop {
             while batch.len() < BATCH
                 && let Ok(next) = self.queue.try_recv()
             {
-                batch.extend(spans::of(&next, &facts));
+                // A reload may have come in between.
+                batch.extend(spans::of(&next, &self.facts.get()));
             }
             if batch.len() >= BATCH || Instant::now() >= due || self.ending.borrow().is_some() {
                 return Some(batch);
