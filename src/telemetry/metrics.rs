@@ -33,6 +33,10 @@ pub struct Metrics {
     pub peer_connections: ConnectionSeries,
     /// Connections that ended by a panic.
     pub connection_panics: Counter,
+    /// Requests that somebody who looks on was shown.
+    pub tap_sent: Counter,
+    /// Those that he was not, because they were too many.
+    pub tap_dropped: Counter,
     /// Access log records that were lost.
     pub access_log_dropped: Counter,
     /// Number of the configuration in force.
@@ -81,6 +85,8 @@ impl Metrics {
                 further: None,
             },
             connection_panics: families.get(Id::ConnectionPanics).counter(&[]),
+            tap_sent: families.get(Id::TapEvents).counter(&["sent"]),
+            tap_dropped: families.get(Id::TapEvents).counter(&["dropped"]),
             access_log_dropped: families.get(Id::AccessLogDropped).counter(&[]),
             config_generation: families.get(Id::ConfigGeneration).level(&[]),
             config_last_reload_success: families.get(Id::ConfigLastReloadSuccess).level(&[]),
