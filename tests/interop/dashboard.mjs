@@ -234,7 +234,7 @@ async function tap(browser, stage, admin) {
       return "";
     }
     await eventually("requests come", async () => (await page.locator(".events li").count()) > 2, 15);
-    await page.click("text=Pause");
+    await page.getByRole("button", { name: "Pause" }).click();
     await page.locator(".events summary").first().click();
     await page.screenshot({ path: join(screenshots, "tap-running.png"), fullPage: true });
     return accessibility(page);
