@@ -105,7 +105,7 @@ impl Node {
         outcome.map_err(|_| "the node has stopped".to_owned())?
     }
 
-    /// Obeys SIGHUP, SIGTERM and SIGINT from now on.
+    /// Obeys SIGHUP, SIGUSR1, SIGTERM and SIGINT from now on.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -258,7 +258,8 @@ impl Running {
 
     fn obey_signals(&self) -> io::Result<()> {
         let signals = Signals::take_over()?;
-        tokio::task::spawn_local(signals.obey(self.reload.clone(), self.drain.clone()));
+        let snapshot = self.reloader.seen().snapshot.clone();
+        tokio::task::spawn_local(signals.obey(self.reload.clone(), self.drain.clone(), snapshot));
         Ok(())
     }
 }

@@ -25,6 +25,8 @@ pub enum Load {
     Get,
     /// The same, by a route and to a service that use all of resilience, which has nothing to do.
     Guarded,
+    /// HTTP/1.1, no body, and each request has a line in an access log.
+    Logged,
     /// HTTP/1.1, 1 KiB of body.
     Post,
     /// HTTP/2, no body.
@@ -33,13 +35,14 @@ pub enum Load {
 
 impl Load {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Get, Self::Guarded, Self::Post, Self::Http2];
+    pub const ALL: [Self; 5] = [Self::Get, Self::Guarded, Self::Logged, Self::Post, Self::Http2];
 
     /// On the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Get => "http1-get",
             Self::Guarded => "http1-get-guarded",
+            Self::Logged => "http1-get-logged",
             Self::Post => "http1-post-1KiB",
             Self::Http2 => "http2-get",
         }
@@ -133,7 +136,7 @@ fn request(load: Load) -> Vec<u8> {
             let head = format!("POST /v2/items HTTP/1.1\r\n{fields}content-length: {BODY}\r\n\r\n");
             [head.into_bytes(), vec![b'x'; BODY]].concat()
         }
-        Load::Get | Load::Guarded | Load::Http2 => {
+        Load::Get | Load::Guarded | Load::Logged | Load::Http2 => {
             format!("GET /v2/items/17 HTTP/1.1\r\n{fields}\r\n").into_bytes()
         }
     }

@@ -33,6 +33,8 @@ pub fn serve(load: Load, requests: u64) -> Duration {
     seed.run(&seen.snapshot, node.watcher()).expect("a worker can run");
     let taken = start.elapsed();
     peer.join();
+    // There is none, unless requests are logged.
+    let _ = std::fs::remove_file(log());
     taken
 }
 
@@ -91,17 +93,27 @@ const GUARDED: (&str, &str) = (
     "#,
 );
 
+/// The access log, where there is one.
+fn log() -> std::path::PathBuf {
+    std::env::temp_dir().join(format!("towpath-micro-{}.log", std::process::id()))
+}
+
 /// Defaults, and what the first steps in docs/ configure: a few routes, a service of five endpoints.
 fn configuration(peer: &Peer) -> String {
     let endpoints =
         peer.endpoints.iter().map(|address| format!("{address:?}")).collect::<Vec<_>>().join(", ");
     let (route, service) = if peer.load == Load::Guarded { GUARDED } else { ("", "") };
+    let log = match peer.load {
+        Load::Logged => format!("[access_log]\npath = {:?}", log().display().to_string()),
+        _ => String::new(),
+    };
     let protocol = if peer.load.is_http2() { "http2" } else { "http1" };
     format!(
         r#"
         [node]
         name = "micro"
         workers = 1
+        {log}
         [[listeners]]
         name = "outgoing"
         kind = "outgoing"

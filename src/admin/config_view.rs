@@ -5,10 +5,10 @@ use std::{path::Path, sync::Arc};
 use axum::{Json, extract::State};
 use serde_json::{Map, Value, json};
 
-use super::{resilience_view, routes, server::Shared, words};
+use super::{access_log_view, resilience_view, routes, server::Shared, words};
 use crate::{
     config::{
-        Admin, Balancer, Config, Ejection, FixedEndpoint, Limits, Listener, Locality, LogPath, Pool, Service,
+        Admin, Balancer, Config, Ejection, FixedEndpoint, Limits, Listener, Locality, Pool, Service,
         ServicePolicy, Source,
     },
     net::Subnet,
@@ -42,7 +42,7 @@ fn whole(config: &Config) -> Value {
             "max_stale": words::duration(config.dns.max_stale),
         },
         "zones": config.zones.iter().map(|(name, of)| (name.to_string(), json!(subnets(of)))).collect::<Map<_, _>>(),
-        "access_log": config.access_log.as_ref().map(|log| json!({ "path": log_path(&log.path) })),
+        "access_log": config.access_log.as_ref().map(access_log_view::access_log),
         "host_services": {
             "max": config.host_services.max,
             "idle_timeout": words::duration(config.host_services.idle_timeout),
@@ -84,13 +84,6 @@ fn limits(limits: &Limits) -> Value {
         "max_streams": limits.max_streams,
         "memory": limits.memory.map(|bytes| words::size(bytes as usize)),
     })
-}
-
-fn log_path(path: &LogPath) -> String {
-    match path {
-        LogPath::Stdout => "stdout".to_owned(),
-        LogPath::File(path) => path.display().to_string(),
-    }
 }
 
 fn listener(listener: &Listener) -> Value {

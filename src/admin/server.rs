@@ -8,7 +8,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::State,
-    http::{StatusCode, Uri, header},
+    http::{StatusCode, Uri},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -25,7 +25,7 @@ use super::{
     guard::Guard,
     history, map, reloads, routes,
     scrape::{self, Turn},
-    services, status,
+    services, status, tap,
 };
 use crate::{
     drain::{Phase, Trigger, Watcher},
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Every path, as the answer to an unknown one lists them.
-const PATHS: [&str; 16] = [
+const PATHS: [&str; 17] = [
     "/",
     "/live",
     "/ready",
@@ -49,6 +49,7 @@ const PATHS: [&str; 16] = [
     "/api/map",
     "/api/reloads",
     "/api/explain",
+    "/api/tap",
     "/api/reload",
     "/api/drain",
     "/api/log-level",
@@ -129,6 +130,7 @@ pub(super) fn app(shared: Arc<Shared>, gate: Gate) -> Router {
         .route("/api/map", get(map::map))
         .route("/api/reloads", get(reloads::reloads))
         .route("/api/explain", get(explain::answer))
+        .route("/api/tap", get(tap::tap))
         .route("/api/reload", post(actions::reload))
         .route("/api/drain", post(actions::drain))
         .route("/api/log-level", get(actions::log_level).put(actions::set_log_level))

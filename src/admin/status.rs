@@ -6,8 +6,8 @@ use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Admin, CallerLimits, MemoryState, RequestLimit, reloads::Reload, server::Shared, token_view::IssuerState,
-    tracing_view::TracingState, words,
+    AccessLogState, Admin, CallerLimits, MemoryState, RequestLimit, reloads::Reload, server::Shared,
+    token_view::IssuerState, tracing_view::TracingState, words,
 };
 use crate::{
     drain::Phase,
@@ -52,6 +52,10 @@ pub struct Status {
     pub tracing: Option<TracingState>,
     /// Routes that do something to requests on purpose (`fault`).
     pub routes_with_faults: usize,
+    /// The access log, where there is one.
+    pub access_log: Option<AccessLogState>,
+    /// How many look on (`/api/tap`).
+    pub taps: usize,
     /// The last configuration that was read.
     pub last_reload: Reload,
 }
@@ -145,6 +149,7 @@ impl Status {
         let snapshot = shared.snapshot();
         let node = &snapshot.config.node;
         let doors = shared.admin.seen.doors.get();
+        let dropped = shared.admin.metrics.access_log_dropped.get();
         Self {
             node: node.name.to_string(),
             zone: node.zone.as_deref().map(str::to_owned),
@@ -164,6 +169,8 @@ impl Status {
             issuers: snapshot.providers.iter().map(|provider| IssuerState::of(provider)).collect(),
             tracing: TracingState::of(&snapshot),
             routes_with_faults: snapshot.routes.iter().filter(|route| route.fault.is_some()).count(),
+            access_log: AccessLogState::of(&snapshot.config, &snapshot.observers, dropped),
+            taps: snapshot.observers.tap.watchers(),
             last_reload: Reload::last(shared),
         }
     }

@@ -18,7 +18,7 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Run the daemon. SIGHUP reloads; SIGTERM and SIGINT drain, a second one exits at once.
+    /// Run the daemon. SIGHUP reloads; SIGUSR1 opens the access log again; SIGTERM and SIGINT drain, a second one exits at once.
     Run(Run),
     /// Check a configuration file; prints every problem.
     Check {
@@ -39,6 +39,10 @@ pub(super) enum Command {
     Reload(Remote),
     /// Let a running daemon finish its requests and exit.
     Drain(Remote),
+    /// Show the requests of a running daemon as they happen.
+    Tap(Tap),
+    /// Show what a running daemon's services do: rate, success, latency, a table that renews itself. q ends it.
+    Top(Top),
     /// Make certificates for development: an authority, and nodes that it vouches for.
     #[command(subcommand)]
     Ca(Ca),
@@ -124,6 +128,62 @@ pub(super) struct Remote {
     /// A file with the API's token; else the variable TOWPATH_ADMIN_TOKEN, if it is set.
     #[arg(long, value_name = "FILE")]
     pub(super) admin_token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Tap {
+    /// Only requests of this route; `*` stands for any characters, as in the names below.
+    #[arg(long, value_name = "NAME")]
+    pub(super) route: Option<String>,
+    /// Only requests of this service.
+    #[arg(long, value_name = "NAME")]
+    pub(super) service: Option<String>,
+    /// Only requests that got this status, such as 503 or 5xx; several with commas.
+    #[arg(long, value_name = "STATUS")]
+    pub(super) status: Option<String>,
+    /// Only requests of this caller.
+    #[arg(long, value_name = "NAME")]
+    pub(super) caller: Option<String>,
+    /// At most so many requests each second, up to 1000.
+    #[arg(long, value_name = "NUMBER", default_value_t = 100)]
+    pub(super) rate: u32,
+    /// Print each request as the JSON of the access log.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) remote: Remote,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Top {
+    /// Seconds between two looks; figures are those of the time between.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = seconds)]
+    pub(super) interval: f64,
+    /// What services are sorted by.
+    #[arg(long, value_enum, default_value_t = Order::Rate)]
+    pub(super) sort: Order,
+    /// Print one table and exit.
+    #[arg(long)]
+    pub(super) once: bool,
+    #[command(flatten)]
+    pub(super) remote: Remote,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Order {
+    /// The most requests first.
+    Rate,
+    /// The most that fail first.
+    Success,
+    /// The slowest first.
+    P99,
+    /// By name.
+    Name,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
+    seconds.ok_or_else(|| "must be a number of seconds from 0.1 to 3600".to_owned())
 }
 
 #[derive(Debug, Subcommand)]

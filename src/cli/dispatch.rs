@@ -8,7 +8,7 @@ use super::{
     args::{Cli, Command},
     ca, check, demo, file,
     outcome::{Outcome, finish},
-    remote, run,
+    remote, run, tap, top,
 };
 
 /// Runs towpath with these arguments, the program's name first. The exit status is 0 when all went well, 1 when
@@ -33,6 +33,8 @@ fn perform(command: Command) -> Outcome {
         Command::Status(args) => remote::status(&args),
         Command::Reload(args) => remote::reload(&args),
         Command::Drain(args) => remote::drain(&args),
+        Command::Tap(args) => tap::tap(&args),
+        Command::Top(args) => top::top(&args),
         Command::Ca(command) => ca::perform(command),
         Command::Schema => Ok(file::schema()),
         Command::Completions { shell } => Ok(file::completions(shell)),

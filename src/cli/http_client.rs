@@ -1,10 +1,15 @@
 //! A small HTTP/1.1 client for the admin API and for the demonstration's traffic.
 
-use std::io;
+use std::{future::poll_fn, io, pin::Pin};
 
 use axum::body::{Body, to_bytes};
+use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use hyper::client::conn::http1::{self, SendRequest};
+use http_body::Body as _;
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -21,6 +26,29 @@ pub(super) struct Connection(SendRequest<String>);
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: String,
+}
+
+/// The body of an answer, piece by piece.
+pub(super) struct Pieces(Incoming);
+
+impl Pieces {
+    /// None at its end.
+    pub(super) async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            let frame = poll_fn(|cx| Pin::new(&mut self.0).poll_frame(cx)).await;
+            match frame.transpose().map_err(io::Error::other)?.map(hyper::body::Frame::into_data) {
+                Some(Ok(data)) => return Ok(Some(data)),
+                Some(Err(_trailers)) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// All that is left, which is short.
+    pub(super) async fn rest(self) -> io::Result<String> {
+        let body = to_bytes(Body::new(self.0), MAX_BODY).await.map_err(io::Error::other)?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
 }
 
 impl Connection {
@@ -50,9 +78,14 @@ impl Connection {
 
     /// Sends a request and reads the answer.
     pub(super) async fn send(&mut self, request: Request<String>) -> io::Result<Answer> {
+        let (status, body) = self.begin(request).await?;
+        Ok(Answer { status, body: body.rest().await? })
+    }
+
+    /// Sends a request; its answer has begun.
+    pub(super) async fn begin(&mut self, request: Request<String>) -> io::Result<(StatusCode, Pieces)> {
         self.0.ready().await.map_err(io::Error::other)?;
         let (head, body) = self.0.send_request(request).await.map_err(io::Error::other)?.into_parts();
-        let body = to_bytes(Body::new(body), MAX_BODY).await.map_err(io::Error::other)?;
-        Ok(Answer { status: head.status, body: String::from_utf8_lossy(&body).into_owned() })
+        Ok((head.status, Pieces(body)))
     }
 }

@@ -43,24 +43,37 @@ fn ask(remote: &Remote, method: Method, path: &str) -> Result<String, Failure> {
     let way = Way::of(remote)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::running(format!("cannot make a runtime: {error}")))?;
-    let asked = runtime.block_on(async { timeout(PATIENCE, way.ask(method, path)).await });
-    let answer = asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| {
-        let hint = "is towpath running, and is this its [admin] listen? (--admin URL)";
-        Failure::running(format!("cannot reach towpath's admin API at {way}: {error}; {hint}"))
-    })?;
+    runtime.block_on(ask_by(&way, method, path))
+}
+
+/// The same, by a way that is known, within a runtime.
+pub(super) async fn ask_by(way: &Way, method: Method, path: &str) -> Result<String, Failure> {
+    let asked = timeout(PATIENCE, way.ask(method, path)).await;
+    let answer = asked.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let answer = answer.map_err(|error| unreachable(way, &error))?;
     if answer.status == StatusCode::OK {
         return Ok(answer.body);
     }
-    let json: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-    let hint = if answer.status == StatusCode::UNAUTHORIZED {
+    Err(refusal(way, path, answer.status, &answer.body))
+}
+
+pub(super) fn unreachable(way: &Way, error: &io::Error) -> Failure {
+    let hint = "is towpath running, and is this its [admin] listen? (--admin URL)";
+    Failure::running(format!("cannot reach towpath's admin API at {way}: {error}; {hint}"))
+}
+
+/// What an answer that is not 200 means.
+pub(super) fn refusal(way: &Way, path: &str, status: StatusCode, body: &str) -> Failure {
+    let json: Value = serde_json::from_str(body).unwrap_or_default();
+    let hint = if status == StatusCode::UNAUTHORIZED {
         " (--admin-token-file, or --admin-cert and --admin-key)"
     } else {
         ""
     };
-    Err(Failure::running(match json["error"].as_str() {
+    Failure::running(match json["error"].as_str() {
         Some(error) => format!("{error}{hint}"),
-        None => format!("{way}{path} answered {}: is this towpath's admin API?", answer.status),
-    }))
+        None => format!("{way}{path} answered {status}: is this towpath's admin API?"),
+    })
 }
 
 fn read<T: DeserializeOwned>(body: &str) -> Result<T, Failure> {

@@ -2,13 +2,13 @@
 
 use std::{fmt, fs, io, net::IpAddr, path::PathBuf, sync::Arc};
 
-use http::{HeaderValue, Method, Request, Uri, header};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use super::{
     args::Remote,
-    http_client::{Answer, Connection},
+    http_client::{Answer, Connection, Pieces},
     outcome::Failure,
 };
 use crate::{
@@ -60,11 +60,25 @@ impl Way {
 
     /// One request on a connection of its own.
     pub(super) async fn ask(&self, method: Method, path: &str) -> io::Result<Answer> {
-        let mut connection = match &self.place {
-            Place::Http(authority) => Connection::open(authority).await?,
-            Place::Unix(path) => Connection::over(UnixStream::connect(path).await?).await?,
-            Place::Https(authority, client) => secured(authority, client).await?,
-        };
+        self.connect().await?.send(self.request(method, path)?).await
+    }
+
+    /// The same, whose answer may go on for ever. The connection is to be kept as long.
+    pub(super) async fn listen(&self, path: &str) -> io::Result<(Connection, StatusCode, Pieces)> {
+        let mut connection = self.connect().await?;
+        let (status, body) = connection.begin(self.request(Method::GET, path)?).await?;
+        Ok((connection, status, body))
+    }
+
+    async fn connect(&self) -> io::Result<Connection> {
+        match &self.place {
+            Place::Http(authority) => Connection::open(authority).await,
+            Place::Unix(path) => Connection::over(UnixStream::connect(path).await?).await,
+            Place::Https(authority, client) => secured(authority, client).await,
+        }
+    }
+
+    fn request(&self, method: Method, path: &str) -> io::Result<Request<String>> {
         let host = match &self.place {
             Place::Http(authority) | Place::Https(authority, _) => authority,
             Place::Unix(_) => "localhost",
@@ -73,7 +87,7 @@ impl Way {
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        connection.send(request.body(String::new()).map_err(io::Error::other)?).await
+        request.body(String::new()).map_err(io::Error::other)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration,
 };
 
-pub use super::{matching::*, observability::*, resilience::*, security::*};
+pub use super::{access_log::*, log_template::*, matching::*, observability::*, resilience::*, security::*};
 use crate::net::{Address, Subnet};
 
 /// A name that metrics, logs and the admin API carry around.
@@ -136,22 +136,6 @@ pub struct Dns {
     pub first_answer_timeout: Duration,
     /// The last good answer is kept so long without a further one. Default 1 h.
     pub max_stale: Duration,
-}
-
-/// The access log: one JSON line per request.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AccessLog {
-    /// Where lines go.
-    pub path: LogPath,
-}
-
-/// Where access log lines go.
-#[derive(Clone, Debug, PartialEq)]
-pub enum LogPath {
-    /// The daemon's standard output.
-    Stdout,
-    /// A file, appended to.
-    File(PathBuf),
 }
 
 /// Bounds on services made from `{host}` templates.

@@ -141,8 +141,12 @@ pub enum Text {
     DnsName,
     /// A DNS name with `{host}` in it.
     HostTemplate,
-    /// A file, or `stdout`.
+    /// A file, `stdout`, or a Unix socket.
     LogPath,
+    /// What a line of the access log looks like.
+    LogFormat,
+    /// A status, or a class of them.
+    Status,
     /// A file.
     File,
     /// The name of SRV records.

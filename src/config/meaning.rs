@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, num::NonZeroUsize, path::Path, sync::Arc};
 use super::{
     check,
     checked::{
-        AccessLog, Admin, AdminAccess, Config, Dns, Drain, HostServices, Limits, Listener, ListenerKind,
-        LogPath, Name, Node, Position, ServerTls,
+        Admin, AdminAccess, Config, Dns, Drain, HostServices, Limits, Listener, ListenerKind, Name, Node,
+        Position, ServerTls,
     },
     environment::Environment,
     keys, observability_meaning,
@@ -57,7 +57,7 @@ pub(super) fn config(
         overload: resilience_meaning::concurrency(root.table("overload")),
         dns: dns(root.table("dns")),
         zones: zones(root),
-        access_log: access_log(root.table("access_log"), directory),
+        access_log: observability_meaning::access_log(root.table("access_log"), directory, report),
         tracing: observability_meaning::tracing(root, directory),
         host_services: host_services(root.table("host_services")),
         callers: security_meaning::callers(root, report),
@@ -159,14 +159,6 @@ fn dns(dns: Section<'_>) -> Dns {
         first_answer_timeout: dns.duration("first_answer_timeout").unwrap_or_default(),
         max_stale: dns.duration("max_stale").unwrap_or_default(),
     }
-}
-
-fn access_log(log: Section<'_>, directory: &Path) -> Option<AccessLog> {
-    let path = match log.text("path")?.as_str() {
-        "stdout" => LogPath::Stdout,
-        file => LogPath::File(directory.join(file)),
-    };
-    Some(AccessLog { path })
 }
 
 fn host_services(bounds: Section<'_>) -> HostServices {

@@ -5,6 +5,7 @@
 //! into the types of `checked.rs`, which is all that the rest of the program sees. Large files are read block by block,
 //! and again only where they changed (`piecewise.rs`).
 
+mod access_log;
 mod addresses;
 mod blocks;
 mod cgroup;
@@ -18,6 +19,7 @@ mod hosts;
 mod identities;
 mod keys;
 mod load;
+mod log_template;
 mod matching;
 mod meaning;
 mod observability;

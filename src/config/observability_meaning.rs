@@ -3,7 +3,12 @@
 use std::path::Path;
 
 use super::{
+    access_log::{AccessLog, LogFormat, LogPath, RecordFilter, StatusRange},
+    check,
+    checked::Name,
+    log_template,
     observability::{Keep, Otlp, TraceFormats, Tracing},
+    problems::Report,
     section::Section,
     tree::{Data, Node},
 };
@@ -40,4 +45,36 @@ fn formats(nodes: &[Node]) -> TraceFormats {
         }
     }
     formats
+}
+
+/// `[access_log]`; none without a path.
+pub(super) fn access_log(log: Section<'_>, directory: &Path, report: &mut Report) -> Option<AccessLog> {
+    let path = match log.text("path")?.as_str() {
+        "stdout" => LogPath::Stdout,
+        path => match path.strip_prefix("unix:") {
+            Some(socket) => LogPath::Unix(directory.join(socket)),
+            None => LogPath::File(directory.join(path)),
+        },
+    };
+    if let (Some(written), LogPath::Unix(path)) = (log.written("path"), &path) {
+        check::socket_path(path, written, report);
+    }
+    let template = log.text("format").filter(|format| format != "json");
+    // A template that cannot be read is a problem already.
+    let template = template.and_then(|text| log_template::read(&text).ok());
+    let format = template.map_or(LogFormat::Json, LogFormat::Template);
+    Some(AccessLog { path, format, only: filter(log.table("only")) })
+}
+
+fn filter(only: Section<'_>) -> RecordFilter {
+    let names = |key| only.texts(key).into_iter().map(Name::from).collect();
+    let status = only.texts("status");
+    RecordFilter {
+        status: status.iter().filter_map(|status| StatusRange::read(status).ok()).collect(),
+        slower_than: only.duration("slower_than"),
+        routes: names("routes"),
+        services: names("services"),
+        callers: names("callers"),
+        sample_ppm: only.count("sample"),
+    }
 }

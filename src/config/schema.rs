@@ -124,6 +124,7 @@ fn pattern(syntax: Text) -> Option<&'static str> {
         Text::HostTemplate => Some("\\{[Hh][Oo][Ss][Tt]\\}"),
         Text::DnsName | Text::Endpoint => Some(":[0-9]+$"),
         Text::Listen => Some("^unix:.|:[0-9]+$"),
+        Text::Status => Some("^[1-5]([0-9][0-9]|[xX][xX])$"),
         _ => None,
     }
 }

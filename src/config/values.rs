@@ -8,9 +8,9 @@ use regex::Regex;
 
 use super::{
     addresses,
-    checked::HashKey,
+    checked::{HashKey, StatusRange},
     definition::{Choice, Text},
-    hosts, identities, otlp,
+    hosts, identities, log_template, otlp,
     tree::Data,
 };
 use crate::http::{authority, grpc};
@@ -51,7 +51,11 @@ pub(super) fn read(syntax: Text, text: &str) -> Result<Data, String> {
         Text::NodeOf => identities::node_of(text).map(Data::NodeOf),
         Text::FileOrUrl => identities::file_or_url(text).map(|()| kept()),
         Text::Otlp => otlp::read(text).map(|_| kept()),
+        Text::LogPath if text == "unix:" => Err("the path is empty".to_owned()),
         Text::LogPath | Text::File => Ok(kept()),
+        Text::LogFormat if text == "json" => Ok(kept()),
+        Text::LogFormat => log_template::read(text).map(|_| kept()),
+        Text::Status => StatusRange::read(text).map(|_| kept()),
         Text::SrvName => hosts::srv_name(text).map(Data::Text),
         Text::DnsSuffix => hosts::name(text.trim_start_matches('.')).map(Data::Text),
         Text::Subnet => addresses::subnet(text).map(Data::Subnet),

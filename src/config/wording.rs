@@ -2,8 +2,9 @@
 
 use super::{
     addresses,
+    checked::StatusRange,
     definition::{Choice, Kind, Need, TableDef, Text},
-    hosts, otlp,
+    hosts, log_template, otlp,
 };
 
 /// What a key takes, as it follows "must be".
@@ -90,7 +91,9 @@ pub(super) fn syntax(syntax: Text) -> String {
         Text::DnsServer => addresses::ALLOWED_DNS_SERVER,
         Text::DnsName => hosts::ALLOWED_DNS_NAME,
         Text::HostTemplate => hosts::ALLOWED_TEMPLATE,
-        Text::LogPath => "\"stdout\" or a file",
+        Text::LogPath => "\"stdout\", a file, or \"unix:PATH\"",
+        Text::LogFormat => return log_template::allowed(),
+        Text::Status => StatusRange::ALLOWED,
         Text::File => "a file",
         Text::SrvName => hosts::ALLOWED_SRV,
         Text::DnsSuffix => "a domain such as \"internal\" or \"svc.cluster.local\"",

@@ -1,4 +1,4 @@
-//! What signals mean: SIGHUP reloads; SIGTERM and SIGINT drain, a second one exits at once.
+//! What signals mean: SIGHUP reloads; SIGUSR1 opens the access log again; SIGTERM and SIGINT drain, a second one exits at once.
 
 use std::io;
 
@@ -9,7 +9,8 @@ use tokio::{
 
 use crate::{
     drain::{Phase, Trigger},
-    snapshot::ReloadRequest,
+    published::Published,
+    snapshot::{ReloadRequest, Snapshot},
 };
 
 /// What a process that is told to exit at once says: it failed while running.
@@ -18,6 +19,7 @@ const EXIT_AT_ONCE: i32 = 1;
 /// The signals of this process.
 pub struct Signals {
     hangup: Signal,
+    rotated: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -30,13 +32,19 @@ impl Signals {
     pub fn take_over() -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
+            rotated: signal(SignalKind::user_defined1())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
     /// Obeys them for ever.
-    pub async fn obey(mut self, reload: mpsc::UnboundedSender<ReloadRequest>, node: Trigger) {
+    pub async fn obey(
+        mut self,
+        reload: mpsc::UnboundedSender<ReloadRequest>,
+        node: Trigger,
+        snapshot: Published<Snapshot>,
+    ) {
         loop {
             tokio::select! {
                 _ = self.hangup.recv() => {
@@ -44,10 +52,18 @@ impl Signals {
                     let (reply, _) = oneshot::channel();
                     let _ = reload.send(ReloadRequest { text: None, reply });
                 }
+                _ = self.rotated.recv() => reopen(&snapshot.get()),
                 _ = self.terminate.recv() => stop(&node),
                 _ = self.interrupt.recv() => stop(&node),
             }
         }
+    }
+}
+
+fn reopen(snapshot: &Snapshot) {
+    match &snapshot.observers.access_log {
+        Some(log) => log.reopen(),
+        None => tracing::info!("told to open the access log again (SIGUSR1), but there is none"),
     }
 }
 

@@ -48,7 +48,7 @@ impl Observers {
             access_log,
             tracer,
             exporter,
-            tap: previous.map_or_else(Arc::default, |(_, previous)| previous.tap.clone()),
+            tap: previous.map_or_else(|| Arc::new(Tap::new(metrics)), |(_, previous)| previous.tap.clone()),
         })
     }
 
@@ -119,7 +119,7 @@ fn access_log(
     if let Some((_, previous)) = previous.filter(|(config, _)| config.access_log.as_ref() == Some(wanted)) {
         return Ok(previous.access_log.clone());
     }
-    AccessLog::open(&wanted.path, metrics)
+    AccessLog::open(wanted, metrics)
         .map(|log| Some(Arc::new(log)))
         .map_err(|error| format!("access_log.path: cannot open {}: {error}", path(&wanted.path)))
 }
@@ -128,6 +128,7 @@ fn path(path: &LogPath) -> String {
     match path {
         LogPath::Stdout => "stdout".to_owned(),
         LogPath::File(file) => file.display().to_string(),
+        LogPath::Unix(socket) => format!("unix:{}", socket.display()),
     }
 }
 

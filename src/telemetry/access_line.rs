@@ -1,196 +1,165 @@
 //! A request as one line of JSON, whatever bytes its caller sent.
 //!
-//! Written by hand: a record borrows from the request, and one buffer is all that it costs.
+//! Written by hand into a buffer that many records share: a record borrows from the request, and costs no allocation.
 
-use std::{
-    fmt::{self, Write},
-    time::{SystemTime, UNIX_EPOCH},
+use std::time::Duration;
+
+use super::{
+    Record,
+    line_text::{address, escaped, hex_digits, millis, number, time},
 };
 
-use super::Record;
-
-/// The line, newline included.
-pub(super) fn format(record: &Record<'_>) -> Vec<u8> {
-    let mut line = Line(String::with_capacity(512));
-    line.0.push_str("{\"time\":\"");
-    // Writing to a string does not fail, here and below.
-    let _ = write_time(&mut line.0, record.time);
-    line.0.push('"');
-    line.text("listener", record.listener);
-    line.display("peer", record.peer);
-    line.text("caller", record.caller);
-    line.text("method", record.method);
-    line.bytes("host", record.host);
-    line.bytes("path", record.path);
-    line.text("protocol", record.protocol);
-    line.optional("route", record.route);
-    line.optional("service", record.service);
-    match record.endpoint {
-        Some(endpoint) => line.display("endpoint", endpoint),
-        None => line.raw("endpoint", "null"),
-    }
-    line.raw("status", itoa::Buffer::new().format(record.status));
-    line.optional("reason", record.reason);
-    if record.cause.is_some() {
-        line.optional("cause", record.cause);
-    }
-    if record.fault.is_some() {
-        line.optional("fault", record.fault);
-    }
-    if record.policy.is_some() {
-        line.optional("policy", record.policy);
-    }
-    line.raw("attempts", itoa::Buffer::new().format(record.attempts));
-    line.raw("duration_ms", format_args!("{:.3}", record.duration.as_secs_f64() * 1e3));
-    line.raw("bytes_in", itoa::Buffer::new().format(record.bytes_in));
-    line.raw("bytes_out", itoa::Buffer::new().format(record.bytes_out));
-    line.bytes("request_id", record.request_id);
+/// Writes the object, without a newline.
+pub(super) fn write(to: &mut Vec<u8>, record: &Record<'_>) {
+    // Most lines are shorter; a longer one grows the buffer on its way.
+    to.reserve(1024);
+    to.extend_from_slice(b"{\"time\":\"");
+    time(to, record.time);
+    let mut line = Line(to);
+    line.text(b"\",\"listener\":\"", record.listener);
+    line.0.extend_from_slice(b"\",\"peer\":\"");
+    address(line.0, record.peer);
+    line.text(b"\",\"caller\":\"", record.caller);
+    line.text(b"\",\"method\":\"", record.method);
+    line.bytes(b"\",\"host\":\"", record.host);
+    line.bytes(b"\",\"path\":\"", record.path);
+    line.text(b"\",\"protocol\":\"", record.protocol);
+    line.0.push(b'"');
+    line.optional(b",\"route\":", record.route);
+    line.optional(b",\"service\":", record.service);
+    line.endpoint(record);
+    line.number(b",\"status\":", record.status);
+    line.optional(b",\"reason\":", record.reason);
+    line.where_known(record);
+    line.number(b",\"attempts\":", record.attempts);
+    line.millis(b",\"duration_ms\":", record.duration);
+    line.number(b",\"bytes_in\":", record.bytes_in);
+    line.number(b",\"bytes_out\":", record.bytes_out);
+    line.bytes(b",\"request_id\":\"", record.request_id);
+    line.0.push(b'"');
     if let Some(status) = record.grpc_status {
-        line.raw("grpc_status", itoa::Buffer::new().format(status));
+        line.number(b",\"grpc_status\":", status);
     }
-    line.0.push_str("}\n");
-    line.0.into_bytes()
+    line.trace(record);
+    line.timings(record);
+    line.0.push(b'}');
 }
 
-struct Line(String);
+/// Each takes what stands before the value: keys are known, so that copying one is a few moves.
+struct Line<'a>(&'a mut Vec<u8>);
 
-impl Line {
-    fn key(&mut self, key: &str) {
-        self.0.push_str(",\"");
-        self.0.push_str(key);
-        self.0.push_str("\":");
+impl Line<'_> {
+    #[inline]
+    fn text<const N: usize>(&mut self, before: &[u8; N], value: &str) {
+        self.bytes(before, value.as_bytes());
     }
 
-    fn raw(&mut self, key: &str, value: impl fmt::Display) {
-        self.key(key);
-        let _ = write!(self.0, "{value}");
+    #[inline]
+    fn bytes<const N: usize>(&mut self, before: &[u8; N], value: &[u8]) {
+        self.0.extend_from_slice(before);
+        escaped(self.0, value);
     }
 
-    fn text(&mut self, key: &str, value: &str) {
-        self.bytes(key, value.as_bytes());
-    }
-
-    fn optional(&mut self, key: &str, value: Option<&str>) {
+    #[inline]
+    fn optional<const N: usize>(&mut self, before: &[u8; N], value: Option<&str>) {
+        self.0.extend_from_slice(before);
         match value {
-            Some(value) => self.text(key, value),
-            None => self.raw(key, "null"),
-        }
-    }
-
-    /// What is not UTF-8 shows as U+FFFD.
-    fn bytes(&mut self, key: &str, value: &[u8]) {
-        self.key(key);
-        self.0.push('"');
-        for chunk in value.utf8_chunks() {
-            let _ = Escaped(&mut self.0).write_str(chunk.valid());
-            if !chunk.invalid().is_empty() {
-                self.0.push('\u{fffd}');
+            Some(value) => {
+                self.0.push(b'"');
+                escaped(self.0, value.as_bytes());
+                self.0.push(b'"');
             }
+            None => self.0.extend_from_slice(b"null"),
         }
-        self.0.push('"');
     }
 
-    fn display(&mut self, key: &str, value: impl fmt::Display) {
-        self.key(key);
-        self.0.push('"');
-        let _ = write!(Escaped(&mut self.0), "{value}");
-        self.0.push('"');
+    #[inline]
+    fn number<const N: usize>(&mut self, before: &[u8; N], value: impl itoa::Integer) {
+        self.0.extend_from_slice(before);
+        number(self.0, value);
     }
-}
 
-/// Writes what may stand between a JSON string's quotes.
-struct Escaped<'a>(&'a mut String);
+    #[inline]
+    fn millis<const N: usize>(&mut self, before: &[u8; N], value: impl Into<Option<Duration>>) {
+        self.0.extend_from_slice(before);
+        match value.into() {
+            Some(value) => millis(self.0, value),
+            None => self.0.extend_from_slice(b"null"),
+        }
+    }
 
-impl Write for Escaped<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut rest = text;
-        while let Some(at) = rest.find(|c: char| c < ' ' || c == '"' || c == '\\' || c == '\x7f') {
-            self.0.push_str(&rest[..at]);
-            match rest.as_bytes()[at] {
-                quoted @ (b'"' | b'\\') => self.0.extend(['\\', char::from(quoted)]),
-                control => write!(self.0, "\\u{control:04x}")?,
+    fn endpoint(&mut self, record: &Record<'_>) {
+        match record.endpoint {
+            Some(endpoint) => {
+                self.0.extend_from_slice(b",\"endpoint\":\"");
+                address(self.0, endpoint);
+                self.0.push(b'"');
             }
-            rest = &rest[at + 1..];
+            None => self.0.extend_from_slice(b",\"endpoint\":null"),
         }
-        self.0.push_str(rest);
-        Ok(())
     }
-}
 
-/// RFC 3339 in UTC with milliseconds. A time before 1970 is written as 1970.
-///
-/// # Errors
-/// Never: a string takes everything.
-pub fn write_time(to: &mut String, time: SystemTime) -> fmt::Result {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    let milli = since.subsec_millis();
-    write!(to, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
-}
+    /// What few requests have has no key where there is none.
+    fn where_known(&mut self, record: &Record<'_>) {
+        if record.cause.is_some() {
+            self.optional(b",\"cause\":", record.cause);
+        }
+        if record.fault.is_some() {
+            self.optional(b",\"fault\":", record.fault);
+        }
+        if record.policy.is_some() {
+            self.optional(b",\"policy\":", record.policy);
+        }
+    }
 
-/// Year, month and day of a day since 1970-01-01, counted in 400-year eras of years that begin in March, so that the
-/// leap day is a year's last.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let march_month = (5 * day + 2) / 153;
-    let day = day - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, day)
+    fn trace(&mut self, record: &Record<'_>) {
+        let Some(trace) = record.trace else {
+            return self.0.extend_from_slice(b",\"trace_id\":null,\"span_id\":null");
+        };
+        self.0.extend_from_slice(b",\"trace_id\":\"");
+        self.0.extend_from_slice(&hex_digits::<16>((trace.trace_id >> 64) as u64));
+        self.0.extend_from_slice(&hex_digits::<16>(trace.trace_id as u64));
+        self.0.extend_from_slice(b"\",\"span_id\":\"");
+        self.0.extend_from_slice(&hex_digits::<16>(trace.span));
+        self.0.push(b'"');
+    }
+
+    fn timings(&mut self, record: &Record<'_>) {
+        let last = record.notes.last();
+        self.millis(b",\"timings_ms\":{\"routed\":", record.phases.routed);
+        self.millis(b",\"admitted\":", record.phases.admitted);
+        self.millis(b",\"sent\":", last.and_then(|note| note.sent));
+        self.millis(b",\"head\":", last.and_then(|note| note.head));
+        self.millis(b",\"answered\":", record.phases.answered);
+        self.0.push(b'}');
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        net::{IpAddr, Ipv4Addr, SocketAddr},
-        time::Duration,
-    };
-
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{net::Address, telemetry::Phases};
-
-    static PEER: Address = Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000));
+    use crate::{
+        config::TraceFormats,
+        net::Address,
+        telemetry::{
+            AttemptNote, Phases, TraceContext,
+            record::{attempt, sample},
+        },
+    };
 
     fn refused() -> Record<'static> {
-        Record {
-            time: UNIX_EPOCH + Duration::from_millis(1_709_251_199_042),
-            listener: "outgoing",
-            peer: &PEER,
-            caller: "unknown",
-            method: "GET",
-            host: b"reviews",
-            path: b"/v2?x=1",
-            protocol: "HTTP/1.1",
-            route: None,
-            service: None,
-            endpoint: None,
-            status: 404,
-            reason: Some("no_route"),
-            cause: None,
-            fault: None,
-            policy: None,
-            attempts: 0,
-            duration: Duration::from_micros(1_250),
-            bytes_in: 3,
-            bytes_out: u64::MAX,
-            request_id: b"id",
-            grpc_status: None,
-            trace: None,
-            is_grpc: false,
-            phases: Phases::default(),
-            notes: &[],
-        }
+        let refused =
+            Record { route: None, service: None, status: 404, reason: Some("no_route"), ..sample() };
+        Record { attempts: 0, bytes_in: 3, bytes_out: u64::MAX, ..refused }
     }
 
     fn line(record: &Record<'_>) -> Value {
-        let line = String::from_utf8(format(record)).unwrap();
-        assert_eq!(line.find('\n'), Some(line.len() - 1), "{line:?}");
+        let mut line = Vec::new();
+        write(&mut line, record);
+        let line = String::from_utf8(line).unwrap();
+        assert!(!line.chars().any(char::is_control), "{line:?}");
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
@@ -200,7 +169,8 @@ mod tests {
             "time": "2024-02-29T23:59:59.042Z", "listener": "outgoing", "peer": "127.0.0.1:5000", "caller": "unknown", "method": "GET",
             "host": "reviews", "path": "/v2?x=1", "protocol": "HTTP/1.1", "route": null, "service": null,
             "endpoint": null, "status": 404, "reason": "no_route", "attempts": 0, "duration_ms": 1.25, "bytes_in": 3,
-            "bytes_out": u64::MAX, "request_id": "id",
+            "bytes_out": u64::MAX, "request_id": "id", "trace_id": null, "span_id": null,
+            "timings_ms": { "routed": null, "admitted": null, "sent": null, "head": null, "answered": null },
         });
         assert_eq!(line(&refused()), expected);
         let endpoint = Address::Unix("/run/\"a\".sock".into());
@@ -210,6 +180,29 @@ mod tests {
         assert_eq!(proxied["endpoint"], "unix:/run/\"a\".sock");
         let rest = ["route", "service", "reason", "grpc_status"].map(|key| proxied[key].clone());
         assert_eq!(rest, [json!("r"), json!("s"), json!(null), json!(14)]);
+    }
+
+    #[test]
+    fn traces_and_timings_are_told_where_they_are_known() {
+        let trace = TraceContext {
+            trace_id: 0x0af7651916cd43dd8448eb211c80319c,
+            parent: None,
+            span: 0x7ad6b7169203331,
+            sampled: true,
+            deferred: false,
+            debug: false,
+            random: true,
+            came: TraceFormats::default(),
+        };
+        let ms = |millis| Some(Duration::from_millis(millis));
+        let note = |sent, head| AttemptNote { sent: ms(sent), head: ms(head), ..attempt() };
+        let notes = [note(1, 2), note(3, 40)];
+        let phases = Phases { routed: ms(0), admitted: Some(Duration::from_micros(1500)), answered: ms(41) };
+        let told = line(&Record { trace: Some(&trace), notes: &notes, phases, ..refused() });
+        assert_eq!(told["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(told["span_id"], "07ad6b7169203331");
+        let timings = json!({ "routed": 0.0, "admitted": 1.5, "sent": 3.0, "head": 40.0, "answered": 41.0 });
+        assert_eq!(told["timings_ms"], timings, "those of the last attempt");
     }
 
     #[test]
@@ -226,24 +219,5 @@ mod tests {
         for byte in 0..=255 {
             line(&Record { path: &[byte], request_id: &[byte, b'"'], ..refused() });
         }
-    }
-
-    #[test]
-    fn times_are_right_across_leap_years_and_centuries() {
-        let at = |seconds| {
-            let mut text = String::new();
-            write_time(&mut text, UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
-            text
-        };
-        for (seconds, expected) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_400, "2000-02-29T00:00:00.000Z"),
-            (1_709_251_199, "2024-02-29T23:59:59.000Z"),
-            (1_735_689_599, "2024-12-31T23:59:59.000Z"),
-            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
-        ] {
-            assert_eq!(at(seconds), expected);
-        }
-        assert!((0..200 * 366).map(|day| at(day * 86_400)).is_sorted());
     }
 }

@@ -1,191 +1,271 @@
-//! The access log: one JSON line per request, written by a thread of its own.
+//! The access log: one line per request, written by a thread of its own.
 //!
-//! A worker formats the line from what it borrows and hands it over; when the writer is behind, the line is dropped
-//! and counted. A worker never waits. Rotation is left to the file's reader (`copytruncate`) or to a reload.
+//! A worker formats the line into a buffer that only it fills, and goes on. The writer takes the buffers every few milliseconds;
+//! while there is nothing it sleeps, and the first line wakes it. A worker never waits for an output: when its buffer is full, lines
+//! are dropped and counted.
 
 use std::{
-    fs::OpenOptions,
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
-    thread,
-    time::Duration,
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::{self, Thread},
+    time::{Duration, Instant},
 };
 
-use super::{Record, access_line, series::Counter};
-use crate::config::LogPath;
+use super::{
+    Metrics, Record, access_line,
+    access_output::{Lost, Output},
+    access_template,
+    arena::present_worker,
+    record_filter,
+    series::Counter,
+};
+use crate::config::{self, LogFormat, RecordFilter};
 
-/// Lines that wait for the writer.
-const QUEUE: usize = 8192;
-/// What the writer lets gather after the first line: a worker wakes it once per batch, not once per line.
-const GATHER: Duration = Duration::from_millis(5);
-/// A batch is written when it has this many bytes.
-const BATCH: usize = 64 * 1024;
+/// Bytes that wait for the writer, over all workers: 8,000 requests.
+const MOST_WAITING: usize = 4 << 20;
+/// What one worker may leave in any case.
+const LEAST: usize = 256 << 10;
+/// What the writer lets gather: a worker wakes it at most once in this time.
+const GATHER: Duration = Duration::from_millis(10);
+/// Buffers that a burst has made larger than this are given back.
+const KEEP: usize = 256 << 10;
+/// After trouble, so long without any is said to be its end: what comes and goes does not fill towpath's own log.
+const CALM: Duration = Duration::from_secs(5);
+/// For the writer to write what waits, when the log is closed.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// An open access log. Dropping it writes what waits.
+/// An open access log. Dropping it writes what waits, unless that takes too long.
 pub struct AccessLog {
-    /// None only while it is dropped.
-    queue: Option<SyncSender<Vec<u8>>>,
-    writer: Option<thread::JoinHandle<()>>,
+    format: LogFormat,
+    only: RecordFilter,
+    waiting: Arc<Waiting>,
+    writer: Thread,
+    /// Ends when the writer has.
+    ended: Mutex<Receiver<()>>,
     dropped: Counter,
 }
 
+/// What workers and the writer share.
+struct Waiting {
+    buffers: Box<[Buffer]>,
+    /// Of one buffer.
+    most: usize,
+    /// The writer must be woken.
+    asleep: AtomicBool,
+    /// Lines were dropped because the writer is too slow, and towpath's own log says so.
+    behind: AtomicBool,
+    /// Lines cannot be written, and towpath's own log says so.
+    failing: AtomicBool,
+    reopen: AtomicBool,
+    closing: AtomicBool,
+}
+
+/// Lines of one worker. The writer holds the lock while it swaps two pointers, some nanoseconds every [`GATHER`]; nobody else wants it.
+/// Aligned so that no two workers share a cache line.
+#[repr(align(128))]
+#[derive(Default)]
+struct Buffer(Mutex<Vec<u8>>);
+
+impl Buffer {
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl AccessLog {
-    /// Opens the log and starts its writer. A file is made with mode 0640 and appended to.
+    /// Opens the log and starts its writer.
     ///
     /// # Errors
     /// The file cannot be opened, or the thread not started.
-    pub fn open(path: &LogPath, metrics: &super::Metrics) -> io::Result<Self> {
-        let output: Box<dyn Write + Send> = match path {
-            LogPath::Stdout => Box::new(io::stdout()),
-            LogPath::File(path) => {
-                Box::new(OpenOptions::new().append(true).create(true).mode(0o640).open(path)?)
-            }
-        };
-        Self::start(output, metrics.access_log_dropped.clone())
+    pub fn open(wanted: &config::AccessLog, metrics: &Metrics) -> io::Result<Self> {
+        Self::start(wanted, Output::open(&wanted.path)?, metrics)
     }
 
-    fn start(output: Box<dyn Write + Send>, dropped: Counter) -> io::Result<Self> {
-        let (queue, lines) = sync_channel(QUEUE);
-        let writer = Writer { output, dropped: dropped.clone(), failing: false, torn: false };
-        let writer = thread::Builder::new().name("access-log".into()).spawn(move || writer.run(&lines))?;
-        Ok(Self { queue: Some(queue), writer: Some(writer), dropped })
+    fn start(wanted: &config::AccessLog, output: Output, metrics: &Metrics) -> io::Result<Self> {
+        let workers = metrics.workers().max(1);
+        let waiting = Arc::new(Waiting {
+            buffers: (0..workers).map(|_| Buffer::default()).collect(),
+            most: (MOST_WAITING / workers).max(LEAST),
+            asleep: AtomicBool::new(false),
+            behind: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+            reopen: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+        });
+        let dropped = metrics.access_log_dropped.clone();
+        let writer =
+            Writer { output, waiting: waiting.clone(), dropped: dropped.clone(), seen: 0, trouble: None };
+        let (alive, ended) = sync_channel(1);
+        let thread = thread::Builder::new().name("access-log".into()).spawn(move || writer.run(&alive))?;
+        let writer = thread.thread().clone();
+        let (format, only) = (wanted.format.clone(), wanted.only.clone());
+        Ok(Self { format, only, waiting, writer, ended: Mutex::new(ended), dropped })
     }
 
-    /// Hands a request's line to the writer, or drops and counts it when too many wait.
+    /// Leaves a request's line for the writer where the filter wants it, or drops and counts it when too much waits.
     pub fn record(&self, record: &Record<'_>) {
-        let line = access_line::format(record);
-        if self.queue.as_ref().is_none_or(|queue| queue.try_send(line).is_err()) {
-            self.dropped.inc();
+        if !record_filter::holds(&self.only, record) {
+            return;
+        }
+        let mut lines = self.waiting.buffers[present_worker() % self.waiting.buffers.len()].lock();
+        if lines.len() >= self.waiting.most {
+            drop(lines);
+            return self.drop_line();
+        }
+        match &self.format {
+            LogFormat::Json => access_line::write(&mut lines, record),
+            LogFormat::Template(template) => access_template::write(&mut lines, template, record),
+        }
+        lines.push(b'\n');
+        drop(lines);
+        // The lock orders this: whoever has not seen the line was asleep before it.
+        if self.waiting.asleep.load(Relaxed) && self.waiting.asleep.swap(false, Relaxed) {
+            self.writer.unpark();
+        }
+    }
+
+    #[cold]
+    fn drop_line(&self) {
+        self.dropped.inc();
+        if !self.waiting.behind.load(Relaxed) && !self.waiting.behind.swap(true, Relaxed) {
+            tracing::warn!(
+                "the access log takes records too slowly; those that it does not take are dropped"
+            );
+        }
+    }
+
+    /// Opens the file again, soon: it was renamed.
+    pub fn reopen(&self) {
+        self.waiting.reopen.store(true, Relaxed);
+        self.writer.unpark();
+    }
+
+    /// Why records were dropped lately, if any were: `failing`, `behind`.
+    pub fn trouble(&self) -> Option<&'static str> {
+        match (self.waiting.failing.load(Relaxed), self.waiting.behind.load(Relaxed)) {
+            (true, _) => Some("failing"),
+            (_, true) => Some("behind"),
+            _ => None,
         }
     }
 }
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
-        self.queue = None;
-        if let Some(writer) = self.writer.take() {
-            // A writer that panicked has nothing left to write.
-            let _ = writer.join();
+        self.waiting.closing.store(true, Relaxed);
+        self.writer.unpark();
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(LAST_LINES) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!("the access log takes no records; the last ones are lost");
         }
     }
 }
 
 struct Writer {
-    output: Box<dyn Write + Send>,
+    output: Output,
+    waiting: Arc<Waiting>,
     dropped: Counter,
-    /// The last batch could not be written, and the log says so.
-    failing: bool,
-    /// The output ends within a line.
-    torn: bool,
+    /// Of what was dropped, at the last look.
+    seen: u64,
+    /// When records were lost last, until that has been over for a while.
+    trouble: Option<Instant>,
 }
 
 impl Writer {
-    /// Until the log is dropped and the queue empty.
-    fn run(mut self, lines: &Receiver<Vec<u8>>) {
-        let mut batch = Vec::with_capacity(2 * BATCH);
-        while let Ok(first) = lines.recv() {
-            thread::sleep(GATHER);
-            batch.extend_from_slice(&first);
-            let mut count = 1;
-            // Without a pause while there is more: only an empty queue is worth waiting for.
-            while let Ok(line) = lines.try_recv() {
-                batch.extend_from_slice(&line);
-                count += 1;
-                if batch.len() >= BATCH {
-                    self.write(&batch, std::mem::take(&mut count));
-                    batch.clear();
-                }
+    /// Until the log is dropped and everything written.
+    fn run(mut self, _alive: &SyncSender<()>) {
+        let mut lines = Vec::new();
+        loop {
+            // What is there when the log is dropped is all that ever will be.
+            let closing = self.waiting.closing.load(Relaxed);
+            if self.waiting.reopen.swap(false, Relaxed) {
+                self.output.reopen();
             }
-            self.write(&batch, count);
-            batch.clear();
-        }
-    }
-
-    fn write(&mut self, batch: &[u8], lines: u64) {
-        if lines == 0 {
-            return;
-        }
-        match self.try_write(batch) {
-            Ok(()) if self.failing => tracing::info!("the access log can be written again"),
-            Ok(()) => {}
-            Err(error) => {
-                self.dropped.add(lines);
-                if !self.failing {
-                    tracing::error!(%error, "cannot write the access log; records are dropped until it works");
-                }
-                self.failing = true;
+            let any = self.round(&mut lines);
+            if closing {
                 return;
             }
-        }
-        self.failing = false;
-    }
-
-    fn try_write(&mut self, mut rest: &[u8]) -> io::Result<()> {
-        if self.torn {
-            self.output.write_all(b"\n")?;
-            self.torn = false;
-        }
-        while !rest.is_empty() {
-            match self.output.write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    self.torn = rest[written - 1] != b'\n';
-                    rest = &rest[written..];
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            if !any {
+                self.sleep();
+            }
+            if !self.waiting.closing.load(Relaxed) {
+                thread::park_timeout(GATHER);
             }
         }
-        self.output.flush()
+    }
+
+    /// Until there is something to do.
+    fn sleep(&self) {
+        self.waiting.asleep.store(true, Relaxed);
+        let nothing = self.waiting.buffers.iter().all(|buffer| buffer.lock().is_empty());
+        let told = self.waiting.closing.load(Relaxed) || self.waiting.reopen.load(Relaxed);
+        if nothing && !told {
+            thread::park();
+        }
+        self.waiting.asleep.store(false, Relaxed);
+    }
+
+    /// Writes what all workers have left; whether that was anything. `lines` is empty, and is again.
+    fn round(&mut self, lines: &mut Vec<u8>) -> bool {
+        let mut any = false;
+        for index in 0..self.waiting.buffers.len() {
+            std::mem::swap(&mut *self.waiting.buffers[index].lock(), lines);
+            if lines.is_empty() {
+                continue;
+            }
+            any = true;
+            self.write(lines);
+            lines.clear();
+            if lines.capacity() > KEEP {
+                *lines = Vec::new();
+            }
+        }
+        self.calm_down();
+        any
+    }
+
+    fn write(&mut self, lines: &[u8]) {
+        let Err(Lost { lines, error }) = self.output.write(lines) else { return };
+        self.dropped.add(lines);
+        if !self.waiting.failing.swap(true, Relaxed) {
+            tracing::error!(%error, "cannot write the access log; records are dropped until it works");
+        }
+    }
+
+    /// Notes whether records were lost, and says when that is over.
+    fn calm_down(&mut self) {
+        let dropped = self.dropped.get();
+        if std::mem::replace(&mut self.seen, dropped) != dropped {
+            self.trouble = Some(Instant::now());
+        } else if self.trouble.is_some_and(|last| last.elapsed() >= CALM) {
+            self.trouble = None;
+            self.waiting.failing.store(false, Relaxed);
+            self.waiting.behind.store(false, Relaxed);
+            tracing::info!(dropped, "the access log takes all records again");
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs,
-        os::unix::fs::PermissionsExt,
-        sync::{Arc, Mutex, mpsc},
-        time::SystemTime,
-    };
+    use std::{fs, io::Write, sync::mpsc};
 
     use super::*;
     use crate::{
-        net::Address,
-        telemetry::{Metrics, Phases},
+        config::{LogPath, StatusRange},
+        telemetry::{access_output::Torn, record::sample},
     };
 
+    fn wanted(path: LogPath) -> config::AccessLog {
+        config::AccessLog { path, format: LogFormat::Json, only: RecordFilter::default() }
+    }
+
     fn record(log: &AccessLog, attempts: u32) {
-        let peer = Address::Tcp(([127, 0, 0, 1], 5000).into());
-        log.record(&Record {
-            time: SystemTime::UNIX_EPOCH,
-            listener: "outgoing",
-            peer: &peer,
-            caller: "unknown",
-            policy: None,
-            method: "GET",
-            host: b"reviews",
-            path: b"/",
-            protocol: "HTTP/2",
-            route: Some("r"),
-            service: Some("s"),
-            endpoint: None,
-            status: 200,
-            reason: None,
-            cause: None,
-            fault: None,
-            attempts,
-            duration: Duration::from_millis(1),
-            bytes_in: 0,
-            bytes_out: 0,
-            request_id: b"id",
-            grpc_status: None,
-            trace: None,
-            is_grpc: false,
-            phases: Phases::default(),
-            notes: &[],
-        });
+        log.record(&Record { attempts, ..sample() });
     }
 
     fn attempts(text: &str) -> Vec<u64> {
@@ -200,19 +280,36 @@ mod tests {
         let path = directory.path().join("access.log");
         let metrics = Metrics::new(1);
         for start in [0, 3000] {
-            let log = AccessLog::open(&LogPath::File(path.clone()), &metrics).unwrap();
+            let log = AccessLog::open(&wanted(LogPath::File(path.clone())), &metrics).unwrap();
             (start..start + 3000).for_each(|n| record(&log, n));
         }
         assert!(attempts(&fs::read_to_string(&path).unwrap()).into_iter().eq(0..6000));
         assert_eq!(metrics.access_log_dropped.get(), 0);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o137, 0, "wider than 0640");
     }
 
     #[test]
     fn a_file_that_cannot_be_opened_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let path = LogPath::File(directory.path().join("no/such/directory"));
-        assert!(AccessLog::open(&path, &Metrics::new(1)).is_err());
+        assert!(AccessLog::open(&wanted(path), &Metrics::new(1)).is_err());
+    }
+
+    #[test]
+    fn a_request_that_the_filter_does_not_want_has_no_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let status = vec![StatusRange::read("5xx").unwrap()];
+        let only = RecordFilter { status, ..RecordFilter::default() };
+        let log = AccessLog::open(
+            &config::AccessLog { only, ..wanted(LogPath::File(path.clone())) },
+            &Metrics::new(1),
+        );
+        let log = log.unwrap();
+        for (attempts, status) in [(1, 200), (2, 503), (3, 499)] {
+            log.record(&Record { attempts, status, ..sample() });
+        }
+        drop(log);
+        assert_eq!(attempts(&fs::read_to_string(&path).unwrap()), [2]);
     }
 
     /// Shows what was written; the first write waits until it may.
@@ -231,48 +328,31 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_drops_and_counts_and_does_not_block() {
+    fn a_stuck_output_drops_and_counts_and_does_not_block() {
         let (release, held) = mpsc::channel();
         let written = Arc::new(Mutex::new(vec![]));
         let metrics = Metrics::new(1);
-        let output = Box::new(Held(held, written.clone()));
-        let log = AccessLog::start(output, metrics.access_log_dropped.clone()).unwrap();
-        (0..20_000).for_each(|n| record(&log, n));
+        let output = Output::Stream(Box::new(Held(held, written.clone())), Torn::default());
+        let log = AccessLog::start(&wanted(LogPath::Stdout), output, &metrics).unwrap();
+        (0..40_000).for_each(|n| record(&log, n));
         let dropped = metrics.access_log_dropped.get();
-        assert!(dropped >= 20_000 - QUEUE as u64 - 1_000, "{dropped}");
+        let room = MOST_WAITING as u64 / 300;
+        assert!(dropped >= 40_000 - 2 * room, "{dropped}");
+        assert_eq!(log.trouble(), Some("behind"));
         drop(release);
         drop(log);
         let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
-        assert_eq!(attempts(&text).len() as u64 + metrics.access_log_dropped.get(), 20_000);
-    }
-
-    /// Takes what the next entry says, or fails where it is none.
-    struct Flaky(Vec<Option<usize>>, Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Flaky {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let takes = if self.0.is_empty() { Some(usize::MAX) } else { self.0.remove(0) };
-            let taken = takes.ok_or(io::ErrorKind::StorageFull)?.min(bytes.len());
-            self.1.lock().unwrap().extend_from_slice(&bytes[..taken]);
-            Ok(taken)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+        assert_eq!(attempts(&text).len() as u64 + metrics.access_log_dropped.get(), 40_000);
     }
 
     #[test]
-    fn after_a_failed_write_the_next_batch_is_tried_on_a_line_of_its_own() {
-        let written = Arc::new(Mutex::new(vec![]));
-        let dropped = Metrics::new(1).access_log_dropped.clone();
-        let output = Box::new(Flaky(vec![None, Some(2), None, None], written.clone()));
-        let mut writer = Writer { output, dropped: dropped.clone(), failing: false, torn: false };
-        for (batch, failing) in [("aaaa\n", true), ("bbbb\n", true), ("cccc\n", true), ("dddd\n", false)] {
-            writer.write(batch.as_bytes(), 1);
-            assert_eq!(writer.failing, failing, "{batch}");
-        }
-        assert_eq!(*written.lock().unwrap(), b"bb\ndddd\n");
-        assert_eq!(dropped.get(), 3);
+    fn a_log_whose_output_is_stuck_for_ever_can_be_closed() {
+        let (_held, waits) = mpsc::channel();
+        let output = Output::Stream(Box::new(Held(waits, Arc::default())), Torn::default());
+        let log = AccessLog::start(&wanted(LogPath::Stdout), output, &Metrics::new(1)).unwrap();
+        record(&log, 1);
+        let start = Instant::now();
+        drop(log);
+        assert!(start.elapsed() < 5 * LAST_LINES);
     }
 }

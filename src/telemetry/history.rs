@@ -149,7 +149,8 @@ impl History {
         let named = callers.step(counters(Id::CallerRequests));
         sums.retries(&retries.step(counters(Id::Retries)));
         let durations = metrics.read(Id::RequestDuration).into_iter();
-        let durations = durations.map(|(labels, block)| (labels, Histogram::new(block, REQUEST_BOUNDS).counts()));
+        let durations =
+            durations.map(|(labels, block)| (labels, Histogram::new(block, REQUEST_BOUNDS).counts()));
         sums.durations(&self.durations.step(durations));
         self.keep(sums, &named);
     }

@@ -33,6 +33,10 @@ pub struct Metrics {
     pub peer_connections: ConnectionSeries,
     /// Connections that ended by a panic.
     pub connection_panics: Counter,
+    /// Requests that somebody who looks on was shown.
+    pub tap_sent: Counter,
+    /// Those that he was not, because they were too many.
+    pub tap_dropped: Counter,
     /// Access log records that were lost.
     pub access_log_dropped: Counter,
     /// Number of the configuration in force.
@@ -81,6 +85,8 @@ impl Metrics {
                 further: None,
             },
             connection_panics: families.get(Id::ConnectionPanics).counter(&[]),
+            tap_sent: families.get(Id::TapEvents).counter(&["sent"]),
+            tap_dropped: families.get(Id::TapEvents).counter(&["dropped"]),
             access_log_dropped: families.get(Id::AccessLogDropped).counter(&[]),
             config_generation: families.get(Id::ConfigGeneration).level(&[]),
             config_last_reload_success: families.get(Id::ConfigLastReloadSuccess).level(&[]),
@@ -264,9 +270,9 @@ impl Metrics {
         self.families.get(Id::AdminRefused).counter(&[cause]).inc();
     }
 
-    /// Every series of a metric.
+    /// Every series of a metric, in any order.
     pub(super) fn read(&self, id: Id) -> Vec<(Labels, Arc<Block>)> {
-        self.families.get(id).snapshot()
+        self.families.get(id).entries()
     }
 
     /// Lets go of series that nobody holds and that have stood still for ten minutes. Call it about once a minute.

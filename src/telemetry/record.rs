@@ -96,3 +96,63 @@ pub struct AttemptNote {
     /// Its span.
     pub span: u64,
 }
+
+#[cfg(test)]
+mod samples {
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+    use super::*;
+
+    static PEER: Address = Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000));
+
+    /// A request, for tests of what is told of requests.
+    pub(in super::super) fn sample() -> Record<'static> {
+        Record {
+            time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_709_251_199_042),
+            listener: "outgoing",
+            peer: &PEER,
+            caller: "unknown",
+            method: "GET",
+            host: b"reviews",
+            path: b"/v2?x=1",
+            protocol: "HTTP/1.1",
+            route: Some("r"),
+            service: Some("s"),
+            endpoint: None,
+            status: 200,
+            reason: None,
+            cause: None,
+            fault: None,
+            policy: None,
+            attempts: 1,
+            duration: Duration::from_micros(1_250),
+            bytes_in: 0,
+            bytes_out: 0,
+            request_id: b"id",
+            grpc_status: None,
+            trace: None,
+            is_grpc: false,
+            phases: Phases::default(),
+            notes: &[],
+        }
+    }
+
+    /// One of its attempts.
+    pub(in super::super) fn attempt() -> AttemptNote {
+        AttemptNote {
+            service: "s".into(),
+            endpoint: PEER.clone(),
+            why: None,
+            begun: Duration::ZERO,
+            sent: None,
+            head: None,
+            ended: None,
+            outcome: AttemptOutcome::Success,
+            status: None,
+            span: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) use samples::{attempt, sample};

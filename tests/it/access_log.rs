@@ -1,4 +1,5 @@
-//! The access log: one JSON line per request, whatever became of it; nothing unless it is asked for.
+//! The access log: one JSON line per request, whatever became of it; nothing unless it is asked for. Templates, filters and outputs are in
+//! `access_log_outputs.rs`.
 
 use std::path::Path;
 
@@ -74,6 +75,11 @@ over_both_protocols! {
         let time = line["time"].as_str().unwrap();
         assert!(time.len() == 24 && time.starts_with("20") && time.ends_with('Z'), "{time}");
         assert!(line.get("grpc_status").is_none(), "{line}");
+        let timings = ["routed", "admitted", "sent", "head", "answered"];
+        let timings = timings.map(|phase| line["timings_ms"][phase].as_f64().unwrap_or_else(|| panic!("{phase}: {line}")));
+        assert!(timings.is_sorted(), "{line}");
+        assert!(timings[4] <= line["duration_ms"].as_f64().unwrap(), "{line}");
+        assert_fields(&line, &serde_json::json!({ "trace_id": null, "span_id": null }));
     }
 }
 
@@ -214,4 +220,27 @@ async fn what_cannot_be_read_as_a_request_is_one_line_as_well() {
         assert!(id.as_str().is_some_and(|id| !id.is_empty()), "{}", response.text());
         assert_eq!(&line["request_id"], id, "the line is found by the answer's id");
     }
+}
+
+#[test]
+fn the_example_of_the_contract_loads_as_it_is_written() {
+    use towpath::config::{LogFormat, LogPath, RecordFilter, StatusRange, parse};
+    let text = r#"
+[access_log]
+path   = "/var/log/towpath/access.log"  # or "stdout"
+format = "json"                         # json | a template
+only   = { status = ["5xx"], slower_than = "250ms", sample = 100 }
+[[listeners]]
+name = "outgoing"
+kind = "outgoing"
+listen = "127.0.0.1:4140"
+"#;
+    let log = parse(text, Path::new("/etc/towpath/towpath.toml")).unwrap().access_log.unwrap();
+    assert_eq!(
+        (log.path, log.format),
+        (LogPath::File("/var/log/towpath/access.log".into()), LogFormat::Json)
+    );
+    let status = vec![StatusRange { first: 500, last: 599 }];
+    let slower_than = Some(std::time::Duration::from_millis(250));
+    assert_eq!(log.only, RecordFilter { status, slower_than, ..RecordFilter::default() });
 }

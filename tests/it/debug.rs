@@ -7,7 +7,8 @@ use crate::support::{
     get,
 };
 
-const NAMES: [&str; 9] = ["node", "caller", "route", "why", "service", "endpoint", "attempts", "timings", "trace"];
+const NAMES: [&str; 9] =
+    ["node", "caller", "route", "why", "service", "endpoint", "attempts", "timings", "trace"];
 
 fn all(answer: &Answer, name: &str) -> Vec<String> {
     let values = answer.headers.get_all(format!("towpath-debug-{name}"));
@@ -77,7 +78,7 @@ over_both_protocols! {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn who_does_not_ask_is_told_nothing() {
     let backend = Backend::start("one").await;
     let daemon = Daemon::start(&one_service("http1", &[backend.address]));
@@ -87,7 +88,7 @@ async fn who_does_not_ask_is_told_nothing() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_refusal_tells_as_far_as_the_request_came() {
     let daemon = Daemon::start(&one_service("http1", &["127.0.0.1:1".parse().unwrap()]));
     let ask = async |host| {
@@ -99,11 +100,13 @@ async fn a_refusal_tells_as_far_as_the_request_came() {
     assert!(all(&unreachable, "attempts")[0].contains("127.0.0.1:1 connect_failed"), "{unreachable:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn every_hop_tells_and_the_one_nearest_to_the_endpoint_comes_first() {
     let backend = Backend::start("one").await;
-    let inner = Daemon::start(&format!("[node]\nname = \"inner\"\n{}", one_service("http1", &[backend.address])));
-    let outer = Daemon::start(&format!("[node]\nname = \"outer\"\n{}", one_service("http1", &[inner.address()])));
+    let inner =
+        Daemon::start(&format!("[node]\nname = \"inner\"\n{}", one_service("http1", &[backend.address])));
+    let outer =
+        Daemon::start(&format!("[node]\nname = \"outer\"\n{}", one_service("http1", &[inner.address()])));
     let call = get("svc", "/").header("towpath-debug", "1");
     let answer = client::ask(outer.address(), Speaks::Http1, call).await;
     assert_eq!(all(&answer, "node"), ["inner", "outer"]);
@@ -111,7 +114,7 @@ async fn every_hop_tells_and_the_one_nearest_to_the_endpoint_comes_first() {
     assert!(NAMES.iter().all(|name| all(&answer, name).len() == 2), "{:?}", answer.headers);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_towpath_adds_is_measured_without_what_the_endpoint_takes() {
     let backend = Backend::start("one").await;
     let daemon = Daemon::start(&one_service("http1", &[backend.address]));

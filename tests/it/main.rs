@@ -5,6 +5,7 @@
 mod support;
 
 mod access_log;
+mod access_log_outputs;
 mod admin;
 mod admin_access;
 mod affinity;
@@ -68,9 +69,11 @@ mod retry;
 mod routing;
 mod scrape;
 mod stalled;
+mod tap;
 mod tls;
 mod tls_reload;
 mod tokens;
+mod top;
 mod trace_context;
 mod tracing;
 mod translation;

@@ -221,34 +221,6 @@ pub static DNS: TableDef = TableDef {
     choose: None,
 };
 
-/// `[access_log]`.
-pub static ACCESS_LOG: TableDef = TableDef {
-    doc: "The access log: one line per request.",
-    keys: &[&[
-        Key::optional(
-            "path",
-            Kind::Text(Text::LogPath),
-            "no access log",
-            r#""stdout""#,
-            "Where lines go: \"stdout\" or a file, which is appended to.",
-        ),
-        Key::default(
-            "format",
-            Kind::Text(Text::Choice(&[
-                Choice::built("json", "one JSON object per line"),
-                Choice::refused(
-                    Choice::ANY_OTHER,
-                    "access log formats other than \"json\" are not built yet",
-                ),
-            ])),
-            r#""json""#,
-            "What a line looks like.",
-        ),
-        Key::refused("only", "a filter of the access log is not built yet"),
-    ]],
-    choose: None,
-};
-
 /// `[host_services]`.
 pub static HOST_SERVICES: TableDef = TableDef {
     doc: "Bounds on services that are made on first use from a \"{host}\" backend.",

@@ -1,4 +1,4 @@
-//! Keys of what towpath tells about requests: `[tracing]`.
+//! Keys of what towpath tells about requests: `[tracing]`, `[access_log]`.
 
 use super::super::definition::{Choice, Key, Kind, TableDef, Text};
 
@@ -62,6 +62,71 @@ pub static KEEP: TableDef = TableDef {
             Kind::Number { min: 0, max: MILLION },
             "10",
             "Such requests each second at most, in all.",
+        ),
+    ]],
+    choose: None,
+};
+
+/// Names, in which `*` stands for any characters.
+const NAMES: Kind = Kind::List { item: &Kind::Text(Text::Pattern), empty: true };
+
+/// `[access_log]`.
+pub static ACCESS_LOG: TableDef = TableDef {
+    doc: "The access log: one line per request.",
+    keys: &[&[
+        Key::optional(
+            "path",
+            Kind::Text(Text::LogPath),
+            "no access log",
+            r#""/var/log/towpath/access.log""#,
+            "Where lines go: \"stdout\"; a file, which is appended to, and opened again on SIGUSR1; or a Unix socket, datagram or stream, that somebody listens on.",
+        ),
+        Key::default(
+            "format",
+            Kind::Text(Text::LogFormat),
+            r#""json""#,
+            "What a line looks like: one JSON object, or a template.",
+        ),
+        Key::table("only", &ACCESS_LOG_ONLY),
+    ]],
+    choose: None,
+};
+
+/// `only` of `[access_log]`.
+pub static ACCESS_LOG_ONLY: TableDef = TableDef {
+    doc: "Which requests have a line: those that all of these hold for.",
+    keys: &[&[
+        Key::default(
+            "status",
+            Kind::List { item: &Kind::Text(Text::Status), empty: true },
+            "[]",
+            "Its status is any of these. Empty: whatever it is.",
+        ),
+        Key::optional(
+            "slower_than",
+            Kind::Text(Text::Duration { zero: true }),
+            "however long it took",
+            r#""250ms""#,
+            "Duration: it took longer.",
+        ),
+        Key::default(
+            "routes",
+            NAMES,
+            "[]",
+            "Its route has one of these names. Empty: also requests without a route.",
+        ),
+        Key::default(
+            "services",
+            NAMES,
+            "[]",
+            "Its service has one of these names. Empty: also requests without a service.",
+        ),
+        Key::default("callers", NAMES, "[]", "Its caller has one of these names. Empty: any."),
+        Key::default(
+            "sample",
+            Kind::Percent,
+            "100",
+            "Percent of requests, chosen by trace id, else by x-request-id: every node that a request crosses chooses alike.",
         ),
     ]],
     choose: None,
