@@ -25,6 +25,7 @@ pub struct Reload {
     /// `applied`, `unchanged` or `rejected`.
     pub result: String,
     /// Number of the configuration in force after it.
+    #[serde(default)]
     pub generation: u64,
     /// Every problem, a line each, when it was rejected; cut off after 16 KiB.
     pub error: Option<String>,

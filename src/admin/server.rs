@@ -8,7 +8,7 @@ use std::{
 use axum::{
     Json, Router,
     extract::State,
-    http::{StatusCode, Uri, header},
+    http::{StatusCode, Uri},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},

@@ -56,6 +56,7 @@ pub struct ServiceState {
     /// Endpoints that are neither ejected nor unhealthy.
     pub usable: usize,
     /// All endpoints.
+    #[serde(default)]
     pub endpoint_count: usize,
     /// Whether all endpoints are used because too few are usable (`panic_percent`).
     pub panic: bool,

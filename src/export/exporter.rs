@@ -42,7 +42,7 @@ use crate::{
     tls::Keeper,
 };
 
-/// Requests that wait. About 1 KiB each, at most 10.
+/// Requests that wait: about 1 KiB each, a few at most.
 const QUEUE: usize = 4096;
 /// Spans of a batch, as OpenTelemetry's own exporters have it; a request's are not torn apart.
 const BATCH: usize = 512;

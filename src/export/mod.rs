@@ -12,6 +12,8 @@ mod facts;
 mod redact;
 mod spans;
 mod standing;
+#[cfg(test)]
+mod tests;
 
 pub use exporter::{Exporter, check};
 pub use standing::{CollectorState, Standing};

@@ -52,11 +52,11 @@ struct Told<'a> {
 
 impl<'a> Told<'a> {
     fn new(request: &'a Finished, facts: &'a Facts) -> Self {
-        let target = std::str::from_utf8(&request.path).unwrap_or_default();
+        let target = text(&request.path);
         let (path, query) =
             target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        let text = std::str::from_utf8(&request.host).unwrap_or_default();
-        let (host, port) = authority::split(text).unwrap_or((text, None));
+        let host = text(&request.host);
+        let (host, port) = authority::split(host).unwrap_or((host, None));
         let method = path.strip_prefix('/').and_then(|path| path.rsplit_once('/'));
         let query = query.map(|query| redact::query(query).into_owned());
         Self { request, facts, path, query, host, port, method: method.filter(|_| request.is_grpc) }
@@ -163,7 +163,7 @@ impl<'a> Told<'a> {
         attributes.maybe("towpath.reason", request.reason.as_deref());
         attributes.maybe("towpath.cause", request.cause.as_deref());
         attributes.maybe("towpath.fault", request.fault.as_deref());
-        attributes.maybe("towpath.request_id", std::str::from_utf8(&request.request_id).ok());
+        attributes.maybe("towpath.request_id", Some(text(&request.request_id)));
     }
 
     fn rpc(&self, attributes: &mut Attributes, status: Option<u32>) {
@@ -255,7 +255,7 @@ impl<'a> Told<'a> {
     }
 
     fn full(&self, scheme: &str) -> String {
-        let host = String::from_utf8_lossy(&self.request.host);
+        let host = text(&self.request.host);
         let query = self.query.as_ref().map_or(String::new(), |query| format!("?{query}"));
         format!("{scheme}://{host}{}{query}", self.path)
     }
@@ -307,6 +307,11 @@ fn attempt_error(note: &AttemptNote, grpc_status: Option<u32>) -> Option<String>
 fn grpc_name(code: u32) -> String {
     let name = u8::try_from(code).ok().and_then(grpc::name);
     name.map_or_else(|| code.to_string(), |name| name.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// As far as it is text: what was cut may end within a character.
+fn text(bytes: &[u8]) -> &str {
+    bytes.utf8_chunks().next().map_or("", |chunk| chunk.valid())
 }
 
 fn id(span: u64) -> Vec<u8> {

@@ -55,8 +55,12 @@ const LONGEST: usize = 64 << 10;
 const WARNING: u64 = 10;
 /// Fields of the request that the question has besides those that are configured: what ties both together in traces, and what a
 /// circle is recognised by.
-const ALWAYS: [HeaderName; 3] =
-    [VIA, HeaderName::from_static("x-request-id"), HeaderName::from_static("traceparent")];
+const ALWAYS: [HeaderName; 4] = [
+    VIA,
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+];
 
 /// Asks whether the request may pass, if its route says so.
 ///

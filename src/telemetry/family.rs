@@ -176,6 +176,13 @@ impl Family {
 
     /// Every series that has something to say, sorted by label values. The lock is not held while they are read.
     pub(super) fn snapshot(&self) -> Vec<(Labels, Arc<Block>)> {
+        let mut all = self.entries();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// As [`Self::snapshot`], in any order.
+    pub(super) fn entries(&self) -> Vec<(Labels, Arc<Block>)> {
         let entries = |(labels, entry): (&Labels, &Entry)| (labels.clone(), entry.block.clone());
         let mut all: Vec<_> = self.lock().by_labels.iter().map(entries).collect();
         // A number that is set says nothing when many have set it.
@@ -183,7 +190,6 @@ impl Family {
             let labels = self.declared.labels.iter().map(|_| Box::from(OTHER)).collect();
             all.push((labels, self.other.clone()));
         }
-        all.sort_by(|a, b| a.0.cmp(&b.0));
         all
     }
 

@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 use super::{AttemptNote, Phases, Record, TraceContext};
 use crate::net::Address;
 
-/// Bytes of a host, and of a path with its query, that are kept: what waits must be bounded, and a caller writes these.
-const LONGEST: usize = 2048;
+/// Bytes of a host, of a path with its query, and of an id that are kept: what waits must be bounded, and so must a batch (gRPC receivers
+/// take 4 MiB); a caller writes these.
+const LONGEST: usize = 1024;
 
 /// One request. Fields as in [`Record`].
 #[derive(Clone, Debug)]

@@ -270,9 +270,9 @@ impl Metrics {
         self.families.get(Id::AdminRefused).counter(&[cause]).inc();
     }
 
-    /// Every series of a metric.
+    /// Every series of a metric, in any order.
     pub(super) fn read(&self, id: Id) -> Vec<(Labels, Arc<Block>)> {
-        self.families.get(id).snapshot()
+        self.families.get(id).entries()
     }
 
     /// Lets go of series that nobody holds and that have stood still for ten minutes. Call it about once a minute.

@@ -105,7 +105,7 @@ async function truth(browser, stage, admin) {
     await visit(page, admin, "services", "payments");
     const [good, bad] = [await row("reviews-v1"), await row("payments")];
     if (!/100 %/.test(good)) return `reviews-v1: ${good}`;
-    if (!/no usable endpoint/.test(bad)) return `payments: ${bad}`;
+    if (!/every request fails/.test(bad)) return `payments: ${bad}`;
     const ratings = await row("ratings");
     return /1 of 2 usable/.test(ratings) ? "" : `ratings: ${ratings}`;
   });
@@ -129,7 +129,7 @@ async function truth(browser, stage, admin) {
   await part("the-map-and-its-table-name-callers", async () => {
     await visit(page, admin, "map", "storefront");
     const drawn = await page.locator("svg.map").innerText().catch(() => "") || (await page.locator("svg.map").textContent());
-    const all = ["storefront", "mobile-gateway", "unknown, by incoming", "orders", "payments", "no route"];
+    const all = ["storefront", "mobile-gateway", "unknown, by outgoing", "orders", "payments", "no route"];
     const missing = all.filter((name) => !drawn.includes(name));
     return missing.length === 0 ? "" : `not drawn: ${missing.join(", ")}`;
   });
@@ -199,6 +199,10 @@ async function hostile(browser, stage, admin) {
 
 /** What a host may really be called, and what a reload's refusal quotes. */
 async function realHost(browser, stage, admin) {
+  await part("a-host-that-is-markup-is-refused", async () => {
+    const status = await stage.ask(HOSTILE);
+    return status === 400 ? "" : `status ${status}`;
+  });
   const page = await open(browser, "desktop", "light", /status of 400/);
   await part("a-refused-file-is-quoted-as-text", async () => {
     stage.write({ more: `['${HOSTILE}']\nx = 1\n` });

@@ -2,7 +2,7 @@
 # series. TOWPATH_FLOOD_HOSTS=100000 makes the flood smaller.
 
 topic_prometheus() {
-  local prometheus prometheus_port classic_port
+  local prometheus prometheus_port classic_port rate dead median success workers
   read -r prometheus_port classic_port <<<"$(free_ports 2)"
   prometheus=http://127.0.0.1:$prometheus_port
   prometheus_text

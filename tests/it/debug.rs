@@ -78,7 +78,7 @@ over_both_protocols! {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn who_does_not_ask_is_told_nothing() {
     let backend = Backend::start("one").await;
     let daemon = Daemon::start(&one_service("http1", &[backend.address]));
@@ -88,7 +88,7 @@ async fn who_does_not_ask_is_told_nothing() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_refusal_tells_as_far_as_the_request_came() {
     let daemon = Daemon::start(&one_service("http1", &["127.0.0.1:1".parse().unwrap()]));
     let ask = async |host| {
@@ -100,7 +100,7 @@ async fn a_refusal_tells_as_far_as_the_request_came() {
     assert!(all(&unreachable, "attempts")[0].contains("127.0.0.1:1 connect_failed"), "{unreachable:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn every_hop_tells_and_the_one_nearest_to_the_endpoint_comes_first() {
     let backend = Backend::start("one").await;
     let inner =
@@ -114,7 +114,7 @@ async fn every_hop_tells_and_the_one_nearest_to_the_endpoint_comes_first() {
     assert!(NAMES.iter().all(|name| all(&answer, name).len() == 2), "{:?}", answer.headers);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_towpath_adds_is_measured_without_what_the_endpoint_takes() {
     let backend = Backend::start("one").await;
     let daemon = Daemon::start(&one_service("http1", &[backend.address]));

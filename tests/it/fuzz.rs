@@ -66,6 +66,13 @@ fn damaged(target: &str) -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
+/// Lines of several seeds, in any order.
+fn woven(target: &str) -> impl Strategy<Value = Vec<u8>> {
+    let lines: Vec<_> =
+        seeds(target).iter().flat_map(|seed| seed.split(|byte| *byte == b'\n').map(<[u8]>::to_vec)).collect();
+    prop::collection::vec(prop::sample::select(lines), 0..8).prop_map(|lines| lines.join(&b'\n'))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
@@ -104,6 +111,11 @@ proptest! {
     #[test]
     fn patterns_match_as_the_plainest_comparison_says(bytes in damaged("pattern")) {
         checks::pattern(&bytes);
+    }
+
+    #[test]
+    fn no_invalid_trace_context_passes(bytes in prop_oneof![damaged("trace_context"), woven("trace_context")]) {
+        checks::trace::context(&bytes);
     }
 
     #[test]

@@ -74,6 +74,7 @@ mod tls;
 mod tls_reload;
 mod tokens;
 mod top;
+mod trace_context;
 mod tracing;
 mod translation;
 mod upstream;

@@ -24,6 +24,9 @@ const CONTRACT: &[(&str, &str, &[&str])] = &[
     ("connections", "gauge", &["listener"]),
     ("discovery_age_seconds", "gauge", &["service"]),
     ("discovery_updates_total", "counter", &["result", "service"]),
+    ("dns_queries_total", "counter", &["result"]),
+    ("dns_query_duration_seconds", "histogram", &[]),
+    ("draining", "gauge", &[]),
     ("endpoint_available", "gauge", &["endpoint", "service"]),
     ("endpoint_requests_total", "counter", &["endpoint", "outcome", "service"]),
     ("errors_total", "counter", &["reason"]),
@@ -32,7 +35,10 @@ const CONTRACT: &[(&str, &str, &[&str])] = &[
     ("requests_total", "counter", &["code", "listener", "route", "service"]),
     ("retries_total", "counter", &["reason", "service"]),
     ("upstream_connections", "gauge", &["service"]),
+    ("upstream_connections_made_total", "counter", &["service"]),
+    ("upstream_idle_connections", "gauge", &["service"]),
     ("worker_connections", "gauge", &["worker"]),
+    ("worker_cpu_seconds_total", "counter", &["worker"]),
 ];
 
 /// A metric's name to its type and the names of its labels.
@@ -127,7 +133,14 @@ async fn every_metric_of_the_contract_appears_with_its_labels() {
             assert_eq!(&names, labels, "{name}");
         }
     }
-    for name in ["process_cpu_seconds_total", "process_open_fds", "process_resident_memory_bytes"] {
+    for name in [
+        "process_cpu_seconds_total",
+        "process_max_fds",
+        "process_open_fds",
+        "process_resident_memory_bytes",
+        "process_start_time_seconds",
+        "process_virtual_memory_bytes",
+    ] {
         assert_eq!(page[name].1.len(), 1, "{name}");
     }
 }

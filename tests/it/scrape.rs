@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::support::{
-    Answer, Backend, Daemon, Raw, Speaks, call, client, daemon::one_service, eventually, within,
+    Answer, Backend, Client, Daemon, Raw, Speaks, call, client, daemon::one_service, dns::DnsServer,
+    eventually, get, within,
 };
 
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -44,6 +45,34 @@ async fn a_scraper_gets_the_form_that_it_asks_for() {
             "{text}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_dns_and_a_drain_are_seen() {
+    let (backend, dns) = (Backend::start("one").await, DnsServer::start());
+    dns.set_a("named.test", 60, &[std::net::Ipv4Addr::LOCALHOST]);
+    let daemon = Daemon::start(&format!(
+        "[dns]\nservers = [\"{}\"]\n[drain]\ntimeout = \"20s\"\n[[routes]]\nname = \"all\"\nhosts = [\"*\"]\n\
+         backends = [{{ service = \"named\" }}]\n[services.named]\ndns = \"named.test:{}\"\nprotocol = \"http1\"\n",
+        dns.address(),
+        backend.address.port()
+    ));
+    let mut caller = Client::connect(daemon.address(), Speaks::Http1).await;
+    for _ in 0..3 {
+        assert_eq!(caller.ask(get("svc", "/")).await.status, 200);
+    }
+    let of = [("service", "named")];
+    daemon.metric_becomes("upstream_connections_made_total", &of, 1.0).await;
+    daemon.metric_becomes("upstream_idle_connections", &of, 1.0).await;
+    assert!(daemon.metric("dns_queries_total", &[("result", "answered")]).await >= 1.0, "A");
+    assert!(daemon.metric("dns_queries_total", &[("result", "no_records")]).await >= 1.0, "AAAA");
+    assert!(daemon.metric("dns_query_duration_seconds_count", &[]).await >= 2.0);
+    let slow = tokio::spawn(async move { caller.ask(get("svc", "/slow?ms=3000")).await });
+    eventually("it runs", async || backend.running() == 1).await;
+    assert!(daemon.metric("draining", &[]).await < 1.0);
+    daemon.drain();
+    daemon.metric_becomes("draining", &[], 1.0).await;
+    assert_eq!(slow.await.unwrap().status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

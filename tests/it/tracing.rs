@@ -8,7 +8,7 @@ use tonic::Request;
 use crate::support::{
     Backend, Client, Daemon, Speaks, body, call, client,
     collector::{Collector, Order, Over, Told},
-    daemon::{complete, one_service},
+    daemon::one_service,
     eventually, get,
     grpc::{GrpcServer, Plain, connect, method},
     pki::Authority,
@@ -26,7 +26,7 @@ fn traced(collector: &Collector, routes: &str) -> Daemon {
 }
 
 async fn ask(daemon: &Daemon, path: &str) -> u16 {
-    client::ask(daemon.address(), Speaks::Http1, get("svc", path)).await.status.as_u16()
+    client::ask(daemon.address(), Speaks::Http1, get("svc", path)).await.status
 }
 
 fn assert_attributes(told: &Told, expected: &[(&str, &str)]) {
@@ -186,7 +186,10 @@ async fn a_hedge_is_a_span_beside_the_one_that_was_slow() {
         .collect();
     outcomes.sort();
     let expected = [("cancelled", "", false), ("success", "hedge", false)];
-    assert_eq!(outcomes, expected.map(|(outcome, why, error)| (outcome.into(), why.into(), error)));
+    assert_eq!(
+        outcomes,
+        expected.map(|(outcome, why, error)| (String::from(outcome), String::from(why), error))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -427,7 +430,7 @@ async fn a_collector_with_tls_must_be_vouched_for() {
         assert_eq!(collector.told().len(), 2);
     }
     let missing = tracing("https://localhost", "100", "ca = \"/nowhere/ca.crt\"");
-    let problem = Daemon::try_start(&complete(&(missing + &one_service("http1", &[reserved()]))));
+    let problem = Daemon::try_start(&(missing + &one_service("http1", &[reserved()])));
     let problem = problem.err().expect("there is no such file");
     assert!(problem.contains("tracing.ca: ") && problem.contains("/nowhere/ca.crt"), "{problem}");
 }

@@ -52,6 +52,7 @@ function listeners(status) {
   return h("section", { class: "card" }, h("h2", null, "Listeners"), table({
     caption: "Listeners that are open",
     hideCaption: true,
+    class: "cards",
     columns: [{ name: "Name" }, { name: "Kind" }, { name: "Address" }, { name: "TLS" }, { name: "Connections", class: "number" }],
     rows: status.listeners.map((listener) => ({ key: listener.name, cells: [listener.name, listener.kind, h("span", { class: "mono" }, listener.address), listener.tls, format.count(listener.connections)] })),
     empty: "None is open.",
@@ -64,7 +65,7 @@ function history({ reloads }) {
     caption: "Configurations that were read, the last first",
     hideCaption: true,
     class: "cards",
-    columns: [{ name: "Time" }, { name: "Result" }, { name: "Generation after it", class: "number" }, { name: "What was wrong", class: "long" }],
+    columns: [{ name: "Time" }, { name: "Result", class: "wide" }, { name: "Generation", class: "number" }, { name: "What was wrong", class: "long" }],
     rows: reloads.map((reload, index) => ({
       key: `${reload.at} ${reload.generation}`,
       cells: [

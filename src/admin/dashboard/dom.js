@@ -105,7 +105,7 @@ export function table({ caption, columns, rows, empty, class: kind, hideCaption 
 
 /** Terms and what is to be said of them; pairs without a value are left out. */
 export function facts(pairs, kind) {
-  const said = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const said = pairs.filter(([, value]) => value !== null && value !== undefined && value !== false && value !== "");
   return h("dl", { class: kind ?? "facts" },
     said.map(([term, value]) => h("div", null, h("dt", null, term), h("dd", null, value))));
 }

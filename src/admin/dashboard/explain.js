@@ -76,7 +76,7 @@ function result(answer) {
           ["Fault", route.fault],
           ["Token", route.token],
           ["Authorization", route.authorize],
-        ]),
+        ], "facts wide-facts"),
         table({
           caption: "Where it would go",
           class: "cards",
@@ -100,6 +100,6 @@ function result(answer) {
 
 function policy(allowed) {
   if (allowed === null || typeof allowed !== "object") return String(allowed ?? format.NONE);
-  const said = Object.entries(allowed).filter(([, value]) => value !== null && value !== "");
-  return said.map(([name, value]) => `${name.replaceAll("_", " ")}: ${typeof value === "object" ? JSON.stringify(value) : value}`).join("; ");
+  const { decision, by, because } = allowed;
+  return [pill(decision === "allowed" ? "good" : "bad", decision), h("span", { class: "sub" }, [by && `by ${by}`, because].filter(Boolean).join(": "))];
 }

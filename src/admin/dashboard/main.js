@@ -44,8 +44,11 @@ function go(moved) {
   context = { argument, parameters, answer, problem, link, refresh: render, ui: {} };
   for (const anchor of document.querySelectorAll("#pages a")) {
     const own = anchor.hash === `#/${name === "service" ? "services" : name}`;
-    if (own) anchor.setAttribute("aria-current", "page");
-    else anchor.removeAttribute("aria-current");
+    if (own) {
+      anchor.setAttribute("aria-current", "page");
+      // On small screens the row is wider than the screen.
+      anchor.parentElement.parentElement.scrollLeft = anchor.offsetLeft - 80;
+    } else anchor.removeAttribute("aria-current");
   }
   main.replaceChildren();
   page.enter?.(context);

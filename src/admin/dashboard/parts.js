@@ -22,7 +22,7 @@ export function success(requests, failures) {
 export function minuteTiles(minute, seconds, more) {
   const known = minute.requests > 0;
   return h("dl", { class: "tiles" },
-    tile("Requests", format.rate(seconds > 0 ? minute.requests / seconds : null), "over the last minute"),
+    tile("Requests", format.rate(seconds > 0 ? minute.requests / seconds : null), "last minute"),
     tile("Success", format.success(minute.requests, minute.failures), known ? `${format.count(minute.failures)} failed` : "no requests", health.ofSuccess(minute.requests, minute.failures)),
     tile("p50", format.millis(minute.p50_ms), "half are faster"),
     tile("p95", format.millis(minute.p95_ms), "1 in 20 is slower"),

@@ -56,7 +56,13 @@ function card(route, map) {
 const list = (hosts) => (hosts.length > 6 ? `${hosts.slice(0, 6).join(", ")} and ${hosts.length - 6} more` : hosts.join(", "));
 
 function conditions(entries) {
-  const said = entries.map((entry) => Object.entries(entry).map(([key, value]) => `${key.replaceAll("_", " ")} ${typeof value === "string" ? value : Array.isArray(value) ? value.join(" or ") : JSON.stringify(value)}`).join(", "));
+  const one = ([key, value]) => {
+    const name = key.replaceAll("_", " ").replace(/s$/, "");
+    if (typeof value === "string") return `${name} ${value}`;
+    if (Array.isArray(value)) return `${name} ${value.join(" or ")}`;
+    return Object.entries(value).map(([of, wanted]) => `${name} ${of}: ${typeof wanted === "string" ? wanted : wanted.present === false ? "absent" : wanted.present ? "any" : Object.values(wanted).join()}`).join(", ");
+  };
+  const said = entries.map((entry) => Object.entries(entry).map(one).join(", "));
   const some = said.filter(Boolean);
   return some.length === 0 ? null : some.slice(0, 5).join(" · ") + (some.length > 5 ? ` and ${some.length - 5} more` : "");
 }
@@ -90,7 +96,7 @@ function split(route, sent, all) {
   return table({
     caption: `Backends of ${route.name}`,
     hideCaption: true,
-    class: "cards",
+    class: "cards split",
     columns: [{ name: "Backend" }, { name: "Configured" }, { name: "Sent" }, { name: "Requests", class: "number" }, { name: "Success", class: "number" }],
     rows: [...rows, ...standing],
     empty: "It has no backends.",

@@ -22,7 +22,7 @@ export function render(context) {
   const service = found.services[0];
   const series = history.services[0];
   if (!service) return [up, heading(name), h("p", { class: "empty" }, "There is no such service now. One that was made for a host goes when nobody has asked for it for a while.")];
-  const [level, word] = health.ofService(service);
+  const [level, word] = health.ofService(service, series.minute);
   return [
     up,
     heading(name, pill(level, word)),
@@ -44,7 +44,7 @@ function endpoints(service) {
       hideCaption: true,
       class: "cards",
       columns: [
-        { name: "Address" }, { name: "State" }, { name: "Load", class: "number" }, { name: "Latency", class: "number" },
+        { name: "Address" }, { name: "State", class: "wide" }, { name: "Load", class: "number" }, { name: "Latency", class: "number" },
         { name: "Failing", class: "number" }, { name: "Weight", class: "number" }, { name: "Place" }, { name: "Health check" }, { name: "Known for", class: "number" },
       ],
       rows: all.slice(0, MOST).map(endpoint),
@@ -125,6 +125,7 @@ function retries(service, series, history) {
       title: "Retries per second",
       unit: format.rate,
       empty: "none yet",
+      small: true,
       lines: [{ name: "retries", class: "retries", values: perSecond(series.retries, history.seconds), filled: true }],
     }));
 }

@@ -42,7 +42,7 @@ export function render(context) {
   const past = new Map(history.services.map((series) => [series.name, series]));
   const rows = services.map((service) => {
     const series = past.get(service.name);
-    return { service, series, minute: series?.minute, health: health.ofService(service) };
+    return { service, series, minute: series?.minute, health: health.ofService(service, series?.minute) };
   });
   return [
     heading("Services"),
@@ -79,14 +79,14 @@ function list(rows, history) {
       class: "cards",
       columns: [
         column("Service", "name"),
-        column("State", "state"),
+        column("State", "state", "wide"),
         column("Rate", "rate", "number"),
         column("Success", "success", "number"),
+        { name: "In flight", class: "number" },
         column("p50", "p50", "number"),
         column("p95", "p95", "number"),
         column("p99", "p99", "number"),
-        { name: "In flight", class: "number" },
-        { name: "Ten minutes", class: "drawn" },
+        { name: "History", class: "drawn" },
       ],
       rows: shown.slice(0, MOST).map((row) => line(row, history)),
       empty: rows.length === 0 ? "There are no services. Those for hosts appear with their first request." : "No service has this in its name.",
@@ -114,10 +114,10 @@ function line({ service, series, minute, health: [level, word] }, history) {
       pill(level, word),
       format.rate(rate),
       success(minute?.requests, minute?.failures),
+      format.count(service.in_flight),
       format.millis(minute?.p50_ms),
       format.millis(minute?.p95_ms),
       format.millis(minute?.p99_ms),
-      format.count(service.in_flight),
       series ? spark(series, history.seconds) : h("span", { class: "dim" }, "no requests"),
     ],
   };

@@ -7,21 +7,38 @@ import * as health from "./health.js";
 
 const KEPT = 200;
 const FIELDS = [
-  ["route", "Route", "any"], ["service", "Service", "any"], ["status", "Status", "any, such as 503 or 5xx"], ["caller", "Caller", "any"],
+  ["route", "Route", "any"], ["service", "Service", "any"], ["status", "Status", "503 or 5xx"], ["caller", "Caller", "any"],
 ];
 
 const view = { filters: {}, state: "idle", message: "", events: [], held: 0, dropped: 0, serial: 0 };
 let stop = null;
 let drawing = false;
+// Ended because nobody sees the page: goes on when somebody does.
+let resting = false;
+let look = null;
 
 export const title = () => "Live tap";
 export const sources = () => [];
 
 export function enter(context) {
   for (const [name] of FIELDS) if (context.parameters.has(name)) view.filters[name] = context.parameters.get(name);
+  look = () => rest(context);
+  document.addEventListener("visibilitychange", look);
+}
+
+function rest(context) {
+  if (document.hidden && view.state === "open") {
+    resting = true;
+    stop.abort();
+  } else if (!document.hidden && resting) {
+    resting = false;
+    start(context);
+  }
 }
 
 export function leave() {
+  document.removeEventListener("visibilitychange", look);
+  resting = false;
   stop?.abort();
   view.state = "idle";
 }
@@ -118,10 +135,11 @@ export function render(context) {
     form(running),
     h("p", { role: "status", class: view.state === "failed" ? "error" : "dim status" }, view.message || (running && view.events.length === 0 ? "Waiting for a request…" : "")),
     view.events.length > 0 && h("p", { class: "dim" }, [
-      `The last ${format.several(view.events.length, "request")}${view.events.length === KEPT ? " (no more are kept)" : ""}.`,
+      view.events.length === 1 ? "One request." : `The last ${format.count(view.events.length)} requests${view.events.length === KEPT ? " (no more are kept)" : ""}.`,
       view.dropped > 0 && ` ${format.count(view.dropped)} more were not sent: too many for the rate.`,
       view.state === "paused" && view.held > 0 && ` ${format.count(view.held)} passed by since the pause.`,
     ]),
+    !running && view.events.length === 0 && view.state !== "failed" && h("p", { class: "empty" }, "Press Start to see requests as they end. Filters narrow down which; all of them have to hold."),
     h("ol", { class: "events", "aria-label": "Requests, the last first" }, view.events.map(event)),
   ];
 }

@@ -9,34 +9,58 @@ use crate::telemetry::family::Labels;
 pub(super) type Grown<const N: usize> = (Labels, [u64; N]);
 
 /// What each series was at the last look. Forgets those that are gone.
-pub(super) struct Growth<const N: usize>(HashMap<Labels, [u64; N], RandomState>);
+pub(super) struct Growth<const N: usize> {
+    known: HashMap<Labels, Known<N>, RandomState>,
+    /// The number of the last look.
+    look: u32,
+}
+
+/// A series as it was.
+struct Known<const N: usize> {
+    value: [u64; N],
+    /// At which look.
+    look: u32,
+}
 
 impl<const N: usize> Default for Growth<N> {
     fn default() -> Self {
-        Self(HashMap::default())
+        Self { known: HashMap::default(), look: 0 }
     }
 }
 
 impl<const N: usize> Growth<N> {
-    /// Those of `now` that have grown. A series that is less than it was has gone and come again: it began at nothing.
+    /// Those of `now` that have grown.
     pub(super) fn step(&mut self, now: impl Iterator<Item = Grown<N>>) -> Vec<Grown<N>> {
-        let mut next = HashMap::with_capacity_and_hasher(now.size_hint().0, RandomState::default());
+        self.look = self.look.wrapping_add(1);
+        let look = self.look;
         let mut grown = Vec::new();
         for (labels, value) in now {
-            let before = self.0.get(&labels).copied().unwrap_or([0; N]);
-            let anew = value.iter().zip(before).any(|(value, before)| *value < before);
-            let mut more = value;
-            if !anew {
-                more.iter_mut().zip(before).for_each(|(value, before)| *value -= before);
-            }
+            let before = match self.known.get_mut(&labels) {
+                Some(known) => {
+                    known.look = look;
+                    std::mem::replace(&mut known.value, value)
+                }
+                None => {
+                    self.known.insert(labels.clone(), Known { value, look });
+                    [0; N]
+                }
+            };
+            let more = grown_by(before, value);
             if more.iter().any(|more| *more > 0) {
-                grown.push((labels.clone(), more));
+                grown.push((labels, more));
             }
-            next.insert(labels, value);
         }
-        self.0 = next;
+        self.known.retain(|_, known| known.look == look);
         grown
     }
+}
+
+/// A series that is less than it was has gone and come again: it began at nothing.
+fn grown_by<const N: usize>(before: [u64; N], value: [u64; N]) -> [u64; N] {
+    if value.iter().zip(before).any(|(value, before)| *value < before) {
+        return value;
+    }
+    std::array::from_fn(|index| value[index] - before[index])
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! damaged seeds. Each panics when it does not hold.
 
 pub mod strict;
+pub mod trace;
 
 use std::{path::Path, time::Duration};
 

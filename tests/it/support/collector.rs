@@ -181,18 +181,22 @@ async fn secure(stream: TcpStream, over: Over, tls: Option<Arc<ServerConfig>>, s
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, over: Over, shared: Arc<Shared>) {
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    over: Over,
+    shared: Arc<Shared>,
+) {
     let stream = TokioIo::new(stream);
     match over {
         Over::Grpc => {
-            let service = service_fn(move |request| {
+            let service = service_fn(move |request: Request<Incoming>| {
                 let mut service = TraceServiceServer::new(Receiver(shared.clone()));
                 async move { service.call(request).await }
             });
             let _ = http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await;
         }
         Over::Http => {
-            let service = service_fn(move |request| over_http(request, shared.clone()));
+            let service = service_fn(move |request: Request<Incoming>| over_http(request, shared.clone()));
             let _ = http1::Builder::new().serve_connection(stream, service).await;
         }
     }

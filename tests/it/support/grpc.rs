@@ -1,8 +1,8 @@
 //! A real gRPC client and server (tonic) whose messages are plain bytes, so that no generated code is needed.
 //!
-//! Methods of `/test.Echo/`: `Unary` gives the message back, `Fail` answers FAILED_PRECONDITION, `Collect` joins
-//! what a client streams, `Count` streams as many messages as the request says, `Chat` gives each message back,
-//! `Hang` never answers, `Late` fails after one message, `Forever` gives one message and then nothing more.
+//! Methods of `/test.Echo/`: `Unary` gives the message back, with its `x-tag` and what it says of its trace, `Fail` answers
+//! FAILED_PRECONDITION, `Collect` joins what a client streams, `Count` streams as many messages as the request says, `Chat` gives each message
+//! back, `Hang` never answers, `Late` fails after one message, `Forever` gives one message and then nothing more.
 
 use std::{
     future::Future,
@@ -188,8 +188,10 @@ impl UnaryService<Bytes> for Unary {
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
         let mut response = Response::new(request.get_ref().clone());
-        if let Some(value) = request.metadata().get("x-tag") {
-            response.metadata_mut().insert("x-tag", value.clone());
+        for name in ["x-tag", "traceparent", "tracestate", "b3"] {
+            if let Some(value) = request.metadata().get(name) {
+                response.metadata_mut().insert(name, value.clone());
+            }
         }
         Box::pin(async { Ok(response) })
     }
