@@ -159,7 +159,12 @@ function form(running) {
       h("button", { type: "button", "data-act": "clear", disabled: view.events.length === 0 }, "Clear")));
 }
 
-const text = (value) => (value === null || value === undefined ? null : typeof value === "object" ? JSON.stringify(value) : String(value));
+function text(value) {
+  if (value === null || value === undefined) return null;
+  if (Array.isArray(value)) return value.map(text).join("; ");
+  if (typeof value === "object") return Object.entries(value).map(([name, inner]) => `${name} ${text(inner) ?? format.NONE}`).join(", ");
+  return String(value);
+}
 
 function event({ serial, record }) {
   return h("li", { "data-key": serial }, h("details", null,
