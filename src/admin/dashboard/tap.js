@@ -131,7 +131,7 @@ export function render(context) {
   const running = view.state === "open" || view.state === "paused" || view.state === "opening";
   return [
     heading("Live tap", running && pill(view.state === "open" ? "good" : "idle", { open: "live", paused: "paused", opening: "opening" }[view.state])),
-    h("p", { class: "lead" }, "Requests as they end, each as its line in the access log. The node sends a few of them, never so many that it costs others."),
+    h("p", { class: "lead" }, "Requests as they end, each as its line in the access log. The node sends a few of them, never so many that it costs others. In names, * stands for any characters."),
     form(running),
     h("p", { role: "status", class: view.state === "failed" ? "error" : "dim status" }, view.message || (running && view.events.length === 0 ? "Waiting for a request…" : "")),
     view.events.length > 0 && h("p", { class: "dim" }, [
