@@ -31,14 +31,17 @@ listen = "127.0.0.1:{proxy}"
 name = "one"
 hosts = ["one"]
 backends = [{{ service = "one" }}]
-[[routes]]
-name = "many"
-hosts = ["many"]
-backends = [{{ service = "many" }}]
 [services.one]
 endpoints = ["127.0.0.1:{origin}"]
-[services.many]
-file = "endpoints"
+"""
+# Twice: a file may have 65,536 endpoints.
+MANY = """
+[[routes]]
+name = "many-{half}"
+hosts = ["many-{half}"]
+backends = [{{ service = "many-{half}" }}]
+[services.many-{half}]
+file = "endpoints-{half}"
 """
 NGINX = """
 daemon off; master_process off; pid nginx.pid; error_log nginx.log warn;
@@ -136,8 +139,12 @@ def main():
     origin, proxy, admin = 18080, 18140, 18990
     with tempfile.TemporaryDirectory() as work:
         work = Path(work)
-        (work / "endpoints").write_text("".join(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}:80\n" for n in range(options.endpoints)))
-        (work / "towpath.toml").write_text(CONFIG.format(origin=origin, proxy=proxy, admin=admin))
+        config = CONFIG.format(origin=origin, proxy=proxy, admin=admin)
+        for half in range(2):
+            numbers = range(half * options.endpoints // 2, (half + 1) * options.endpoints // 2)
+            (work / f"endpoints-{half}").write_text("".join(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}:80\n" for n in numbers))
+            config += MANY.format(half=half)
+        (work / "towpath.toml").write_text(config)
         (work / "nginx.conf").write_text(NGINX.format(origin=origin))
         nginx = subprocess.Popen(["nginx", "-c", work / "nginx.conf", "-p", work, "-e", work / "nginx.log"])
         towpath = subprocess.Popen([options.towpath, "run", "--config", work / "towpath.toml"], stderr=subprocess.DEVNULL)

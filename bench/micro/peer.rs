@@ -27,6 +27,8 @@ pub enum Load {
     Guarded,
     /// HTTP/1.1, no body, and each request has a line in an access log.
     Logged,
+    /// HTTP/1.1, no body, and one in a hundred requests has spans for a collector that nobody runs.
+    Traced,
     /// HTTP/1.1, 1 KiB of body.
     Post,
     /// HTTP/2, no body.
@@ -35,7 +37,8 @@ pub enum Load {
 
 impl Load {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Get, Self::Guarded, Self::Logged, Self::Post, Self::Http2];
+    pub const ALL: [Self; 6] =
+        [Self::Get, Self::Guarded, Self::Logged, Self::Traced, Self::Post, Self::Http2];
 
     /// On the command line and in reports.
     pub fn name(self) -> &'static str {
@@ -43,6 +46,7 @@ impl Load {
             Self::Get => "http1-get",
             Self::Guarded => "http1-get-guarded",
             Self::Logged => "http1-get-logged",
+            Self::Traced => "http1-get-traced",
             Self::Post => "http1-post-1KiB",
             Self::Http2 => "http2-get",
         }
@@ -136,7 +140,7 @@ fn request(load: Load) -> Vec<u8> {
             let head = format!("POST /v2/items HTTP/1.1\r\n{fields}content-length: {BODY}\r\n\r\n");
             [head.into_bytes(), vec![b'x'; BODY]].concat()
         }
-        Load::Get | Load::Guarded | Load::Logged | Load::Http2 => {
+        Load::Get | Load::Guarded | Load::Logged | Load::Traced | Load::Http2 => {
             format!("GET /v2/items/17 HTTP/1.1\r\n{fields}\r\n").into_bytes()
         }
     }

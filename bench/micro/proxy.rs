@@ -103,7 +103,8 @@ fn configuration(peer: &Peer) -> String {
     let endpoints =
         peer.endpoints.iter().map(|address| format!("{address:?}")).collect::<Vec<_>>().join(", ");
     let (route, service) = if peer.load == Load::Guarded { GUARDED } else { ("", "") };
-    let log = match peer.load {
+    let observed = match peer.load {
+        Load::Traced => "[tracing]\notlp = \"http://127.0.0.1:1\"\nsample = 1.0\n".to_owned(),
         Load::Logged => format!("[access_log]\npath = {:?}", log().display().to_string()),
         _ => String::new(),
     };
@@ -113,7 +114,7 @@ fn configuration(peer: &Peer) -> String {
         [node]
         name = "micro"
         workers = 1
-        {log}
+        {observed}
         [[listeners]]
         name = "outgoing"
         kind = "outgoing"

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use super::{
     explain_policy::{self, Allowed},
-    resilience_view::fault_in_words,
+    resilience_view::{fault_in_words, hedge_in_words, retry_in_words},
     server::{Shared, refused},
     token_view::{authorize_in_words, token_in_words},
     words,
@@ -76,6 +76,10 @@ pub struct Chosen {
     pub attempt_timeout: Option<String>,
     /// Where its requests go.
     pub backends: Vec<Share>,
+    /// What of them is sent again.
+    pub retry: Option<String>,
+    /// When a second attempt is made beside a slow one.
+    pub hedge: Option<String>,
     /// Services that stand in for them, in order.
     pub failover: Vec<String>,
     /// For how long a service has to be able to take requests before they come back to it.
@@ -268,6 +272,8 @@ fn chosen(
         backends: backends
             .map(|(backend, percent)| share((config, listener), backend, percent, question))
             .collect(),
+        retry: route.retry.as_ref().map(retry_in_words),
+        hedge: route.hedge.map(hedge_in_words),
         failover: route.failover.services.iter().map(ToString::to_string).collect(),
         failover_back_after: words::duration(route.failover.back_after),
         fault: route.fault.as_ref().map(fault_in_words),
@@ -372,6 +378,8 @@ mod tests {
             hosts = ["reviews"]
             backends = [{ service = "v2", weight = 10 }, { service = "v1", weight = 90 }]
             timeout = "2s"
+            retry = { on = ["5xx"], attempts = 2, methods = ["GET"] }
+            hedge = { after = "100ms" }
             [[routes]]
             name = "rest"
             hosts = ["*.local"]
@@ -404,9 +412,13 @@ mod tests {
         assert_eq!(others, [("android", false), ("rest", false)]);
         assert!(answer.others[0].reason.contains("`client` is `iPhone`"), "{}", answer.others[0].reason);
         let text = answer.to_string();
-        for line in
-            ["route     reviews\n", "   90.0 %  v1  dns v1.prod:8080; protocol auto", "path /v2/x?a=b\n"]
-        {
+        for line in [
+            "route     reviews\n",
+            "retry     on 5xx; 2 attempts, GET, backoff 25ms to 250ms\n",
+            "hedge     a second attempt after 100ms\n",
+            "   90.0 %  v1  dns v1.prod:8080; protocol auto",
+            "path /v2/x?a=b\n",
+        ] {
             assert!(text.contains(line), "no {line:?} in\n{text}");
         }
     }

@@ -53,6 +53,11 @@ impl fmt::Display for Chosen {
             writeln!(f, "balancer {balancer}, connect timeout {connect_timeout}")?;
             writeln!(f, "           {policy}")?;
         }
+        for (name, what) in [("retry", &self.retry), ("hedge", &self.hedge)] {
+            if let Some(what) = what {
+                writeln!(f, "{name:8}  {what}")?;
+            }
+        }
         if !self.failover.is_empty() {
             writeln!(f, "failover  {}; back after {}", self.failover.join(", "), self.failover_back_after)?;
         }

@@ -101,6 +101,21 @@ fn fault(fault: &Fault) -> Value {
     Value::Object(written)
 }
 
+/// A route's retries in a line, for people.
+pub(super) fn retry_in_words(retry: &Retry) -> String {
+    let (on, methods) = (retry_on(&retry.on).join(", "), retry.methods.join(", "));
+    let (first, longest) = (words::duration(retry.backoff_first), words::duration(retry.backoff_longest));
+    format!("on {on}; {} attempts, {methods}, backoff {first} to {longest}", retry.attempts)
+}
+
+/// When a second attempt is made, in a line, for people.
+pub(super) fn hedge_in_words(hedge: Hedge) -> String {
+    match hedge {
+        Hedge::After(after) => format!("a second attempt after {}", words::duration(after)),
+        Hedge::Percentile(of) => format!("a second attempt after the {of}th percentile of answers"),
+    }
+}
+
 /// A fault in a line, for people.
 pub(super) fn fault_in_words(fault: &Fault) -> String {
     let of = |share: Share| format!("for {} %", f64::from(share.ppm) / 10_000.0);

@@ -90,8 +90,8 @@ impl Call {
         // It may be another protocol there: on this node and through another, say.
         let speech = self.speech(&second, exchange.is_grpc).unwrap_or(way.speech);
         let mut parts = (speech != way.speech || exchange.is_traced()).then(|| self.written_for(speech));
-        let mut headers = parts.as_mut().map(|parts| &mut parts.headers);
-        let entry = exchange.attempt(&self.backend, &second, Some("hedge"), headers.as_deref_mut());
+        let headers = parts.as_mut().map(|parts| &mut parts.headers);
+        let entry = exchange.attempt(&self.backend, &second, Some("hedge"), headers);
         let mut other = Report::begin(&self.backend, second, entry);
         let parts = parts.as_ref().unwrap_or(way.parts);
         let beside = Way { speech, parts, beside: true, interim: &interim, ..way };

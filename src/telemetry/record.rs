@@ -98,6 +98,9 @@ pub struct AttemptNote {
 }
 
 #[cfg(test)]
+pub(super) use samples::{attempt, sample};
+
+#[cfg(test)]
 mod samples {
     use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -153,6 +156,3 @@ mod samples {
         }
     }
 }
-
-#[cfg(test)]
-pub(super) use samples::{attempt, sample};

@@ -234,7 +234,7 @@ async function tap(browser, stage, admin) {
       return "";
     }
     await eventually("requests come", async () => (await page.locator(".events li").count()) > 2, 15);
-    await page.click("text=Pause");
+    await page.getByRole("button", { name: "Pause" }).click();
     await page.locator(".events summary").first().click();
     await page.screenshot({ path: join(screenshots, "tap-running.png"), fullPage: true });
     return accessibility(page);
@@ -251,6 +251,8 @@ async function lost(browser, stage, admin) {
     await eventually("the banner", async () => /Connection lost/.test(await banner.innerText()), 10);
     await eventually("the age grows", async () => /What you see is [3-9] s old/.test(await banner.innerText()), 15);
     await page.screenshot({ path: join(screenshots, "lost.png") });
+    const spoken = await page.locator("[role=status]#spoken").textContent();
+    if (spoken !== "Connection lost.") return `screen readers hear: ${spoken}`;
     const text = await main(page);
     return text.includes("reviews-v2") ? accessibility(page) : "what was known is gone";
   });

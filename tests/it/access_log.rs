@@ -79,7 +79,10 @@ over_both_protocols! {
         let timings = timings.map(|phase| line["timings_ms"][phase].as_f64().unwrap_or_else(|| panic!("{phase}: {line}")));
         assert!(timings.is_sorted(), "{line}");
         assert!(timings[4] <= line["duration_ms"].as_f64().unwrap(), "{line}");
-        assert_fields(&line, &serde_json::json!({ "trace_id": null, "span_id": null }));
+        for (id, length) in [("trace_id", 32), ("span_id", 16)] {
+            let id = line[id].as_str().unwrap_or_else(|| panic!("{id}: {line}"));
+            assert!(id.len() == length && id.bytes().all(|digit| digit.is_ascii_hexdigit()), "{line}");
+        }
     }
 }
 

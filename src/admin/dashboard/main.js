@@ -18,6 +18,7 @@ const PAGES = { services, service, routes, map, tap, explain, config };
 const main = document.getElementById("main");
 const banner = document.getElementById("banner");
 const node = document.getElementById("node");
+const spoken = document.getElementById("spoken");
 const fresh = document.getElementById("fresh");
 
 let page = null;
@@ -86,7 +87,8 @@ function seconds() {
   return link.last === null ? null : (Date.now() - link.last) / 1000;
 }
 
-// Read aloud once when it changes: the age, which changes all the time, is not part of what is read.
+// Its bold words are read aloud once, when they change, from an element that is always there: screen readers overlook one that appears with
+// its text. The age, which changes all the time, is not read.
 function renderBanner(status) {
   let parts = null;
   let kind = "bad";
@@ -95,7 +97,7 @@ function renderBanner(status) {
     parts = [
       h("strong", null, "Connection lost."),
       ` ${link.error?.status ? link.error.message : "The node does not answer."} Trying again every two seconds. `,
-      h("span", { "aria-hidden": "true" }, age === null ? "Nothing was known before." : `What you see is ${format.span(age)} old.`),
+      h("span", null, age === null ? "Nothing was known before." : `What you see is ${format.span(age)} old.`),
     ];
   } else if (status?.state === "draining") {
     kind = "warn";
@@ -106,6 +108,8 @@ function renderBanner(status) {
     kind = "warn";
     parts = [h("strong", null, "The last reload was rejected."), ` Generation ${status.generation} stays in force. `, h("a", { href: "#/config" }, "What was wrong")];
   }
+  const words = parts === null ? "" : parts[0].textContent;
+  if (spoken.textContent !== words) spoken.textContent = words;
   banner.hidden = parts === null;
   banner.className = `banner ${kind}`;
   show(banner, parts === null ? [] : h("div", { class: "wrap" }, parts));

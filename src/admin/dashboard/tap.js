@@ -131,7 +131,7 @@ export function render(context) {
   const running = view.state === "open" || view.state === "paused" || view.state === "opening";
   return [
     heading("Live tap", running && pill(view.state === "open" ? "good" : "idle", { open: "live", paused: "paused", opening: "opening" }[view.state])),
-    h("p", { class: "lead" }, "Requests as they end, each as its line in the access log. The node sends a few of them, never so many that it costs others."),
+    h("p", { class: "lead" }, "Requests as they end, each as its line in the access log. The node sends a few of them, never so many that it costs others. In names, * stands for any characters."),
     form(running),
     h("p", { role: "status", class: view.state === "failed" ? "error" : "dim status" }, view.message || (running && view.events.length === 0 ? "Waiting for a request…" : "")),
     view.events.length > 0 && h("p", { class: "dim" }, [
@@ -159,7 +159,12 @@ function form(running) {
       h("button", { type: "button", "data-act": "clear", disabled: view.events.length === 0 }, "Clear")));
 }
 
-const text = (value) => (value === null || value === undefined ? null : typeof value === "object" ? JSON.stringify(value) : String(value));
+function text(value) {
+  if (value === null || value === undefined) return null;
+  if (Array.isArray(value)) return value.map(text).join("; ");
+  if (typeof value === "object") return Object.entries(value).map(([name, inner]) => `${name} ${text(inner) ?? format.NONE}`).join(", ");
+  return String(value);
+}
 
 function event({ serial, record }) {
   return h("li", { "data-key": serial }, h("details", null,

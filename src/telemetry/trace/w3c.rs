@@ -26,7 +26,8 @@ pub(super) fn read(text: &[u8]) -> Option<Said> {
     let (fields, rest) = text.split_at_checked(LENGTH)?;
     let (version, flags) = (&fields[..2], digits::number(&fields[53..])?);
     let dashes = [2, 35, 52].iter().all(|&index| fields[index] == b'-');
-    let tail = rest.is_empty() || (version != b"00" && rest[0] == b'-');
+    let tail =
+        rest.is_empty() || (version != b"00" && rest[0] == b'-' && rest.iter().all(|byte| is_plain(*byte)));
     if !dashes || !tail || version == b"ff" {
         return None;
     }
@@ -34,6 +35,11 @@ pub(super) fn read(text: &[u8]) -> Option<Said> {
     let ids = Ids { trace_id: digits::trace_id(&fields[3..35])?, span: digits::span_id(&fields[36..52])? };
     let decision = if flags & SAMPLED == 0 { Decision::Deny } else { Decision::Accept };
     Some(Said { ids: Some(ids), decision: Some(decision), random: flags & RANDOM != 0 })
+}
+
+/// What a later version may be made of: no version has more than ASCII, and a comma would be two fields that somebody has joined.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b','
 }
 
 /// The `traceparent` of one whose parent is `span`.
@@ -68,6 +74,8 @@ mod tests {
             ("cc-12345678901234567890123456789012-1234567890123456-01-", true),
             ("fe-12345678901234567890123456789012-1234567890123456-01", true),
             ("cc-12345678901234567890123456789012-1234567890123456-01.what-the-future-will-be-like", false),
+            ("cc-12345678901234567890123456789012-1234567890123456-01-é", false),
+            ("cc-12345678901234567890123456789012-1234567890123456-01-x, y", false),
             ("cc-12345678901234567890123456789012-1234567890123456-011", false),
             ("cc-12345678901234567890123456789012-1234567890123456-0", false),
             ("ff-12345678901234567890123456789012-1234567890123456-01", false),

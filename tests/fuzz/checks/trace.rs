@@ -137,6 +137,7 @@ fn is_traceparent(text: &str) -> bool {
         && is_hex(version)
         && *version != "ff"
         && (more.is_empty() || *version != "00")
+        && !text.contains(',')
         && is_id(trace, 32)
         && is_id(parent, 16)
         && flags.len() == 2
