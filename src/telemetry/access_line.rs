@@ -145,7 +145,7 @@ mod tests {
         net::Address,
         telemetry::{
             AttemptNote, Phases, TraceContext,
-            record::{attempt, sample},
+            record::samples::{attempt, sample},
         },
     };
 

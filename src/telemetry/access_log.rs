@@ -257,7 +257,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{LogPath, StatusRange},
-        telemetry::{access_output::Torn, record::sample},
+        telemetry::{access_output::Torn, record::samples::sample},
     };
 
     fn wanted(path: LogPath) -> config::AccessLog {

@@ -88,7 +88,7 @@ fn hex(to: &mut Vec<u8>, number: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::record::sample;
+    use crate::telemetry::record::samples::sample;
 
     fn field(field: LogField, optional: bool) -> LogPiece {
         LogPiece::Field { field, optional }

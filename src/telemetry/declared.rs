@@ -192,7 +192,7 @@ pub(super) const TABLE: &[Declared] = &[
     declare(Id::UpstreamConnectionsMade, "towpath_upstream_connections_made_total", Kind::Counter, &["service"], "Connections to endpoints that were made."),
     declare(Id::UpstreamIdle, "towpath_upstream_idle_connections", Kind::Gauge, &["service"], "Open connections to endpoints that wait for a request, as of the last second."),
     declare(Id::WorkerCpu, "towpath_worker_cpu_seconds_total", Kind::Counter, &["worker"], "CPU time that the worker's thread has spent."),
-    declare(Id::Spans, "towpath_spans_total", Kind::Counter, &["result"], "Spans by what became of them. Results: exported; dropped, because more came than the exporter took; failed, because the collector did not take them."),
+    declare(Id::Spans, "towpath_spans_total", Kind::Counter, &["result"], "Spans by what became of them. Results: exported; dropped, because more came than the exporter took; failed, because the collector did not take them; not_kept, of requests that failed or were slow beyond keep.per_second."),
     declare(Id::TapEvents, "towpath_tap_events_total", Kind::Counter, &["result"], "Requests that somebody who looks on wanted to see. Results: sent; dropped, because there were more than the rate or the connection allows."),
     declare(Id::ProcessCpu, "process_cpu_seconds_total", Kind::Counter, &[], "User and system CPU time spent."),
     declare(Id::ProcessFds, "process_open_fds", Kind::Level, &[], "Open file descriptors."),

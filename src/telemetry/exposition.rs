@@ -1,8 +1,6 @@
-//! The lines of metrics as text: Prometheus 0.0.4 and OpenMetrics 1.0.0.
-//!
-//! They differ in little: OpenMetrics names a counter's family without `_total`, announces units, writes the bounds of
-//! buckets as fractions, and ends with a line that says so, by which a cut off answer is known. Which series there are is
-//! left to `render.rs`.
+//! The lines of metrics as OpenMetrics 1.0.0 has them, which the `prometheus` crate does not write, and what tells that form from the
+//! other one, which is in `classic.rs`: a counter's family is named without `_total`, units are announced, bounds of buckets are
+//! fractions, and a last line says so, by which a cut off answer is known. Which series there are is left to `render.rs`.
 
 use std::fmt::Write;
 
@@ -39,37 +37,29 @@ impl Format {
             Self::OpenMetrics => "# EOF\n",
         }
     }
+}
 
-    fn family(self, declared: &Declared) -> &'static str {
-        match self {
-            Self::Prometheus => declared.name,
-            Self::OpenMetrics => declared.name.strip_suffix("_total").unwrap_or(declared.name),
-        }
+/// What announces a family.
+pub(super) fn head(text: &mut String, declared: &Declared) {
+    let family = declared.name.strip_suffix("_total").unwrap_or(declared.name);
+    let kind = declared.kind.as_str();
+    line(text, format_args!("# HELP {family} "));
+    escape(text, declared.help);
+    line(text, format_args!("\n# TYPE {family} {kind}\n"));
+    let unit = UNITS.iter().find(|unit| family.strip_suffix(**unit).is_some_and(|rest| rest.ends_with('_')));
+    if let Some(unit) = unit {
+        line(text, format_args!("# UNIT {family} {unit}\n"));
     }
+}
 
-    /// What announces a family.
-    pub(super) fn head(self, text: &mut String, declared: &Declared) {
-        let family = self.family(declared);
-        let kind = declared.kind.as_str();
-        line(text, format_args!("# HELP {family} "));
-        escape(text, declared.help, self == Self::OpenMetrics);
-        line(text, format_args!("\n# TYPE {family} {kind}\n"));
-        let unit =
-            UNITS.iter().find(|unit| family.strip_suffix(**unit).is_some_and(|rest| rest.ends_with('_')));
-        if let (Self::OpenMetrics, Some(unit)) = (self, unit) {
-            line(text, format_args!("# UNIT {family} {unit}\n"));
-        }
-    }
-
-    /// The upper bounds of a histogram's buckets, given in microseconds, as `le` has them in seconds.
-    pub(super) fn bounds(self, kind: Kind) -> Vec<String> {
-        let Kind::Histogram(bounds) = kind else { return Vec::new() };
-        let seconds = |bound: &u64| {
-            let seconds = (*bound as f64 / 1e6).to_string();
-            if self == Self::OpenMetrics && !seconds.contains('.') { seconds + ".0" } else { seconds }
-        };
-        bounds.iter().map(seconds).collect()
-    }
+/// The upper bounds of a histogram's buckets, given in microseconds, as `le` has them in seconds.
+pub(super) fn bounds(kind: Kind) -> Vec<String> {
+    let Kind::Histogram(bounds) = kind else { return Vec::new() };
+    let seconds = |bound: &u64| {
+        let seconds = (*bound as f64 / 1e6).to_string();
+        if seconds.contains('.') { seconds } else { seconds + ".0" }
+    };
+    bounds.iter().map(seconds).collect()
 }
 
 /// One number; `labels` are as [`labels`] writes them.
@@ -102,7 +92,7 @@ pub(super) fn labels(text: &mut String, names: &[&str], values: &[impl AsRef<str
     for (index, (name, value)) in names.iter().zip(values).enumerate() {
         let comma = if index == 0 { "" } else { "," };
         line(text, format_args!("{comma}{name}=\""));
-        escape(text, value.as_ref(), true);
+        escape(text, value.as_ref());
         text.push('"');
     }
 }
@@ -111,7 +101,7 @@ fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     text.write_fmt(arguments).expect("writing to a string does not fail");
 }
 
-fn escape(text: &mut String, value: &str, quotes: bool) {
+fn escape(text: &mut String, value: &str) {
     if !value.contains(['\\', '\n', '"']) {
         return text.push_str(value);
     }
@@ -119,7 +109,7 @@ fn escape(text: &mut String, value: &str, quotes: bool) {
         match character {
             '\\' => text.push_str("\\\\"),
             '\n' => text.push_str("\\n"),
-            '"' if quotes => text.push_str("\\\""),
+            '"' => text.push_str("\\\""),
             other => text.push(other),
         }
     }
@@ -130,29 +120,25 @@ mod tests {
     use super::*;
     use crate::telemetry::declared::{Id, TABLE};
 
-    fn head(format: Format, id: Id) -> String {
+    fn announced(id: Id) -> String {
         let mut text = String::new();
-        format.head(&mut text, &TABLE[id as usize]);
+        head(&mut text, &TABLE[id as usize]);
         text
     }
 
     #[test]
-    fn open_metrics_names_a_counter_without_total_and_its_unit() {
-        let [prometheus, open] =
-            [Format::Prometheus, Format::OpenMetrics].map(|format| head(format, Id::ProcessCpu));
-        assert!(prometheus.ends_with("\n# TYPE process_cpu_seconds_total counter\n"), "{prometheus}");
-        assert!(open.starts_with("# HELP process_cpu_seconds "), "{open}");
+    fn a_counter_is_named_without_total_and_its_unit_is_told() {
+        let cpu = announced(Id::ProcessCpu);
+        assert!(cpu.starts_with("# HELP process_cpu_seconds "), "{cpu}");
         let end = "\n# TYPE process_cpu_seconds counter\n# UNIT process_cpu_seconds seconds\n";
-        assert!(open.ends_with(end), "{open}");
-        let none = head(Format::OpenMetrics, Id::Connections);
+        assert!(cpu.ends_with(end), "{cpu}");
+        let none = announced(Id::Connections);
         assert!(none.ends_with("# TYPE towpath_connections gauge\n"), "{none}");
     }
 
     #[test]
-    fn bounds_are_fractions_in_open_metrics() {
-        let kind = Kind::Histogram(&[10, 1_000_000, 2_500_000]);
-        assert_eq!(Format::Prometheus.bounds(kind), ["0.00001", "1", "2.5"]);
-        assert_eq!(Format::OpenMetrics.bounds(kind), ["0.00001", "1.0", "2.5"]);
+    fn bounds_are_fractions() {
+        assert_eq!(bounds(Kind::Histogram(&[10, 1_000_000, 2_500_000])), ["0.00001", "1.0", "2.5"]);
     }
 
     #[test]
@@ -161,7 +147,7 @@ mod tests {
         labels(&mut text, &["a", "b"], &["x\"y", "\\\n"]);
         assert_eq!(text, r#"a="x\"y",b="\\\n""#);
         let mut help = String::new();
-        escape(&mut help, "a \"b\"\n", false);
-        assert_eq!(help, "a \"b\"\\n");
+        escape(&mut help, "a \"b\"\n");
+        assert_eq!(help, "a \\\"b\\\"\\n");
     }
 }

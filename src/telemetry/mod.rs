@@ -9,6 +9,7 @@ mod access_output;
 mod access_template;
 mod arena;
 mod caller_series;
+mod classic;
 mod connection_series;
 mod declared;
 mod dns_series;

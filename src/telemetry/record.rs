@@ -98,10 +98,7 @@ pub struct AttemptNote {
 }
 
 #[cfg(test)]
-pub(super) use samples::{attempt, sample};
-
-#[cfg(test)]
-mod samples {
+pub(super) mod samples {
     use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
     use super::*;

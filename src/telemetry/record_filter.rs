@@ -43,7 +43,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{config::StatusRange, telemetry::record::sample};
+    use crate::{config::StatusRange, telemetry::record::samples::sample};
 
     #[test]
     fn all_that_is_written_must_hold() {

@@ -1,10 +1,12 @@
 //! All metrics as text, piece by piece: a node of a hundred thousand endpoints is scraped with the memory of one piece and of one
-//! metric's list of series. How a line looks is left to `exposition.rs`.
+//! metric's list of series. How a line looks is left to `classic.rs` and
+//! `exposition.rs`.
 
 use std::{sync::Arc, vec};
 
 use super::{
     arena::Block,
+    classic::{self, Shown},
     declared::{Id, Kind},
     exposition::{self, Format},
     family::{Family, Labels},
@@ -32,7 +34,11 @@ pub struct Rendering {
 /// The family whose series are being written.
 struct Present {
     family: Arc<Family>,
+    format: Format,
+    /// Of buckets, as OpenMetrics has them.
     bounds: Vec<String>,
+    /// The next series is its first.
+    is_first: bool,
     samples: vec::IntoIter<Sample>,
 }
 
@@ -79,11 +85,12 @@ impl Rendering {
     fn next_family(&mut self, text: &mut String) -> bool {
         let Some(family) = self.to_come.pop() else { return false };
         let samples = self.samples(&family).into_iter();
-        if samples.len() > 0 {
-            self.format.head(text, family.declared);
+        let mut bounds = Vec::new();
+        if samples.len() > 0 && self.format == Format::OpenMetrics {
+            exposition::head(text, family.declared);
+            bounds = exposition::bounds(family.declared.kind);
         }
-        let bounds = self.format.bounds(family.declared.kind);
-        self.present = Some(Present { family, bounds, samples });
+        self.present = Some(Present { family, format: self.format, bounds, is_first: true, samples });
         true
     }
 
@@ -117,30 +124,40 @@ impl Rendering {
 }
 
 impl Present {
-    fn write(&self, text: &mut String, sample: Sample) {
-        let declared = self.family.declared;
-        let mut labels = String::new();
-        let block = match sample {
+    fn write(&mut self, text: &mut String, sample: Sample) {
+        match sample {
             Sample::Counted(values, block) => {
-                exposition::labels(&mut labels, declared.labels, &values);
-                block
+                let shown = shown(self.family.declared.kind, block);
+                self.lines(text, &values, shown);
             }
-            Sample::Found(label, value) => {
-                exposition::labels(&mut labels, declared.labels, label.as_slice());
-                return exposition::number(text, declared.name, &labels, value);
-            }
-        };
-        let value = match declared.kind {
-            Kind::Counter => Counter::new(block).get() as f64,
-            Kind::Gauge => Gauge::new(block).get() as f64,
-            Kind::Level => Level::new(block).get(),
-            Kind::Histogram(bounds) => {
-                let read = Histogram::new(block, bounds).read();
-                return exposition::histogram(text, declared.name, &labels, &self.bounds, &read);
-            }
-        };
-        exposition::number(text, declared.name, &labels, value);
+            Sample::Found(label, value) => self.lines(text, label.as_slice(), Shown::Number(value)),
+        }
     }
+
+    fn lines(&mut self, text: &mut String, values: &[impl AsRef<str>], shown: Shown) {
+        let declared = self.family.declared;
+        if self.format == Format::Prometheus {
+            let is_first = std::mem::take(&mut self.is_first);
+            return classic::series(text, declared, is_first, (values, shown));
+        }
+        let mut labels = String::new();
+        exposition::labels(&mut labels, declared.labels, values);
+        match shown {
+            Shown::Number(value) => exposition::number(text, declared.name, &labels, value),
+            Shown::Distribution(read) => {
+                exposition::histogram(text, declared.name, &labels, &self.bounds, &read);
+            }
+        }
+    }
+}
+
+fn shown(kind: Kind, block: Arc<Block>) -> Shown {
+    Shown::Number(match kind {
+        Kind::Counter => Counter::new(block).get() as f64,
+        Kind::Gauge => Gauge::new(block).get() as f64,
+        Kind::Level => Level::new(block).get(),
+        Kind::Histogram(bounds) => return Shown::Distribution(Histogram::new(block, bounds).read()),
+    })
 }
 
 #[cfg(test)]

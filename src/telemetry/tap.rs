@@ -160,7 +160,7 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::record::sample;
+    use crate::telemetry::record::samples::sample;
 
     fn tap() -> Arc<Tap> {
         Arc::new(Tap::new(&Metrics::new(1)))

@@ -107,58 +107,68 @@ const ROUTE_POLICY: &[Key] = &[
     ),
 ];
 
+const HEADERS: Kind =
+    Kind::Map { name: Text::HeaderName, value: &Kind::Or(Text::Value, &VALUE_MATCH), example: "x-tier" };
+
+/// What routes and policies tell requests by.
+pub(super) const PATH_METHODS_HEADERS: &[Key] = &[
+    Key::optional(
+        "path",
+        Kind::Text(Text::Path),
+        "any path",
+        r#""/healthz""#,
+        "The whole path, without query, as sent.",
+    ),
+    Key::optional(
+        "path_prefix",
+        Kind::Text(Text::PathPrefix),
+        "any path",
+        r#""/v2""#,
+        "The beginning of the path, on segment boundaries: \"/v2\" holds for \"/v2\" and \"/v2/x\", not for \"/v20\".",
+    ),
+    Key::optional(
+        "path_regex",
+        Kind::Text(Text::Regex),
+        "any path",
+        r#""/v[0-9]+/.*""#,
+        "A regular expression that the whole path must match.",
+    ),
+    Key::optional(
+        "methods",
+        Kind::List { item: &Kind::Text(Text::Method), empty: false },
+        "any method",
+        r#"["GET", "HEAD"]"#,
+        "Methods, any of them.",
+    ),
+    Key::optional(
+        "headers",
+        HEADERS,
+        "any headers",
+        r#"{ client = "Android", x-tier = { regex = "gold|silver" }, x-debug = { absent = true } }"#,
+        "Header values, all of them; names in any case.",
+    ),
+];
+
 /// An entry of a route's `match`.
 pub static MATCH: TableDef = TableDef {
     doc: "Conditions that must all hold.",
-    keys: &[&[
-        Key::optional(
-            "path",
-            Kind::Text(Text::Path),
-            "any path",
-            r#""/healthz""#,
-            "The whole path, without query, as sent.",
-        ),
-        Key::optional(
-            "path_prefix",
-            Kind::Text(Text::PathPrefix),
-            "any path",
-            r#""/v2""#,
-            "The beginning of the path, on segment boundaries: \"/v2\" holds for \"/v2\" and \"/v2/x\", not for \"/v20\".",
-        ),
-        Key::optional(
-            "path_regex",
-            Kind::Text(Text::Regex),
-            "any path",
-            r#""/v[0-9]+/.*""#,
-            "A regular expression that the whole path must match.",
-        ),
-        Key::optional(
-            "methods",
-            Kind::List { item: &Kind::Text(Text::Method), empty: false },
-            "any method",
-            r#"["GET", "HEAD"]"#,
-            "Methods, any of them.",
-        ),
-        Key::optional(
-            "headers",
-            Kind::Map {
-                name: Text::HeaderName,
-                value: &Kind::Or(Text::Value, &VALUE_MATCH),
-                example: "x-tier",
-            },
-            "any headers",
-            r#"{ client = "Android", x-tier = { regex = "gold|silver" }, x-debug = { absent = true } }"#,
-            "Header values, all of them; names in any case.",
-        ),
-        Key::optional(
-            "query",
-            Kind::Map { name: Text::QueryName, value: &Kind::Or(Text::Value, &VALUE_MATCH), example: "page" },
-            "any query",
-            r#"{ page = { present = true } }"#,
-            "Query parameters, all of them; the first of a name decides.",
-        ),
-        Key::refused("body", "matching on a body is not built yet"),
-    ]],
+    keys: &[
+        PATH_METHODS_HEADERS,
+        &[
+            Key::optional(
+                "query",
+                Kind::Map {
+                    name: Text::QueryName,
+                    value: &Kind::Or(Text::Value, &VALUE_MATCH),
+                    example: "page",
+                },
+                "any query",
+                r#"{ page = { present = true } }"#,
+                "Query parameters, all of them; the first of a name decides.",
+            ),
+            Key::refused("body", "matching on a body is not built yet"),
+        ],
+    ],
     choose: Some(Choose { keys: &["path", "path_prefix", "path_regex"], required: false }),
 };
 

@@ -3,7 +3,7 @@
 
 use super::{
     super::definition::{Choice, Choose, Key, Kind, TableDef, Text},
-    VALUE_MATCH,
+    PATH_METHODS_HEADERS,
 };
 
 const POSITIVE: Kind = Kind::Text(Text::Duration { zero: false });
@@ -288,61 +288,23 @@ pub static POLICY: TableDef = TableDef {
 /// A rule of a policy.
 pub static POLICY_RULE: TableDef = TableDef {
     doc: "What a request has to be like; everything that is written must hold.",
-    keys: &[&[
-        Key::optional(
+    keys: &[
+        &[Key::optional(
             "callers",
             CALLERS,
             "any caller",
             r#"["checkout", "spiffe://prod/ns/shop/*"]"#,
             "Names of callers; \"*\" stands for any characters.",
-        ),
-        Key::optional(
-            "methods",
-            Kind::List { item: &Kind::Text(Text::Method), empty: false },
-            "any method",
-            r#"["GET", "POST"]"#,
-            "Methods, any of them.",
-        ),
-        Key::optional(
-            "path",
-            Kind::Text(Text::Path),
-            "any path",
-            r#""/healthz""#,
-            "The whole path, without query.",
-        ),
-        Key::optional(
-            "path_prefix",
-            Kind::Text(Text::PathPrefix),
-            "any path",
-            r#""/v1""#,
-            "The beginning of the path, on segment boundaries.",
-        ),
-        Key::optional(
-            "path_regex",
-            Kind::Text(Text::Regex),
-            "any path",
-            r#""/v[0-9]+/.*""#,
-            "A regular expression that the whole path must match.",
-        ),
-        Key::optional(
-            "headers",
-            Kind::Map {
-                name: Text::HeaderName,
-                value: &Kind::Or(Text::Value, &VALUE_MATCH),
-                example: "x-tier",
-            },
-            "any headers",
-            r#"{ x-tier = "gold" }"#,
-            "Header values, all of them.",
-        ),
-        Key::optional(
+        )],
+        PATH_METHODS_HEADERS,
+        &[Key::optional(
             "claims",
             CLAIMS,
             "any claims",
             r#"{ scope = "orders" }"#,
             "Claims of the request's token, all of them; see jwt of a route.",
-        ),
-    ]],
+        )],
+    ],
     choose: Some(Choose { keys: &["path", "path_prefix", "path_regex"], required: false }),
 };
 
