@@ -137,8 +137,8 @@ impl Call {
         enter_service(self, exchange).await?;
         exchange.reach(|phases| &mut phases.admitted);
         self.backend.view.count_request();
-        let why = self.stands_in.then_some("failover");
-        let mut history = History { why, ..History::default() };
+        let mut history = History::default();
+        history.why = self.stands_in.then_some("failover");
         loop {
             let picked = self.pick(&history).await?;
             let speech = self.speech(&picked, exchange.is_grpc)?;
