@@ -196,13 +196,19 @@ mod tests {
         };
         let ms = |millis| Some(Duration::from_millis(millis));
         let note = |sent, head| AttemptNote { sent: ms(sent), head: ms(head), ..attempt() };
-        let notes = [note(1, 2), note(3, 40)];
+        let notes = [note(3, 40), note(1, 2)];
         let phases = Phases { routed: ms(0), admitted: Some(Duration::from_micros(1500)), answered: ms(41) };
-        let told = line(&Record { trace: Some(&trace), notes: &notes, phases, ..refused() });
+        let told = line(&Record {
+            trace: Some(&trace),
+            notes: &notes,
+            answering: notes.first(),
+            phases,
+            ..refused()
+        });
         assert_eq!(told["trace_id"], "0af7651916cd43dd8448eb211c80319c");
         assert_eq!(told["span_id"], "07ad6b7169203331");
         let timings = json!({ "routed": 0.0, "admitted": 1.5, "sent": 3.0, "head": 40.0, "answered": 41.0 });
-        assert_eq!(told["timings_ms"], timings, "those of the last attempt");
+        assert_eq!(told["timings_ms"], timings, "those of the attempt that answered");
     }
 
     #[test]
