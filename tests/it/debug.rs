@@ -1,5 +1,7 @@
 //! `towpath-debug: 1`: a trusted caller is told how its request was served, on every hop; nobody else is told anything.
 
+use std::time::Duration;
+
 use crate::support::{
     Backend, Daemon, Speaks, client,
     client::Answer,
@@ -101,6 +103,26 @@ async fn a_refusal_tells_as_far_as_the_request_came() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn of_two_attempts_beside_each_other_the_one_that_answered_is_the_endpoint() {
+    let (slow, silent) = (Backend::start("slow").await, Backend::start("silent").await);
+    slow.answer_after(Duration::from_millis(60));
+    silent.answer_after(Duration::from_secs(60));
+    let daemon = Daemon::start(&format!(
+        "[[routes]]\nname = \"all\"\nhosts = [\"*\"]\nbackends = [{{ service = \"echo\" }}]\nhedge = {{ after = \"20ms\" }}\n{}balancer = \"round-robin\"\n",
+        service("echo", "http1", &[slow.address, silent.address])
+    ));
+    let mut lost = 0;
+    for _ in 0..6 {
+        let call = get("svc", "/").header("towpath-debug", "1");
+        let answer = client::ask(daemon.address(), Speaks::Http1, call).await;
+        assert_eq!(all(&answer, "endpoint"), [slow.address.to_string()], "{:?}", answer.headers);
+        let attempts = all(&answer, "attempts").join("");
+        lost += u32::from(attempts.starts_with(&format!("2; {}", slow.address)));
+    }
+    assert!(lost > 0, "no second attempt was made in vain");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn every_hop_tells_and_the_one_nearest_to_the_endpoint_comes_first() {
     let backend = Backend::start("one").await;
     let inner =
@@ -118,7 +140,7 @@ async fn every_hop_tells_and_the_one_nearest_to_the_endpoint_comes_first() {
 async fn what_towpath_adds_is_measured_without_what_the_endpoint_takes() {
     let backend = Backend::start("one").await;
     let daemon = Daemon::start(&one_service("http1", &[backend.address]));
-    backend.answer_after(std::time::Duration::from_millis(300));
+    backend.answer_after(Duration::from_millis(300));
     client::ask(daemon.address(), Speaks::Http1, get("svc", "/")).await;
     let labels = [("listener", "outgoing")];
     daemon.metric_becomes("proxy_added_seconds_count", &labels, 1.0).await;
