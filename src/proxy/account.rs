@@ -37,6 +37,8 @@ pub(super) struct Account {
     /// Why its route was chosen; only for a caller who gets told.
     pub(super) why: RefCell<String>,
     notes: RefCell<Vec<AttemptNote>>,
+    /// Of the attempt that decided what the caller gets.
+    decided: Cell<Option<usize>>,
 }
 
 /// One attempt in the account of its request.
@@ -84,6 +86,7 @@ impl Account {
             debug: Cell::default(),
             why: RefCell::default(),
             notes: RefCell::default(),
+            decided: Cell::default(),
         })
     }
 
@@ -117,6 +120,11 @@ impl Account {
         Entry { account: self.clone(), index: notes.len() - 1 }
     }
 
+    /// Which of its attempts has decided what the caller gets; while none has, the last.
+    pub(super) fn answering(&self) -> Option<usize> {
+        self.decided.get().or_else(|| self.notes.borrow().len().checked_sub(1))
+    }
+
     /// Its attempts.
     pub(super) fn notes(&self) -> Ref<'_, [AttemptNote]> {
         Ref::map(self.notes.borrow(), |notes| &**notes)
@@ -134,6 +142,11 @@ impl Entry {
     /// It goes on at another endpoint.
     pub(super) fn moves_to(&self, picked: &Picked) {
         self.note(|note, _| note.endpoint = picked.address.clone());
+    }
+
+    /// It decides what the caller gets.
+    pub(super) fn decides(&self) {
+        self.account.decided.set(Some(self.index));
     }
 
     /// It has a connection.

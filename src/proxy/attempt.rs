@@ -69,6 +69,8 @@ pub(super) struct Call {
     pub(super) pin: Option<SocketAddr>,
     /// A connection was there to send it on.
     pub(super) sent: Cell<bool>,
+    /// Its service stands in for the one that was drawn.
+    pub(super) stands_in: bool,
     pub(super) interim: Interim,
 }
 
@@ -136,6 +138,7 @@ impl Call {
         exchange.reach(|phases| &mut phases.admitted);
         self.backend.view.count_request();
         let mut history = History::default();
+        history.why = self.stands_in.then_some("failover");
         loop {
             let picked = self.pick(&history).await?;
             let speech = self.speech(&picked, exchange.is_grpc)?;
@@ -168,6 +171,9 @@ impl Call {
 
     /// What the last attempt has come to is what the caller gets.
     fn settle(&self, outcome: Outcome, report: Report<'_>, is_grpc: bool) -> Result<Answer, Failure> {
+        if let Some(entry) = report.entry() {
+            entry.decides();
+        }
         match outcome {
             Ok((response, lease)) => {
                 if let Some(body) = &self.body {
@@ -270,13 +276,15 @@ impl Call {
             entry.sent();
         }
         let response = self.send(&mut lease, way, report.picked()).await?;
-        if let Some(entry) = report.entry() {
-            entry.head(response.status());
-        }
         match self.through(report.picked()) {
             None => Ok((response, lease)),
             Some(_) => self.heard(response, lease),
         }
+        .inspect(|(response, _)| {
+            if let Some(entry) = report.entry() {
+                entry.head(response.status());
+            }
+        })
     }
 
     async fn send(

@@ -19,7 +19,7 @@ use http::HeaderMap;
 use super::Worker;
 use crate::{
     auth::{self, Identity, Origin},
-    config::{DefaultPolicy, Name},
+    config::{DefaultPolicy, ListenerKind, Name},
     limit::{CallerConnection, CallerKey, CallerRequest},
     net::LooseStream,
     snapshot::{BackendView, Door, Rules},
@@ -93,6 +93,8 @@ pub(super) struct Person {
     origin: RefCell<Origin>,
     stream: RefCell<Option<LooseStream>>,
     now: RefCell<Option<Now>>,
+    /// The kernel has been asked for its user, whoever wants to know.
+    was_asked: Cell<bool>,
     /// Its place among the connections of its caller.
     place: RefCell<Option<CallerConnection>>,
 }
@@ -109,8 +111,8 @@ struct Now {
 impl Person {
     pub(super) fn new(door: &Arc<Door>, identity: &Identity, place: Option<CallerConnection>) -> Self {
         let (origin, place) = (RefCell::new(identity.origin.clone()), RefCell::new(place));
-        let (stream, now) = (RefCell::default(), RefCell::default());
-        Self { door: door.clone(), is_node: identity.is_node, origin, stream, now, place }
+        let (stream, now, was_asked) = (RefCell::default(), RefCell::default(), Cell::default());
+        Self { door: door.clone(), is_node: identity.is_node, origin, stream, now, was_asked, place }
     }
 
     /// Room for one more request of the caller, if fewer than `max` run; none where nobody counts.
@@ -140,19 +142,32 @@ impl Person {
         named
     }
 
-    /// Whether it may see how its requests are served: as `[[callers]]` says; where no entry holds, root and towpath's own user on this
-    /// node, who could look into the process.
+    /// Whether it may see how its requests are served: as `[[callers]]` says; where no entry can hold, and it comes from this node by an
+    /// outgoing listener, root and towpath's own user. What could not be found out makes nobody trusted.
     fn is_trusted(&self, rules: &Rules) -> bool {
         if self.is_node {
             return true;
         }
         self.learn(rules);
-        let origin = self.origin.borrow();
-        if let Some(rule) = auth::rule(&rules.callers, &origin) {
+        if let Some(rule) = auth::rule(&rules.callers, &self.origin.borrow()) {
             return rule.trusted;
         }
-        let owner = || self.stream.borrow().as_ref()?.owner().map(|owner| owner.uid);
-        origin.uid.or_else(owner).is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw())
+        let unsure = auth::wanted(&rules.callers, &self.origin.borrow()) != auth::Wanted::default();
+        if unsure || self.door.kind != ListenerKind::Outgoing {
+            return false;
+        }
+        self.uid().is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw())
+    }
+
+    /// The user who owns its socket, if the kernel tells. It is asked once.
+    fn uid(&self) -> Option<u32> {
+        let known = self.origin.borrow().uid;
+        if known.is_some() || self.was_asked.replace(true) {
+            return known;
+        }
+        let uid = self.stream.borrow().as_ref()?.owner().map(|owner| owner.uid);
+        self.origin.borrow_mut().uid = uid;
+        uid
     }
 
     /// Its connection counts as one of the caller that it is now; of one who is unknown, as when it came.

@@ -159,6 +159,7 @@ fn question(
         replaceable: None,
         pin: None,
         sent: Cell::new(false),
+        stands_in: false,
         interim: Interim::default(),
     })
 }

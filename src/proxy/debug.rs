@@ -1,14 +1,15 @@
 //! `towpath-debug: 1`: a trusted caller gets told, with the response, how its request was served.
 //!
 //! # Who is trusted
-//! Whom `[[callers]]` calls so; where no entry holds, root and towpath's own user on this node; and nodes of the mesh, which have asked
-//! themselves whether their caller is. From anybody else the field is removed, and the answer says nothing.
+//! Whom `[[callers]]` calls so; on outgoing listeners, where no entry can hold, root and towpath's own user on this node; and nodes of the
+//! mesh, which have asked themselves whether their caller is. From anybody else the field is removed, and the answer says nothing. What
+//! an endpoint says in such fields itself is passed on like any of its fields.
 //!
 //! # Every hop tells
 //! The field goes on to the endpoint, which may be a towpath again. Each hop adds one field of each name, so that the first of all are
 //! those of the hop nearest to the endpoint.
 //!
-//! The trace of such a request is sampled, whatever the rates.
+//! Where towpath traces, the trace of such a request is sampled, whatever the rates.
 
 use std::{fmt::Write, rc::Rc, time::Duration};
 
@@ -32,6 +33,10 @@ const NOTHING: &str = "-";
 
 /// Sees whether the caller asks, and may.
 pub(super) fn take(exchange: &mut Exchange, caller: &Caller, parts: &mut Parts) {
+    // Most requests have none. One look at the few names they have is cheaper than a look-up.
+    if !parts.headers.keys().any(|name| name.as_str().len() == ASKS.as_str().len() && *name == ASKS) {
+        return;
+    }
     let Some(asked) = parts.headers.get(&ASKS) else { return };
     if asked != "1" || !exchange.pass.is_trusted(&exchange.view.snapshot.rules) {
         parts.headers.remove(&ASKS);
@@ -62,7 +67,7 @@ pub(super) fn report(exchange: &Exchange, headers: &mut HeaderMap) {
     let Some(account) = exchange.account.as_ref().filter(|account| account.debug.get()) else { return };
     let about = exchange.about();
     let (notes, phases) = (account.notes(), account.phases.get());
-    let last = notes.last();
+    let last = account.answering().and_then(|index| notes.get(index));
     let trace = account.trace.get().map(|trace| format!("{:032x}", trace.trace_id));
     let why = account.why.borrow();
     for (name, value) in [

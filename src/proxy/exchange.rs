@@ -410,6 +410,7 @@ impl Exchange {
     /// Tells everybody who wants to know.
     fn tell(&self, account: &Account, status: u16, duration: Duration) {
         let (about, notes, trace) = (self.about(), account.notes(), account.trace.get());
+        let answering = account.answering().and_then(|index| notes.get(index));
         // Of the service that has the request now: where nothing has been sent to it, nothing has.
         let of_service = |note: &&AttemptNote| Some(&*note.service) == about.service;
         self.view.snapshot.observers.tell(&Record {
@@ -423,7 +424,7 @@ impl Exchange {
             protocol: account.protocol,
             route: about.route,
             service: about.service,
-            endpoint: notes.last().filter(of_service).map(|note| &note.endpoint),
+            endpoint: answering.filter(of_service).map(|note| &note.endpoint),
             status,
             reason: self.reason.map(Reason::name),
             cause: self.cause.map(Cause::name),
@@ -439,6 +440,7 @@ impl Exchange {
             is_grpc: self.is_grpc,
             phases: account.phases.get(),
             notes: &notes,
+            answering,
         });
     }
 }

@@ -138,6 +138,7 @@ impl Search<'_> {
         self.call.backend = candidate.backend.clone();
         self.call.affinity = candidate.affinity;
         self.call.sent.set(false);
+        self.call.stands_in = candidate.share != self.drawn;
         self.call.pass.look_again(&self.call.worker);
         let result = self.call.run(self.exchange).await;
         match result {

@@ -101,6 +101,7 @@ fn prepare(
         replaceable: failover::replaceable(exchange, &caller.peer),
         pin,
         sent: Cell::new(false),
+        stands_in: false,
         affinity,
         worker: exchange.worker.clone(),
         backend,
@@ -178,6 +179,7 @@ fn unread<'a>(
         is_grpc: false,
         phases: Phases::default(),
         notes: &[],
+        answering: None,
     }
 }
 

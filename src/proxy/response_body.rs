@@ -165,6 +165,7 @@ impl ResponseBody {
         trailers.insert("grpc-status", HeaderValue::from(reason.grpc() as u16));
         trailers.insert("grpc-message", grpc::message(&format!("towpath: {error}{which}")));
         trailers.insert("towpath-error", HeaderValue::from_static(reason.name()));
+        state.exchange.grpc_status(&trailers);
         Some(Ok(Frame::trailers(trailers)))
     }
 

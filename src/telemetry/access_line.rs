@@ -125,7 +125,7 @@ impl Line<'_> {
     }
 
     fn timings(&mut self, record: &Record<'_>) {
-        let last = record.notes.last();
+        let last = record.answering;
         self.millis(b",\"timings_ms\":{\"routed\":", record.phases.routed);
         self.millis(b",\"admitted\":", record.phases.admitted);
         self.millis(b",\"sent\":", last.and_then(|note| note.sent));

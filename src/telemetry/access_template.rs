@@ -28,7 +28,7 @@ pub(super) fn write(to: &mut Vec<u8>, template: &LogTemplate, record: &Record<'_
 
 /// Nothing where there is none.
 fn value(to: &mut Vec<u8>, field: LogField, record: &Record<'_>) {
-    let last = record.notes.last();
+    let last = record.answering;
     match field {
         LogField::Time => time(to, record.time),
         LogField::Listener => text(to, record.listener),

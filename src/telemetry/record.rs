@@ -63,12 +63,14 @@ pub struct Record<'a> {
     pub grpc_status: Option<u32>,
     /// What its trace is called; none where nobody asked.
     pub trace: Option<&'a TraceContext>,
-    /// The service of the gRPC method, where it is a gRPC call.
+    /// It is a gRPC call.
     pub is_grpc: bool,
     /// How far it was when.
     pub phases: Phases,
     /// Its attempts, in the order in which they began.
     pub notes: &'a [AttemptNote],
+    /// The attempt that has decided what the caller got; none without any.
+    pub answering: Option<&'a AttemptNote>,
 }
 
 /// How long after its head a request had come how far; none: it did not come so far.
@@ -144,6 +146,7 @@ pub(super) mod samples {
             is_grpc: false,
             phases: Phases::default(),
             notes: &[],
+            answering: None,
         }
     }
 

@@ -148,6 +148,7 @@ mod tests {
             is_grpc: false,
             phases: Phases::default(),
             notes: &[],
+            answering: None,
         }
     }
 

@@ -9,7 +9,7 @@ use http::HeaderMap;
 
 use super::{
     b3,
-    fields::{B3, Field, Fields, JAEGER, TRACEPARENT, TRACESTATE},
+    fields::{self, B3, Field, Fields, JAEGER, TRACEPARENT, TRACESTATE},
     jaeger,
     tracestate::{self, State},
     w3c,
@@ -64,8 +64,19 @@ pub(super) struct Reading {
 }
 
 impl Reading {
+    const NOTHING: Self = Self {
+        w3c: Heard::Nothing,
+        state: State::Keep,
+        b3_single: Heard::Nothing,
+        b3: Heard::Nothing,
+        jaeger: Heard::Nothing,
+    };
+
     /// Of these fields.
     pub(super) fn of(headers: &HeaderMap) -> Self {
+        if !fields::any(headers) {
+            return Self::NOTHING;
+        }
         let fields = Fields::of(headers);
         let w3c = Heard::of(fields.traceparent, w3c::read);
         let state = match w3c {
