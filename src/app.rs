@@ -252,7 +252,8 @@ impl Running {
         }
         let requests = Requests { reloads: self.reloads, to_follow: self.to_follow };
         lifecycle::shut_down(&mut self.reloader, &self.drain, self.workers, requests).await;
-        self.reloader.finish();
+        // Signals are obeyed meanwhile: a second one ends this.
+        self.reloader.finish().await;
         log::tell_repeats();
     }
 

@@ -10,7 +10,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc},
+    sync::{Arc, LazyLock},
     thread,
     time::Duration,
 };
@@ -24,12 +24,13 @@ use opentelemetry_proto::tonic::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 
 use super::{
     answer::Verdict,
     attributes::Attributes,
+    batch::Batch,
     collector::Collector,
     facts::Facts,
     spans,
@@ -44,8 +45,6 @@ use crate::{
 
 /// Requests that wait: about 1 KiB each, a few at most.
 const QUEUE: usize = 4096;
-/// Spans of a batch, as OpenTelemetry's own exporters have it; a request's are not torn apart.
-const BATCH: usize = 512;
 /// A batch that is not full goes after this.
 const AGE: Duration = Duration::from_secs(1);
 /// How often the queue is looked at while a batch is gathered: a worker wakes the thread once for each batch, not for each request.
@@ -73,7 +72,7 @@ pub struct Exporter {
     facts: Published<Facts>,
     watched: Arc<Watched>,
     /// Nothing is ever sent; closed when the thread has ended.
-    ended: Mutex<std_mpsc::Receiver<()>>,
+    ended: watch::Receiver<()>,
 }
 
 #[derive(Clone, Copy)]
@@ -97,7 +96,7 @@ impl Exporter {
         let collector = Collector::new(otlp, keeper).map_err(|error| format!("tracing.{error}"))?;
         let (sender, queue) = mpsc::channel(QUEUE);
         let (ending, told) = watch::channel(None);
-        let (running, ended) = std_mpsc::sync_channel(0);
+        let (running, ended) = watch::channel(());
         let facts = Published::new(Arc::new(Facts::of(config)));
         let watched = Arc::new(Watched::new(&otlp.url));
         let work = Work {
@@ -107,12 +106,11 @@ impl Exporter {
             facts: facts.clone(),
             series,
             watched: watched.clone(),
-            instance: instance(),
             complaint: String::new(),
         };
         let thread = thread::Builder::new().name("spans".into()).spawn(move || run(work, running));
         thread.map_err(|error| format!("tracing: cannot start a thread: {error}"))?;
-        Ok((Self { ending, facts, watched, ended: Mutex::new(ended) }, sender))
+        Ok((Self { ending, facts, watched, ended }, sender))
     }
 
     /// `config` is in force from now on.
@@ -130,12 +128,12 @@ impl Exporter {
         self.end(true);
     }
 
-    /// Sends what waits, and ends. Returns when that is done, after [`FLUSH`] at the latest.
-    pub fn finish(&self) {
+    /// Sends what waits, and ends. Over when that is done, after [`FLUSH`] at the latest. Whoever awaits this stays free to obey signals.
+    pub async fn finish(&self) {
         self.end(false);
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ended = self.ended.clone();
         // A little more, so that the thread can say what it could not send.
-        if ended.recv_timeout(FLUSH + TICK) == Err(std_mpsc::RecvTimeoutError::Timeout) {
+        if timeout(FLUSH + TICK, ended.changed()).await.is_err() {
             tracing::warn!("spans that wait for the collector are lost");
         }
     }
@@ -147,7 +145,7 @@ impl Exporter {
 }
 
 /// The thread. Whoever waits for its end waits for `_running` to be dropped.
-fn run(work: Work, _running: std_mpsc::SyncSender<()>) {
+fn run(work: Work, _running: watch::Sender<()>) {
     match runtime() {
         Ok(runtime) => {
             runtime.block_on(work.run());
@@ -162,12 +160,12 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()
 }
 
-/// A number for this process (`service.instance.id`): a random UUID.
-fn instance() -> String {
+/// A number for this process (`service.instance.id`), whatever becomes of exporters: a random UUID.
+static INSTANCE: LazyLock<String> = LazyLock::new(|| {
     let random = fastrand::u128(..) & !(0xf << 76 | 0x3 << 62) | 4 << 76 | 2 << 62;
     let hex = format!("{random:032x}");
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
-}
+});
 
 /// What the thread works with.
 struct Work {
@@ -177,7 +175,6 @@ struct Work {
     facts: Published<Facts>,
     series: SpanSeries,
     watched: Arc<Watched>,
-    instance: String,
     /// What the collector said last of spans that it did not want.
     complaint: String,
 }
@@ -197,16 +194,17 @@ impl Work {
     async fn gather(&mut self) -> Option<Vec<Span>> {
         let first = self.first().await?;
         let due = Instant::now() + AGE;
-        let mut batch: Vec<Span> = spans::of(&first, &self.facts.get()).collect();
+        let mut batch = Batch::default();
+        batch.add(spans::of(&first, &self.facts.get()));
         loop {
-            while batch.len() < BATCH
+            while !batch.is_full()
                 && let Ok(next) = self.queue.try_recv()
             {
                 // A reload may have come in between.
-                batch.extend(spans::of(&next, &self.facts.get()));
+                batch.add(spans::of(&next, &self.facts.get()));
             }
-            if batch.len() >= BATCH || Instant::now() >= due || self.ending.borrow().is_some() {
-                return Some(batch);
+            if batch.is_full() || Instant::now() >= due || self.ending.borrow().is_some() {
+                return Some(batch.into_spans());
             }
             tokio::select! {
                 () = sleep(TICK) => {}
@@ -304,7 +302,7 @@ impl Work {
         let mut attributes = Attributes::default();
         attributes.text("service.name", "towpath");
         attributes.text("service.version", env!("CARGO_PKG_VERSION"));
-        attributes.text("service.instance.id", &*self.instance);
+        attributes.text("service.instance.id", &**INSTANCE);
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
         attributes.maybe("host.name", host.ok().map(|host| host.trim().to_owned()));
         attributes.text("towpath.node", &*facts.node);

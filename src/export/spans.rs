@@ -1,8 +1,9 @@
 //! A request that is over, as OpenTelemetry tells it: one SERVER span, and below it one CLIENT span for each attempt.
 //!
-//! Attributes are those of the stable HTTP conventions and of those for RPC, whose names changed when they settled: `rpc.system` and
-//! `rpc.grpc.status_code` are told beside `rpc.system.name` and `rpc.response.status_code` (docs/decisions/0023-spans.md). What they have
-//! no word for begins with `towpath.`.
+//! Attributes are those of the stable HTTP conventions and of those for RPC, which are release candidates and changed names on the way there:
+//! `rpc.system` and `rpc.grpc.status_code` are told beside `rpc.system.name` and `rpc.response.status_code`
+//! (docs/decisions/0023-spans.md). What they have no word for begins with `towpath.`. `trace_state` stays empty: `tracestate` passes through
+//! towpath and is not kept.
 //!
 //! # Names
 //! A name must be of few. towpath knows no templates of paths: where the route has one path or prefix, that stands for one, else the method
@@ -24,11 +25,8 @@ use super::{
 use crate::{
     http::{authority, grpc},
     net::Address,
-    telemetry::{AttemptNote, AttemptOutcome, Finished},
+    telemetry::{AttemptNote, AttemptOutcome, Finished, was_sent},
 };
-
-/// What a request counts as whose caller went away, and the one whose caller was to get no answer: nothing was sent then.
-const UNSENT: [u16; 2] = [499, 444];
 
 /// The spans of one request.
 pub(super) fn of(request: &Finished, facts: &Facts) -> impl Iterator<Item = Span> {
@@ -79,7 +77,7 @@ impl<'a> Told<'a> {
             attributes.text("client.address", peer.ip().to_string());
             attributes.number("client.port", peer.port());
         }
-        if self.was_sent() {
+        if was_sent(request.status, &request.notes) {
             attributes.number("http.response.status_code", request.status);
         }
         self.rpc(&mut attributes, request.grpc_status);
@@ -88,8 +86,8 @@ impl<'a> Told<'a> {
         self.own(&mut attributes);
         Span {
             parent_span_id: request.trace.parent.map_or(vec![], id),
-            // Whether the parent is another process's is known, and it is.
-            flags: self.flags() | SpanFlags::ContextIsRemoteMask as u32,
+            // A parent is another process's.
+            flags: self.flags() | request.trace.parent.map_or(0, |_| SpanFlags::ContextIsRemoteMask as u32),
             events: self.events(),
             status: error.map(|_| self.failure(request.reason.as_deref())),
             ..self.span(
@@ -258,12 +256,6 @@ impl<'a> Told<'a> {
         let host = text(&self.request.host);
         let query = self.query.as_ref().map_or(String::new(), |query| format!("?{query}"));
         format!("{scheme}://{host}{}{query}", self.path)
-    }
-
-    /// Whether a response with the request's status was sent.
-    fn was_sent(&self) -> bool {
-        let status = self.request.status;
-        !UNSENT.contains(&status) || self.request.notes.iter().any(|note| note.status == Some(status))
     }
 
     /// The status that the caller got came from the last attempt that was answered, unless towpath itself gave it.

@@ -5,9 +5,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use opentelemetry_proto::tonic::{common::v1::any_value::Value, trace::v1::Span};
+use opentelemetry_proto::tonic::{
+    common::v1::any_value::Value,
+    trace::v1::{ScopeSpans, Span},
+};
+use prost::Message;
 
-use super::{facts::Facts, spans};
+use super::{batch::Batch, facts::Facts, spans};
 use crate::{
     config,
     net::Address,
@@ -190,4 +194,33 @@ fn a_host_that_is_none_and_bytes_that_are_no_text_are_told_as_far_as_they_go() {
     let span = &told(&odd)[0];
     assert_eq!(get(span, "server.address").as_deref(), Some("a b"));
     assert_eq!(get(span, "url.path").as_deref(), Some("/"));
+}
+
+#[test]
+fn only_a_span_that_has_a_parent_says_that_it_is_remote() {
+    let (known, remote) = (0x100, 0x200);
+    let mut request = finished();
+    assert_eq!(told(&request)[0].flags & (known | remote), known);
+    request.trace.parent = Some(9);
+    assert_eq!(told(&request)[0].flags & (known | remote), known | remote);
+}
+
+#[test]
+fn a_batch_is_full_long_before_a_receiver_would_refuse_it() {
+    let gathered = |request: &Finished| {
+        let (mut batch, facts) = (Batch::default(), facts(&route("")));
+        while !batch.is_full() {
+            batch.add(spans::of(request, &facts));
+        }
+        let spans = batch.into_spans();
+        (spans.len(), ScopeSpans { spans, ..ScopeSpans::default() }.encoded_len())
+    };
+    let notes = || [note(AttemptOutcome::Success, Some(200))].into();
+    assert_eq!(gathered(&Finished { notes: notes(), ..finished() }).0, 512);
+    let path = format!("/{}/m", "s".repeat(1021)).into_bytes().into();
+    let long: Box<[u8]> = [b'x'; 1024].into();
+    let (host, request_id) = (long.clone(), long);
+    let (spans, bytes) =
+        gathered(&Finished { is_grpc: true, path, host, request_id, notes: notes(), ..finished() });
+    assert!(spans < 512 && (2 << 20..3 << 20).contains(&bytes), "{spans} spans of {bytes} bytes");
 }

@@ -84,9 +84,9 @@ impl Observers {
     }
 
     /// Sends what waits for the collector; returns when that is done, or has taken too long.
-    pub(super) fn finish(&self) {
+    pub(super) async fn finish(&self) {
         if let Some(exporter) = &self.exporter {
-            exporter.finish();
+            exporter.finish().await;
         }
     }
 
@@ -141,8 +141,13 @@ fn tracing(
     (metrics, keeper): (&Metrics, &Keeper),
 ) -> Result<Tracing, String> {
     let Some(wanted) = &config.tracing else { return Ok((None, None)) };
-    if let Some((_, previous)) = previous.filter(|(config, _)| config.tracing.as_ref() == Some(wanted)) {
-        return Ok((previous.tracer.clone(), previous.exporter.clone()));
+    if let Some((before, previous)) = previous
+        && let Some((before, tracer)) = before.tracing.as_ref().zip(previous.tracer.as_ref())
+        && before.otlp == wanted.otlp
+    {
+        // The collector is the same: what waits for it stays where it is, whatever else has changed.
+        let tracer = if before == wanted { tracer.clone() } else { Arc::new(tracer.with(wanted.clone())) };
+        return Ok((Some(tracer), previous.exporter.clone()));
     }
     let series = metrics.span_series();
     let started = wanted.otlp.as_ref().map(|otlp| Exporter::start(otlp, config, series.clone(), keeper));

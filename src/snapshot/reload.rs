@@ -296,8 +296,8 @@ impl Reloader {
     }
 
     /// Sends what waits for the collector: the last thing that a node does. Waits for that for a moment.
-    pub fn finish(&self) {
-        self.seen.snapshot.get().observers.finish();
+    pub async fn finish(&self) {
+        self.seen.snapshot.get().observers.finish().await;
     }
 
     fn count(&self, result: &str, success: bool) {

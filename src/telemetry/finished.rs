@@ -5,9 +5,11 @@ use std::time::{Duration, SystemTime};
 use super::{AttemptNote, Phases, Record, TraceContext};
 use crate::net::Address;
 
-/// Bytes of a host, of a path with its query, and of an id that are kept: what waits must be bounded, and so must a batch (gRPC receivers
-/// take 4 MiB); a caller writes these.
+/// Bytes of any text that are kept: what waits must be bounded, and callers write some of it (host, path with its query, id, and the name
+/// of a service that is made for a host).
 const LONGEST: usize = 1024;
+/// Bytes of a method that are kept: it is a word, but a caller may write any.
+const LONGEST_METHOD: usize = 64;
 
 /// One request. Fields as in [`Record`].
 #[derive(Clone, Debug)]
@@ -42,15 +44,15 @@ pub struct Finished {
 impl Finished {
     /// What `record` tells of a request in the trace `trace`.
     pub(super) fn new(record: &Record<'_>, trace: TraceContext, failed: bool) -> Self {
-        let own = |text: Option<&str>| text.map(Box::from);
+        let own = |text: Option<&str>| text.map(|text| cut(text, LONGEST));
         Self {
             trace,
             time: record.time,
             duration: record.duration,
-            listener: record.listener.into(),
+            listener: cut(record.listener, LONGEST),
             peer: record.peer.clone(),
-            caller: record.caller.into(),
-            method: record.method.into(),
+            caller: cut(record.caller, LONGEST),
+            method: cut(record.method, LONGEST_METHOD),
             host: bounded(record.host),
             path: bounded(record.path),
             protocol: record.protocol.into(),
@@ -75,6 +77,10 @@ impl Finished {
     pub fn spans(&self) -> usize {
         1 + self.notes.len()
     }
+}
+
+fn cut(text: &str, longest: usize) -> Box<str> {
+    text[..text.floor_char_boundary(longest)].into()
 }
 
 fn bounded(bytes: &[u8]) -> Box<[u8]> {

@@ -1,4 +1,4 @@
-//! How many requests of traces that are not sampled are kept each second: one number for all workers.
+//! How many requests of one kind, of traces that are not sampled, are kept each second: one number for all workers.
 //!
 //! Only requests that are worth keeping ask, and once the second's share is gone they only read: a storm of failures writes nothing here.
 

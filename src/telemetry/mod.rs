@@ -51,7 +51,7 @@ pub use limit_series::LimitSeries;
 pub use line_text::write_time;
 pub use metrics::Metrics;
 pub use process::own_bytes;
-pub use record::{AttemptNote, Phases, Record};
+pub use record::{AttemptNote, CALLER_GONE, NO_ANSWER, Phases, Record, was_sent};
 pub use render::{Piece, Rendering};
 pub use request_series::RequestSeries;
 pub use route_series::RouteSeries;

@@ -5,6 +5,16 @@ use std::time::{Duration, SystemTime};
 use super::{AttemptOutcome, TraceContext};
 use crate::{config::Name, net::Address};
 
+/// What a request counts as whose caller went away.
+pub const CALLER_GONE: u16 = 499;
+/// What a request counts as whose caller was to get no answer.
+pub const NO_ANSWER: u16 = 444;
+
+/// Whether the caller of a request that counts as `status` was sent a response with that status: an endpoint may answer 499 or 444 itself.
+pub fn was_sent(status: u16, notes: &[AttemptNote]) -> bool {
+    !matches!(status, CALLER_GONE | NO_ANSWER) || notes.iter().any(|note| note.status == Some(status))
+}
+
 /// One request, as it is told. Times are the caller's view; bytes are of bodies.
 pub struct Record<'a> {
     /// When its head had come.

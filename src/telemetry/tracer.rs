@@ -1,8 +1,11 @@
 //! Which requests get spans, and the way of those from workers to the exporter.
 //!
 //! # Which
-//! Those of sampled traces. Of the others those that failed or were slow, within a rate: it is known only at their end, so
+//! Those of sampled traces. Of the others those that failed or were slow, within a rate for each of both: it is known only at their end, so
 //! what the endpoints of such a request did is in nobody's trace but this node's own spans.
+//!
+//! Slow is what took long to begin to answer: a stream that goes on for hours is none. Even so failures have a share of their own, so
+//! that no number of slow requests uses it up.
 //!
 //! # What it costs
 //! A request that gets none pays for a few comparisons. One that gets some is copied once and handed over without waiting; what finds
@@ -10,17 +13,18 @@
 
 use tokio::sync::mpsc::Sender;
 
-use super::{Finished, Record, SpanSeries, TraceContext, keep_rate::KeepRate};
+use super::{
+    Finished, Record, SpanSeries, TraceContext,
+    keep_rate::KeepRate,
+    record::{CALLER_GONE, NO_ANSWER, was_sent},
+};
 use crate::config::Tracing;
-
-/// What a request counts as whose caller went away, and the one whose caller was to get no answer.
-const CALLER_GONE: u16 = 499;
-const NO_ANSWER: u16 = 444;
 
 /// Decides about spans, and hands them on.
 pub struct Tracer {
     wanted: Tracing,
-    rate: KeepRate,
+    failed: KeepRate,
+    slow: KeepRate,
     series: SpanSeries,
     /// None where spans go nowhere.
     exporter: Option<Sender<Finished>>,
@@ -29,8 +33,13 @@ pub struct Tracer {
 impl Tracer {
     /// As `wanted`; requests that get spans go to `exporter`.
     pub fn new(wanted: Tracing, series: SpanSeries, exporter: Option<Sender<Finished>>) -> Self {
-        let rate = KeepRate::new(wanted.keep.per_second);
-        Self { wanted, rate, series, exporter }
+        let [failed, slow] = [wanted.keep.per_second; 2].map(KeepRate::new);
+        Self { wanted, failed, slow, series, exporter }
+    }
+
+    /// One that does as `wanted`, with the exporter of this.
+    pub fn with(&self, wanted: Tracing) -> Self {
+        Self::new(wanted, self.series.clone(), self.exporter.clone())
     }
 
     /// What is configured.
@@ -48,10 +57,13 @@ impl Tracer {
     pub fn finish(&self, record: &Record<'_>) {
         let (Some(exporter), Some(trace)) = (&self.exporter, record.trace) else { return };
         let failed = has_failed(record);
-        if self.wants(record, trace, failed)
-            && let Err(left) = exporter.try_send(Finished::new(record, *trace, failed))
-        {
-            self.series.dropped.add(left.into_inner().spans() as u64);
+        if !self.wants(record, trace, failed) {
+            return;
+        }
+        // The place first: while the queue is full nothing is copied.
+        match exporter.try_reserve() {
+            Ok(place) => place.send(Finished::new(record, *trace, failed)),
+            Err(_) => self.series.dropped.add(1 + record.notes.len() as u64),
         }
     }
 
@@ -59,10 +71,13 @@ impl Tracer {
         if trace.sampled || trace.debug {
             return true;
         }
-        if !failed && record.duration < self.wanted.keep.slower_than {
+        let kept = if failed {
+            self.failed.take()
+        } else if record.phases.answered.unwrap_or(record.duration) >= self.wanted.keep.slower_than {
+            self.slow.take()
+        } else {
             return false;
-        }
-        let kept = self.rate.take();
+        };
         if !kept {
             self.series.not_kept.add(1 + record.notes.len() as u64);
         }
@@ -75,7 +90,9 @@ impl Tracer {
 fn has_failed(record: &Record<'_>) -> bool {
     match (record.status, record.grpc_status) {
         (CALLER_GONE, _) => false,
-        (NO_ANSWER | 500.., _) => true,
+        // That of an endpoint is a 4xx like others.
+        (NO_ANSWER, _) => !was_sent(record.status, record.notes),
+        (500.., _) => true,
         (_, Some(code)) if record.is_grpc => is_grpc_failure(code),
         // Its head was fine, so the reason came behind it.
         (status, _) => status < 400 && record.reason.is_some(),
@@ -100,7 +117,7 @@ mod tests {
     use crate::{
         config::{Keep, TraceFormats},
         net::Address,
-        telemetry::{Metrics, Phases},
+        telemetry::{AttemptNote, Metrics, Phases, record::samples::attempt},
     };
 
     fn record<'a>(peer: &'a Address, trace: &'a TraceContext) -> Record<'a> {
@@ -151,6 +168,10 @@ mod tests {
         (Tracer::new(wanted, series.clone(), Some(sender)), receiver, series)
     }
 
+    fn answered(ms: u64) -> Phases {
+        Phases { answered: Some(Duration::from_millis(ms)), ..Phases::default() }
+    }
+
     fn peer() -> Address {
         Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 5000)))
     }
@@ -159,6 +180,7 @@ mod tests {
     fn what_is_not_sampled_is_kept_when_it_failed_or_was_slow() {
         let (peer, trace) = (peer(), trace(false));
         let plain = || record(&peer, &trace);
+        let own_444 = [AttemptNote { status: Some(444), ..attempt() }];
         for (record, kept) in [
             (plain(), false),
             (Record { status: 499, reason: Some("x"), ..plain() }, false),
@@ -167,6 +189,11 @@ mod tests {
             (Record { status: 444, reason: Some("fault_injected"), ..plain() }, true),
             (Record { reason: Some("upstream_reset"), ..plain() }, true),
             (Record { duration: Duration::from_secs(1), ..plain() }, true),
+            (Record { duration: Duration::from_secs(9), phases: answered(999), ..plain() }, false),
+            (Record { duration: Duration::from_secs(9), phases: answered(1000), ..plain() }, true),
+            (Record { status: 444, notes: &own_444, ..plain() }, false),
+            (Record { status: 499, notes: &own_444, ..plain() }, false),
+            (Record { status: 444, notes: &[attempt()], ..plain() }, true),
             (Record { is_grpc: true, grpc_status: Some(13), ..plain() }, true),
             (Record { is_grpc: true, grpc_status: Some(5), ..plain() }, false),
             (Record { is_grpc: true, grpc_status: Some(7), reason: Some("denied"), ..plain() }, false),
@@ -190,6 +217,30 @@ mod tests {
     }
 
     #[test]
+    fn slow_requests_leave_failures_their_share() {
+        let (peer, other) = (peer(), trace(false));
+        let (tracer, mut waiting, series) = tracer(2);
+        let slow = || Record { duration: Duration::from_secs(5), ..record(&peer, &other) };
+        (0..1000).for_each(|_| tracer.finish(&slow()));
+        while waiting.try_recv().is_ok() {}
+        let before = series.not_kept.get();
+        tracer.finish(&Record { status: 503, ..slow() });
+        assert!(waiting.try_recv().is_ok_and(|kept| kept.failed));
+        assert!(before >= 990 && series.not_kept.get() == before);
+    }
+
+    #[test]
+    fn what_is_wanted_changes_and_the_queue_stays() {
+        let (peer, other) = (peer(), trace(false));
+        let (old, mut waiting, _) = tracer(0);
+        let keep = Keep { slower_than: Duration::from_secs(1), per_second: 1 };
+        let new = old.with(Tracing { keep, ..old.wanted().clone() });
+        drop(old);
+        new.finish(&Record { status: 503, ..record(&peer, &other) });
+        assert!(waiting.try_recv().is_ok());
+    }
+
+    #[test]
     fn what_finds_the_queue_full_is_dropped_and_counted() {
         let (peer, sampled) = (peer(), trace(true));
         let (tracer, waiting, series) = tracer(0);
@@ -204,8 +255,11 @@ mod tests {
     fn what_waits_is_bounded_whatever_callers_write() {
         let (peer, sampled, path) = (peer(), trace(true), [b'x'; 100_000]);
         let (tracer, mut waiting, _) = tracer(0);
-        tracer.finish(&Record { path: &path, host: &path, ..record(&peer, &sampled) });
+        let (method, service) = ("M".repeat(65_536), "\u{e9}".repeat(65_536));
+        let (service, method) = (Some(&*service), &*method);
+        tracer.finish(&Record { path: &path, host: &path, method, service, ..record(&peer, &sampled) });
         let finished = waiting.try_recv().unwrap();
         assert!(finished.path.len() < 4096 && finished.host.len() < 4096);
+        assert!(finished.method.len() == 64 && finished.service.unwrap().len() < 4096);
     }
 }

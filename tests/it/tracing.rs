@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rustix::process::Signal;
 use tonic::Request;
 
 use crate::support::{
-    Backend, Client, Daemon, Speaks, body, call, client,
+    Backend, Client, Daemon, Process, Speaks, body, call, client,
     collector::{Collector, Order, Over, Told},
     daemon::one_service,
     eventually, get,
@@ -370,6 +371,8 @@ async fn a_reload_changes_the_collector_and_the_old_one_gets_what_was_its() {
     assert_eq!(ask(&daemon, "/new").await, 200);
     let paths = [old.spans(2).await, new.spans(2).await].map(|told| told[0].get("url.path"));
     assert_eq!(paths, ["/old", "/new"]);
+    let instance = |collector: &Collector| collector.told()[0].resource["service.instance.id"].clone();
+    assert_eq!(instance(&old), instance(&new), "the process is the same");
     daemon.reload(Some(&routes)).unwrap();
     assert_eq!(ask(&daemon, "/untold").await, 200);
     assert!(tracing_state(&daemon).await.is_null());
@@ -390,8 +393,21 @@ async fn a_reload_that_leaves_the_collector_leaves_the_exporter() {
     let told = collector.spans(4).await;
     let names: Vec<_> = told.iter().filter(|told| told.is_server()).map(|told| &*told.span.name).collect();
     assert_eq!(names[1], "GET /b", "the new configuration is followed: {names:?}");
-    let instance = |told: &Told| told.resource["service.instance.id"].clone();
-    assert_eq!(instance(&told[0]), instance(&told[1]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_reload_that_changes_which_requests_are_kept_leaves_the_exporter() {
+    let (collector, backend) = (Collector::start(Over::Grpc).await, Backend::start("one").await);
+    let routes = one_service("http1", &[backend.address]);
+    let daemon = traced(&collector, &routes);
+    assert_eq!(ask(&daemon, "/a").await, 200);
+    state_becomes(&daemon, "working").await;
+    let keep = "keep = { per_second = 100 }";
+    daemon.reload(Some(&(tracing(&collector.url(), "0", keep) + &routes))).unwrap();
+    assert_eq!(tracing_state(&daemon).await["state"], "working", "a new one would be idle");
+    assert_eq!((ask(&daemon, "/b").await, ask(&daemon, "/status/500").await), (200, 500));
+    let told = collector.spans(4).await;
+    assert_eq!([&told[0], &told[1]].map(|told| told.get("url.path")), ["/a", "/status/500"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -402,6 +418,20 @@ async fn what_waits_is_sent_before_the_node_ends() {
     let took = daemon.join();
     assert_eq!(collector.told().len(), 2);
     assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_second_sigterm_is_obeyed_while_what_waits_is_sent() {
+    let (collector, backend) = (Collector::start(Over::Grpc).await, Backend::start("one").await);
+    collector.obey(Order::Silence);
+    let routes = one_service("http1", &[backend.address]);
+    let mut process = Process::start(&(tracing(&collector.url(), "100", "") + &routes));
+    client::ask(process.address().await, Speaks::Http1, get("svc", "/")).await;
+    eventually("the collector is silent", async || collector.requests() == 1).await;
+    process.signal(Signal::TERM);
+    eventually("only spans wait", async || process.log().contains("drained")).await;
+    process.signal(Signal::TERM);
+    assert_eq!(process.ends().await.code(), Some(1), "{}", process.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -47,11 +47,15 @@ impl TraceContext {
     }
 
     /// As [`Self::take`], where towpath has no spans: what is valid stays as it is. A `traceparent` comes where there is none, with the
-    /// trace that another format tells, else with a new one that is not sampled.
+    /// trace that another format tells, else with a new one that is not sampled, whatever the caller wants for a trace that begins
+    /// (`b3: 1`): its first span is exported by nobody here. What the caller wants goes on in its own words.
     pub fn pass(headers: &mut HeaderMap, random: [u64; 3]) -> Self {
         let reading = Reading::of(headers);
         reading.clean(headers, false);
-        let context = Self::of(&reading, || false, random);
+        let mut context = Self::of(&reading, || false, random);
+        if context.parent.is_none() {
+            (context.sampled, context.debug) = (false, false);
+        }
         if !context.came.w3c {
             let parent = context.parent.unwrap_or(context.span);
             headers.insert(&TRACEPARENT, w3c::write(&context, parent));

@@ -343,7 +343,7 @@ fn the_parent_of_the_requests_own_span_is_the_callers() {
 
 #[test]
 fn a_trace_that_passes_in_another_format_is_told_in_w3cs_too() {
-    let cases: [(&[(&str, &str)], &str); 6] = [
+    let cases: [(&[(&str, &str)], &str); 9] = [
         (&[("b3", "000000000000000c-000000000000000d-1")], "000000000000000c-000000000000000d-01"),
         (&[("b3", "000000000000000c-000000000000000d")], "000000000000000c-000000000000000d-00"),
         (
@@ -351,7 +351,11 @@ fn a_trace_that_passes_in_another_format_is_told_in_w3cs_too() {
             "000000000000000c-000000000000000d-01",
         ),
         (&[("uber-trace-id", "c:d:0:1")], "000000000000000c-000000000000000d-01"),
-        (&[("b3", "1")], "000000000000000a-000000000000ffff-03"),
+        // Nobody exports the span that this would tell of as sampled.
+        (&[("b3", "1")], "000000000000000a-000000000000ffff-02"),
+        (&[("b3", "d")], "000000000000000a-000000000000ffff-02"),
+        (&[("x-b3-sampled", "1")], "000000000000000a-000000000000ffff-02"),
+        (&[("x-b3-flags", "1")], "000000000000000a-000000000000ffff-02"),
         (&[("b3", "0")], "000000000000000a-000000000000ffff-02"),
     ];
     for (given, expected) in cases {
