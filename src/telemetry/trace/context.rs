@@ -90,7 +90,7 @@ impl TraceContext {
             sampled: decision.map_or_else(sample, |decision| decision != Decision::Deny),
             deferred: told.is_some() && decision.is_none(),
             debug: reading.is_debug(trace_id),
-            random: told.is_none_or(|(_, said)| said.random),
+            random: told.is_some_and(|(_, said)| said.random),
             came: reading.came(),
         }
     }

@@ -10,7 +10,7 @@ const PARENT: &str = "00-12345678901234567890123456789012-1234567890123456-01";
 const TRACE_ID: u128 = 0x1234_5678_9012_3456_7890_1234_5678_9012;
 const SPAN: u64 = 0x1234_5678_9012_3456;
 /// With [`RANDOM`], and not sampled.
-const MADE: &str = "00-0000000000000001000000000000000a-000000000000ffff-02";
+const MADE: &str = "00-0000000000000001000000000000000a-000000000000ffff-00";
 const RANDOM: [u64; 3] = [1, 10, 0xffff];
 /// The id of an attempt's span.
 const OWN: u64 = 0xabc;
@@ -95,8 +95,8 @@ fn a_trace_begins_where_none_is_told_or_what_is_told_is_invalid() {
     for given in given {
         let given = [given, &[("tracestate", "foo=1"), ("tracestate", "bar=2")]].concat();
         let (context, headers) = sent(&given, NONE);
-        assert_eq!((context.parent, context.sampled, context.random), (None, false, true), "{given:?}");
-        let expected = "00-0000000000000001000000000000000a-0000000000000abc-02";
+        assert_eq!((context.parent, context.sampled, context.random), (None, false, false), "{given:?}");
+        let expected = "00-0000000000000001000000000000000a-0000000000000abc-00";
         assert_eq!(headers.get_all("traceparent").iter().collect::<Vec<_>>(), [expected], "{given:?}");
         assert!(!headers.contains_key("tracestate"), "{given:?}");
 
@@ -352,11 +352,11 @@ fn a_trace_that_passes_in_another_format_is_told_in_w3cs_too() {
         ),
         (&[("uber-trace-id", "c:d:0:1")], "000000000000000c-000000000000000d-01"),
         // Nobody exports the span that this would tell of as sampled.
-        (&[("b3", "1")], "000000000000000a-000000000000ffff-02"),
-        (&[("b3", "d")], "000000000000000a-000000000000ffff-02"),
-        (&[("x-b3-sampled", "1")], "000000000000000a-000000000000ffff-02"),
-        (&[("x-b3-flags", "1")], "000000000000000a-000000000000ffff-02"),
-        (&[("b3", "0")], "000000000000000a-000000000000ffff-02"),
+        (&[("b3", "1")], "000000000000000a-000000000000ffff-00"),
+        (&[("b3", "d")], "000000000000000a-000000000000ffff-00"),
+        (&[("x-b3-sampled", "1")], "000000000000000a-000000000000ffff-00"),
+        (&[("x-b3-flags", "1")], "000000000000000a-000000000000ffff-00"),
+        (&[("b3", "0")], "000000000000000a-000000000000ffff-00"),
     ];
     for (given, expected) in cases {
         let mut headers = passed(given);
