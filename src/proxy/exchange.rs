@@ -32,13 +32,8 @@ use crate::{
     net::{Address, SharedStream},
     service::Picked,
     snapshot::{Backend, BackendView, Door, Refused, Route, Rules, View},
-    telemetry::{AttemptNote, Phases, Record},
+    telemetry::{AttemptNote, CALLER_GONE, NO_ANSWER, Phases, Record},
 };
-
-/// What a response that was never begun counts as: the caller went away (nginx's code).
-const CALLER_GONE: u16 = 499;
-/// What it counts as where the caller was to get none (nginx's code as well).
-const NO_ANSWER: u16 = 444;
 
 /// Where a connection's requests come from.
 pub struct Caller {
