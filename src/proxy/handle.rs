@@ -89,11 +89,7 @@ fn prepare(
     let (deadline, deadline_is_callers) =
         deadline(&mut parts, timeout, (exchange.started, exchange.is_grpc))?;
     let expects_continue = expects_continue(&mut parts, &body);
-    exchange.body = (!body.is_end_stream()).then(|| {
-        let retry = exchange.persistent_rule().and_then(|rule| rule.retry.as_ref());
-        let body = trailers::guard(body, &exchange.view.snapshot.routes[route]);
-        RequestBody::new(body, expects_continue, retry.map_or(KEPT, |retry| retry.body_limit))
-    });
+    exchange.body = (!body.is_end_stream()).then(|| content(exchange, route, body, expects_continue));
     exchange.reach(|phases| &mut phases.routed);
     let affinity = affinity(&backend.view.service.policy.balancer, &parts, &target, &caller.peer);
     Ok(Call {
@@ -115,6 +111,13 @@ fn prepare(
         first_answer_timeout: exchange.view.snapshot.config.dns.first_answer_timeout,
         interim: interim.clone(),
     })
+}
+
+/// The request's content, of which so much is kept as may have to be sent again.
+fn content(exchange: &Exchange, route: usize, body: Body, expects_continue: bool) -> RequestBody {
+    let retry = exchange.persistent_rule().and_then(|rule| rule.retry.as_ref());
+    let body = trailers::guard(body, &exchange.view.snapshot.routes[route]);
+    RequestBody::new(body, expects_continue, retry.map_or(KEPT, |retry| retry.body_limit))
 }
 
 /// The listener and the rule that matches.

@@ -27,6 +27,7 @@ use http::request::Parts;
 use tokio::time::timeout;
 
 use super::{
+    account::Entry,
     attempt::{Call, Outcome, Way, counted},
     exchange::Exchange,
     headers::{Speech, address_request},
@@ -87,11 +88,7 @@ impl Call {
         };
         (history.hedged, history.further) = (true, history.further + 1);
         let interim = Interim::default();
-        // It may be another protocol there: on this node and through another, say.
-        let speech = self.speech(&second, exchange.is_grpc).unwrap_or(way.speech);
-        let mut parts = (speech != way.speech || exchange.is_traced()).then(|| self.written_for(speech));
-        let headers = parts.as_mut().map(|parts| &mut parts.headers);
-        let entry = exchange.attempt(&self.backend, &second, Some("hedge"), headers);
+        let (speech, parts, entry) = self.head_beside(&second, way, exchange);
         let mut other = Report::begin(&self.backend, second, entry);
         let parts = parts.as_ref().unwrap_or(way.parts);
         let beside = Way { speech, parts, beside: true, interim: &interim, ..way };
@@ -121,6 +118,21 @@ impl Call {
             Hedge::After(delay) => Some(delay),
             Hedge::Percentile(percent) => self.backend.view.quantile(percent),
         }
+    }
+
+    /// What a second attempt at `second` says, where that is not what the first does: to another protocol there (on this node and
+    /// through another, say), or of another span.
+    fn head_beside(
+        &self,
+        second: &Picked,
+        way: Way<'_>,
+        exchange: &Exchange,
+    ) -> (Speech, Option<Parts>, Option<Entry>) {
+        let speech = self.speech(second, exchange.is_grpc).unwrap_or(way.speech);
+        let mut parts = (speech != way.speech || exchange.is_traced()).then(|| self.written_for(speech));
+        let headers = parts.as_mut().map(|parts| &mut parts.headers);
+        let entry = exchange.attempt(&self.backend, second, Some("hedge"), headers);
+        (speech, parts, entry)
     }
 
     /// A head that is written anew.
