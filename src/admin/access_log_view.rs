@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::words;
 use crate::{
-    config::{AccessLog, Config, EVERY, LogFormat, LogPath, Name, StatusRange},
+    config::{AccessLog, Config, EVERY, LogFormat, Name, StatusRange},
     snapshot::Observers,
 };
 
@@ -24,7 +24,7 @@ pub struct AccessLogState {
 impl AccessLogState {
     /// None where there is no access log.
     pub(super) fn of(config: &Config, observers: &Observers, dropped: u64) -> Option<Self> {
-        let path = path(&config.access_log.as_ref()?.path);
+        let path = config.access_log.as_ref()?.path.to_string();
         let state = observers.access_log.as_ref()?.trouble().unwrap_or("writing").to_owned();
         Some(Self { path, state, dropped })
     }
@@ -39,7 +39,7 @@ pub(super) fn access_log(log: &AccessLog) -> Value {
     let names = |names: &[Name]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
     let only = &log.only;
     json!({
-        "path": path(&log.path),
+        "path": log.path.to_string(),
         "format": format,
         "only": {
             "status": only.status.iter().map(status).collect::<Vec<_>>(),
@@ -50,14 +50,6 @@ pub(super) fn access_log(log: &AccessLog) -> Value {
             "sample": f64::from(only.sample_ppm) * 100.0 / f64::from(EVERY),
         },
     })
-}
-
-fn path(path: &LogPath) -> String {
-    match path {
-        LogPath::Stdout => "stdout".to_owned(),
-        LogPath::File(path) => path.display().to_string(),
-        LogPath::Unix(path) => format!("unix:{}", path.display()),
-    }
 }
 
 fn status(range: &StatusRange) -> String {

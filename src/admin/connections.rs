@@ -5,20 +5,24 @@
 //! opens many connections and says nothing keeps nobody out, and the kubelet still hears that the node lives.
 //!
 //! # When certificates or authorities change
-//! Connections that began under the old ones end within a second, after the request that they serve: whoever is no longer vouched for is
-//! out.
+//! Connections that began under the old ones end within a second, after the request that they serve, for which there are two more:
+//! whoever is no longer vouched for is out.
 
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
+    convert::Infallible,
     io,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
-use axum::{Router, http::Request};
+use axum::{Router, body::Body, http::Request};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, server::conn::http1, service::Service, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -54,6 +58,8 @@ const MOST_HEAD: usize = 64 << 10;
 const LOOK: Duration = Duration::from_secs(1);
 /// An answer that is still being written when the node has closed gets this long.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// For the request in progress of a connection that has to end.
+const LAST_REQUEST: Duration = Duration::from_secs(2);
 /// After an error that is not one connection's, such as too many files.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -67,8 +73,51 @@ pub(super) struct Connections {
 
 /// One that is open.
 struct Place {
-    serves: Rc<Cell<bool>>,
+    /// Requests whose answers have not ended.
+    serves: Rc<Cell<usize>>,
     task: JoinHandle<()>,
+}
+
+/// A request that is served until this is dropped.
+struct Serving(Rc<Cell<usize>>);
+
+impl Serving {
+    fn begin(serves: &Rc<Cell<usize>>) -> Self {
+        serves.set(serves.get() + 1);
+        Self(serves.clone())
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// The body of an answer: a tap or a scrape serves for as long as there is more of it.
+struct Answer {
+    body: Body,
+    _serving: Serving,
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 impl Connections {
@@ -94,7 +143,7 @@ impl Connections {
         self: &Rc<Self>,
         listener: &AsyncListener,
         places: &RefCell<VecDeque<Place>>,
-    ) -> std::convert::Infallible {
+    ) -> Infallible {
         loop {
             let stream = match listener.accept().await.and_then(adopt) {
                 Ok(stream) => stream,
@@ -113,7 +162,7 @@ impl Connections {
 
     fn place(self: &Rc<Self>, stream: Socket, places: &mut VecDeque<Place>) {
         self.make_room(places);
-        let serves = Rc::new(Cell::new(false));
+        let serves = Rc::new(Cell::new(0));
         let task = tokio::task::spawn_local(self.clone().one(stream, serves.clone()));
         places.push_back(Place { serves, task });
     }
@@ -123,26 +172,24 @@ impl Connections {
         if places.len() < PLACES {
             return;
         }
-        let idle = places.iter().position(|place| !place.serves.get());
+        let idle = places.iter().position(|place| place.serves.get() == 0);
         if let Some(place) = places.remove(idle.unwrap_or(0)) {
             place.task.abort();
             self.metrics.admin_refused("crowded");
         }
     }
 
-    async fn one(self: Rc<Self>, stream: Socket, serves: Rc<Cell<bool>>) {
+    async fn one(self: Rc<Self>, stream: Socket, serves: Rc<Cell<usize>>) {
         let from = stream.tcp_ends().map_or_else(|| "unix".to_owned(), |(_, peer)| peer.to_string());
         let Some((stream, certified, material)) = self.secure(stream, &from).await else { return };
         let caller = Arc::new(Caller { from, certified });
         let app = TowerToHyperService::new(self.app.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(caller.clone());
-            serves.set(true);
-            let (answer, serves) = (app.call(request), serves.clone());
+            let (answer, serving) = (app.call(request), Serving::begin(&serves));
             async move {
-                let answer = answer.await;
-                serves.set(false);
-                answer
+                let answer = answer.await?;
+                Ok::<_, Infallible>(answer.map(|body| Answer { body, _serving: serving }))
             }
         });
         let mut builder = http1::Builder::new();
@@ -156,7 +203,7 @@ impl Connections {
             () = self.outdated(material) => {}
         }
         connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
+        let _ = timeout(LAST_REQUEST, connection).await;
     }
 
     /// Returns when the handshake would go by other files now.

@@ -10,8 +10,8 @@ use std::{
 
 use axum::{
     body::Body,
-    extract::{RawQuery, State},
-    http::{StatusCode, header},
+    extract::{Extension, RawQuery, State},
+    http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::{BufMut, Bytes, BytesMut};
@@ -19,7 +19,11 @@ use http_body::Frame;
 use percent_encoding::percent_decode_str;
 use tokio::{sync::mpsc, time::interval};
 
-use super::server::{Shared, refused};
+use super::{
+    access::Access,
+    gate::Caller,
+    server::{Shared, refused},
+};
 use crate::{
     config::{Name, RecordFilter, StatusRange},
     drain::{Phase, Watcher},
@@ -34,7 +38,11 @@ const PULSE: Duration = Duration::from_secs(1);
 const QUIET: u32 = 15;
 /// Records of one write.
 const BATCH: usize = 64;
-const ALLOWED: &str = "allowed are route, service and caller (names, in which * stands for any characters), status (503 or 5xx, several with commas) and rate (1 to 1000 events a second)";
+/// Values of one parameter: workers compare each request with all of them.
+const MOST_VALUES: usize = 16;
+/// Bytes of a name.
+const MOST_NAME: usize = 128;
+const ALLOWED: &str = "allowed are route, service and caller (names, in which * stands for any characters), status (503 or 5xx, several with commas) and rate (1 to 1000 events a second); of each at most 16, of a name at most 128 bytes";
 
 /// What is asked for.
 #[derive(Debug, PartialEq)]
@@ -43,7 +51,26 @@ struct Asked {
     rate: u32,
 }
 
-pub(super) async fn tap(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
+/// What allows a caller to look on, for as long as it does.
+struct Claim {
+    access: Arc<Access>,
+    certified: bool,
+    /// With the token, if that is it.
+    headers: HeaderMap,
+}
+
+impl Claim {
+    fn holds(&self) -> bool {
+        self.access.right(self.certified, &self.headers).covers(&Method::GET)
+    }
+}
+
+pub(super) async fn tap(
+    State(shared): State<Arc<Shared>>,
+    caller: Option<Extension<Arc<Caller>>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
     let asked = match read(query.as_deref().unwrap_or_default()) {
         Ok(asked) => asked,
         Err(wrong) => return refused(StatusCode::BAD_REQUEST, format!("{wrong}; {ALLOWED}")),
@@ -53,7 +80,9 @@ pub(super) async fn tap(State(shared): State<Arc<Shared>>, RawQuery(query): RawQ
         return refused(StatusCode::SERVICE_UNAVAILABLE, text);
     };
     let (frames, events) = mpsc::channel(1);
-    tokio::spawn(feed(watch, frames, shared.admin.drain.watcher()));
+    let certified = caller.is_some_and(|caller| caller.certified);
+    let claim = Claim { access: shared.admin.access.clone(), certified, headers };
+    tokio::spawn(feed(watch, frames, shared.admin.drain.watcher(), claim));
     let head = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
     (head, Body::new(Events(events))).into_response()
 }
@@ -69,12 +98,12 @@ fn read(query: &str) -> Result<Asked, String> {
             continue;
         }
         match name {
-            "route" => asked.filter.routes.push(Name::from(&*value)),
-            "service" => asked.filter.services.push(Name::from(&*value)),
-            "caller" => asked.filter.callers.push(Name::from(&*value)),
+            "route" => add(&mut asked.filter.routes, named(name, &value)?, name)?,
+            "service" => add(&mut asked.filter.services, named(name, &value)?, name)?,
+            "caller" => add(&mut asked.filter.callers, named(name, &value)?, name)?,
             "status" => {
                 for status in value.split(',') {
-                    asked.filter.status.push(StatusRange::read(status.trim())?);
+                    add(&mut asked.filter.status, StatusRange::read(status.trim())?, name)?;
                 }
             }
             "rate" => {
@@ -87,8 +116,23 @@ fn read(query: &str) -> Result<Asked, String> {
     Ok(asked)
 }
 
-/// Hands events to the connection until it is closed or the node drains.
-async fn feed(mut watch: Watch, frames: mpsc::Sender<Bytes>, mut node: Watcher) {
+fn named(parameter: &str, value: &str) -> Result<Name, String> {
+    if value.len() > MOST_NAME {
+        return Err(format!("a {parameter} is too long"));
+    }
+    Ok(Name::from(value))
+}
+
+fn add<T>(all: &mut Vec<T>, one: T, parameter: &str) -> Result<(), String> {
+    if all.len() == MOST_VALUES {
+        return Err(format!("too many values of {parameter}"));
+    }
+    all.push(one);
+    Ok(())
+}
+
+/// Hands events to the connection until it is closed, its caller may read no longer, or the node drains.
+async fn feed(mut watch: Watch, frames: mpsc::Sender<Bytes>, mut node: Watcher, claim: Claim) {
     let (mut pulse, mut quiet) = (interval(PULSE), 0);
     let mut records = Vec::with_capacity(BATCH);
     // The first words tell that what follows is all from now on.
@@ -105,10 +149,17 @@ async fn feed(mut watch: Watch, frames: mpsc::Sender<Bytes>, mut node: Watcher) 
             }
             _ = pulse.tick() => {
                 quiet += 1;
-                match watch.dropped() {
-                    0 if quiet < QUIET || !said.is_empty() => {}
-                    0 => (said, quiet) = (Bytes::from_static(b": nothing\n\n"), 0),
-                    dropped => said = [&said[..], format!(": dropped {dropped}\n\n").as_bytes()].concat().into(),
+                if !claim.holds() {
+                    let _ = frames.try_send(Bytes::from_static(b": you may look on no longer\n\n"));
+                    return;
+                }
+                // One who does not read is told later, in one line.
+                if said.is_empty() {
+                    match watch.dropped() {
+                        0 if quiet < QUIET => {}
+                        0 => (said, quiet) = (Bytes::from_static(b": nothing\n\n"), 0),
+                        dropped => said = format!(": dropped {dropped}\n\n").into(),
+                    }
                 }
             }
             () = frames.closed() => return,
@@ -166,8 +217,12 @@ mod tests {
             ("status=5x", "\"5x\" is no status"),
             ("routes=a", "there is no parameter \"routes\""),
             ("route=%ff", "route is no text"),
+            (&format!("caller={}", "x".repeat(129)), "a caller is too long"),
+            (&"service=a&".repeat(17), "too many values of service"),
+            (&format!("status=503{}", ",4xx".repeat(16)), "too many values of status"),
         ] {
             assert_eq!(read(query).unwrap_err(), said);
         }
+        assert!(read(&format!("route={}&{}", "x".repeat(128), "route=a&".repeat(15))).is_ok());
     }
 }

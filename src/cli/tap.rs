@@ -17,6 +17,9 @@ use super::{
     way::Way,
 };
 
+/// What the daemon says before it ends the stream.
+const ENDS: [&str; 2] = ["the node drains", "you may look on no longer"];
+
 /// Shows requests until the daemon ends, or whoever reads has seen enough.
 pub(super) fn tap(args: &Tap) -> Outcome {
     let way = Way::of(&args.remote)?;
@@ -86,6 +89,9 @@ impl Show {
         if let Some(dropped) = line.strip_prefix(": dropped ") {
             // Where standard error is gone, nobody can be told.
             let _ = writeln!(io::stderr(), "({dropped} more were not shown: --rate, or a filter)");
+        }
+        if let Some(why) = line.strip_prefix(": ").filter(|why| ENDS.contains(why)) {
+            let _ = writeln!(io::stderr(), "no more requests are shown: {why}");
         }
         let Some(record) = line.strip_prefix("data: ") else { return };
         match serde_json::from_str(record) {

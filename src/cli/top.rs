@@ -4,11 +4,12 @@
 
 use std::{
     cmp::Ordering,
+    pin::pin,
     time::{Duration, Instant},
 };
 
 use http::Method;
-use tokio::time::sleep;
+use tokio::{sync::mpsc::UnboundedReceiver, time::sleep};
 
 use super::{
     args::{Order, Top},
@@ -55,10 +56,12 @@ async fn live(args: &Top, way: &Way) -> Outcome {
         screen.draw(&head);
     }
     loop {
-        if ends(&mut keys, Duration::from_secs_f64(args.interval)).await {
-            return Ok(String::new());
-        }
-        let text = match look(way).await {
+        let next = async {
+            sleep(Duration::from_secs_f64(args.interval)).await;
+            look(way).await
+        };
+        let Some(next) = unless_ended(&mut keys, next).await else { return Ok(String::new()) };
+        let text = match next {
             Ok(now) => {
                 let text = shown(&before, &now, args.sort);
                 before = now;
@@ -74,16 +77,15 @@ async fn live(args: &Top, way: &Way) -> Outcome {
     }
 }
 
-/// Waits so long, or until somebody presses q or Ctrl-C.
-async fn ends(keys: &mut tokio::sync::mpsc::UnboundedReceiver<u8>, time: Duration) -> bool {
-    let pause = sleep(time);
-    tokio::pin!(pause);
+/// What `work` comes to; none once somebody presses q or Ctrl-C.
+async fn unless_ended<T>(keys: &mut UnboundedReceiver<u8>, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
     loop {
         tokio::select! {
-            () = &mut pause => return false,
-            _ = tokio::signal::ctrl_c() => return true,
+            done = &mut work => return Some(done),
+            _ = tokio::signal::ctrl_c() => return None,
             Some(key) = keys.recv() => if matches!(key, b'q' | b'Q') {
-                return true;
+                return None;
             },
         }
     }
@@ -163,6 +165,15 @@ mod tests {
         let text = shown(&before, &after, Order::Rate);
         let row: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(row, ["b", "10.0/s", "50.00%", "-", "-", "-", "0", "0/0", "0.0/s"]);
+    }
+
+    #[tokio::test]
+    async fn q_ends_a_look_that_gets_no_answer_and_other_keys_do_not() {
+        let (pressed, mut keys) = tokio::sync::mpsc::unbounded_channel();
+        pressed.send(b'x').unwrap();
+        assert_eq!(unless_ended(&mut keys, async { 1 }).await, Some(1));
+        pressed.send(b'q').unwrap();
+        assert_eq!(unless_ended(&mut keys, std::future::pending::<()>()).await, None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The access log, as meant: where it goes, what a line looks like, which requests have one.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use super::{LogTemplate, Name};
 
@@ -24,6 +24,17 @@ pub enum LogPath {
     File(PathBuf),
     /// A Unix socket that somebody listens on.
     Unix(PathBuf),
+}
+
+/// In the words of the file.
+impl fmt::Display for LogPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("stdout"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// What a line looks like.

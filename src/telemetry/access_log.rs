@@ -21,7 +21,7 @@ use super::{
     access_template,
     arena::present_worker,
     record_filter,
-    series::Counter,
+    series::{Counter, Level},
 };
 use crate::config::{self, LogFormat, RecordFilter};
 
@@ -38,7 +38,8 @@ const CALM: Duration = Duration::from_secs(5);
 /// For the writer to write what waits, when the log is closed.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// An open access log. Dropping it writes what waits, unless that takes too long.
+/// An open access log. When it is dropped, its writer writes what waits. That is waited for when the node ends, unless it takes too
+/// long; else, when another log is in its place, the writer ends by itself: whoever drops it has more to do.
 pub struct AccessLog {
     format: LogFormat,
     only: RecordFilter,
@@ -47,6 +48,7 @@ pub struct AccessLog {
     /// Ends when the writer has.
     ended: Mutex<Receiver<()>>,
     dropped: Counter,
+    draining: Level,
 }
 
 /// What workers and the writer share.
@@ -103,7 +105,8 @@ impl AccessLog {
         let thread = thread::Builder::new().name("access-log".into()).spawn(move || writer.run(&alive))?;
         let writer = thread.thread().clone();
         let (format, only) = (wanted.format.clone(), wanted.only.clone());
-        Ok(Self { format, only, waiting, writer, ended: Mutex::new(ended), dropped })
+        let (ended, draining) = (Mutex::new(ended), metrics.draining.clone());
+        Ok(Self { format, only, waiting, writer, ended, dropped, draining })
     }
 
     /// Leaves a request's line for the writer where the filter wants it, or drops and counts it when too much waits.
@@ -158,6 +161,9 @@ impl Drop for AccessLog {
     fn drop(&mut self) {
         self.waiting.closing.store(true, Relaxed);
         self.writer.unpark();
+        if self.draining.get() == 0.0 {
+            return;
+        }
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         if ended.recv_timeout(LAST_LINES) == Err(RecvTimeoutError::Timeout) {
             tracing::error!("the access log takes no records; the last ones are lost");
@@ -264,6 +270,13 @@ mod tests {
         config::AccessLog { path, format: LogFormat::Json, only: RecordFilter::default() }
     }
 
+    /// Of a node that ends.
+    fn ending() -> Arc<Metrics> {
+        let metrics = Metrics::new(1);
+        metrics.draining.set(true);
+        metrics
+    }
+
     fn record(log: &AccessLog, attempts: u32) {
         log.record(&Record { attempts, ..sample() });
     }
@@ -278,7 +291,7 @@ mod tests {
     fn records_are_appended_in_order_and_written_before_the_log_is_gone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("access.log");
-        let metrics = Metrics::new(1);
+        let metrics = ending();
         for start in [0, 3000] {
             let log = AccessLog::open(&wanted(LogPath::File(path.clone())), &metrics).unwrap();
             (start..start + 3000).for_each(|n| record(&log, n));
@@ -300,10 +313,8 @@ mod tests {
         let path = directory.path().join("access.log");
         let status = vec![StatusRange::read("5xx").unwrap()];
         let only = RecordFilter { status, ..RecordFilter::default() };
-        let log = AccessLog::open(
-            &config::AccessLog { only, ..wanted(LogPath::File(path.clone())) },
-            &Metrics::new(1),
-        );
+        let log =
+            AccessLog::open(&config::AccessLog { only, ..wanted(LogPath::File(path.clone())) }, &ending());
         let log = log.unwrap();
         for (attempts, status) in [(1, 200), (2, 503), (3, 499)] {
             log.record(&Record { attempts, status, ..sample() });
@@ -331,7 +342,7 @@ mod tests {
     fn a_stuck_output_drops_and_counts_and_does_not_block() {
         let (release, held) = mpsc::channel();
         let written = Arc::new(Mutex::new(vec![]));
-        let metrics = Metrics::new(1);
+        let metrics = ending();
         let output = Output::Stream(Box::new(Held(held, written.clone())), Torn::default());
         let log = AccessLog::start(&wanted(LogPath::Stdout), output, &metrics).unwrap();
         (0..40_000).for_each(|n| record(&log, n));
@@ -349,10 +360,27 @@ mod tests {
     fn a_log_whose_output_is_stuck_for_ever_can_be_closed() {
         let (_held, waits) = mpsc::channel();
         let output = Output::Stream(Box::new(Held(waits, Arc::default())), Torn::default());
+        let log = AccessLog::start(&wanted(LogPath::Stdout), output, &ending()).unwrap();
+        record(&log, 1);
+        let start = Instant::now();
+        drop(log);
+        assert!((LAST_LINES..5 * LAST_LINES).contains(&start.elapsed()));
+    }
+
+    #[test]
+    fn a_stuck_log_that_is_replaced_is_not_waited_for_and_still_writes_what_it_had() {
+        let (release, waits) = mpsc::channel();
+        let written = Arc::new(Mutex::new(vec![]));
+        let output = Output::Stream(Box::new(Held(waits, written.clone())), Torn::default());
         let log = AccessLog::start(&wanted(LogPath::Stdout), output, &Metrics::new(1)).unwrap();
         record(&log, 1);
         let start = Instant::now();
         drop(log);
-        assert!(start.elapsed() < 5 * LAST_LINES);
+        assert!(start.elapsed() < LAST_LINES);
+        drop(release);
+        while written.lock().unwrap().is_empty() {
+            assert!(start.elapsed() < 20 * LAST_LINES, "nothing was written");
+            thread::yield_now();
+        }
     }
 }

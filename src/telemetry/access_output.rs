@@ -9,14 +9,19 @@
 //! sent is lost, and the next lines are tried on a new connection.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Write},
     os::unix::{
-        fs::{MetadataExt, OpenOptionsExt},
+        fs::{FileExt, MetadataExt},
         net::{UnixDatagram, UnixStream},
     },
     path::{Path, PathBuf},
     time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl},
+    io::Errno,
 };
 
 use crate::config::LogPath;
@@ -118,7 +123,7 @@ pub(super) struct LogFile {
 
 impl LogFile {
     fn open(path: &Path) -> io::Result<Self> {
-        let (file, torn) = (open_file(path)?, Torn::default());
+        let (file, torn) = open_file(path)?;
         Ok(Self { path: path.to_owned(), file, torn, looked: Instant::now(), late: false })
     }
 
@@ -145,8 +150,8 @@ impl LogFile {
     }
 
     fn renew(&mut self) -> io::Result<()> {
-        self.file = open_file(&self.path)?;
-        (self.torn, self.late) = (Torn::default(), false);
+        (self.file, self.torn) = open_file(&self.path)?;
+        self.late = false;
         tracing::info!(path = %self.path.display(), "the access log was opened again");
         Ok(())
     }
@@ -160,8 +165,27 @@ impl LogFile {
     }
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+/// Never waits: that a FIFO has nobody who reads it is an error.
+fn open_file(path: &Path) -> io::Result<(File, Torn)> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = match rustix::fs::open(path, flags | OFlags::NONBLOCK, Mode::from_raw_mode(0o640)) {
+        Err(Errno::NXIO) => return Err(io::Error::other("nobody reads it")),
+        opened => File::from(opened?),
+    };
+    // Whoever writes has a thread of its own, and waits.
+    fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    let torn = ends_within_a_line(path, &file);
+    Ok((file, Torn(torn)))
+}
+
+/// As after a crash, or on a disk that was full. What may not be read is taken to be whole.
+fn ends_within_a_line(path: &Path, file: &File) -> bool {
+    let Ok(about) = file.metadata() else { return false };
+    let mut last = [0];
+    about.is_file()
+        && about.len() > 0
+        && File::open(path).and_then(|file| file.read_exact_at(&mut last, about.len() - 1)).is_ok()
+        && last != *b"\n"
 }
 
 /// A socket that somebody listens on, or will.
@@ -178,16 +202,23 @@ enum Link {
 impl LogSocket {
     /// A listener that was started anew is found at the second try.
     fn write(&mut self, lines: &[u8]) -> Result<(), Lost> {
-        let mut rest = lines;
-        let mut tries = 0;
+        let (mut rest, mut tries) = (lines, 0);
+        let mut too_long: Option<Lost> = None;
+        let lost = |too_long: &Option<Lost>| too_long.as_ref().map_or(0, |lost| lost.lines);
         loop {
-            tries += 1;
             let sent = self.connected().and_then(|link| link.send(&mut rest));
-            let Err(error) = sent else { return Ok(()) };
+            let Err(error) = sent else { return too_long.map_or(Ok(()), Err) };
+            if error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) {
+                // No try makes it fit; the next line may.
+                rest = memchr::memchr(b'\n', rest).map_or(&[], |end| &rest[end + 1..]);
+                too_long = Some(Lost { lines: lost(&too_long) + 1, error });
+                continue;
+            }
+            tries += 1;
             // Whatever has taken half a line gets no other half.
             self.link = None;
             if tries == 2 || error.kind() == io::ErrorKind::WouldBlock {
-                return Err(Lost { lines: count(rest), error });
+                return Err(Lost { lines: lost(&too_long) + count(rest), error });
             }
         }
     }
@@ -210,7 +241,7 @@ impl Link {
                 Ok(Self::Datagram(datagram))
             }
             // It takes streams.
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::PROTOTYPE.raw_os_error()) => {
+            Err(error) if error.raw_os_error() == Some(Errno::PROTOTYPE.raw_os_error()) => {
                 let stream = UnixStream::connect(path)?;
                 stream.set_write_timeout(Some(PATIENCE))?;
                 Ok(Self::Stream(stream))
@@ -358,6 +389,48 @@ mod tests {
             let mut next = || listener.recv(&mut buffer).map(|length| buffer[..length].to_vec()).unwrap();
             assert_eq!([next(), next()], [b"c\n".to_vec(), b"d\n".to_vec()]);
             fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_for_a_datagram_is_lost_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log.sock");
+        let listener = UnixDatagram::bind(&path).unwrap();
+        let lines = [&b"a\n"[..], &[b'x'; 4 << 20], b"\nb\n"].concat();
+        let lost = socket(&path).write(&lines).unwrap_err();
+        assert_eq!((lost.lines, lost.error.raw_os_error()), (1, Some(Errno::MSGSIZE.raw_os_error())));
+        let mut buffer = [0; 100];
+        let mut next = || listener.recv(&mut buffer).map(|length| buffer[..length].to_vec()).unwrap();
+        assert_eq!([next(), next()], [b"a\n".to_vec(), b"b\n".to_vec()]);
+    }
+
+    #[test]
+    fn a_fifo_that_nobody_reads_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let Err(refused) = LogFile::open(&path) else { panic!("it was opened") };
+        assert_eq!(refused.to_string(), "nobody reads it");
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let mut reader = File::from(rustix::fs::open(&path, flags, Mode::empty()).unwrap());
+        let mut log = file(&path);
+        assert!(!fcntl_getfl(&log.file).unwrap().contains(OFlags::NONBLOCK));
+        log.write(b"a\n").unwrap();
+        drop(log);
+        let mut said = String::new();
+        reader.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "a\n");
+    }
+
+    #[test]
+    fn after_a_file_that_ends_within_a_line_the_first_line_stands_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        for (there, after) in [("", "b\n"), ("a\n", "a\nb\n"), ("a", "a\nb\n")] {
+            fs::write(&path, there).unwrap();
+            file(&path).write(b"b\n").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), after);
         }
     }
 

@@ -133,15 +133,28 @@ impl Family {
         let of_caller = self.is_of_caller(labels);
         let room =
             series.by_labels.len() < MAX_SERIES && !(of_caller && series.of_callers >= self.max_of_callers());
-        let Some(block) = room.then(|| self.arena.allocate(slots(self.declared.kind))).flatten() else {
+        let block = if self.is_other(labels) {
+            self.other.clone()
+        } else if let Some(block) = room.then(|| self.arena.allocate(slots(self.declared.kind))).flatten() {
+            Arc::new(block)
+        } else {
             self.overflow.fetch_add(1, Relaxed);
             return self.other.clone();
         };
-        let block = Arc::new(block);
         let labels = labels.iter().map(|value| Box::from(*value)).collect();
         series.by_labels.insert(labels, Entry { block: block.clone(), seen: None });
         series.of_callers += usize::from(of_caller);
         block
+    }
+
+    /// Whether what is really called so is one series with the excess.
+    fn is_other(&self, labels: &[&str]) -> bool {
+        self.has_other() && !labels.is_empty() && labels.iter().all(|label| *label == OTHER)
+    }
+
+    /// A number that is set says nothing when many have set it.
+    fn has_other(&self) -> bool {
+        self.declared.kind != Kind::Level
     }
 
     fn is_of_caller(&self, labels: &[impl AsRef<str>]) -> bool {
@@ -160,9 +173,10 @@ impl Family {
         let is_state = matches!(self.declared.kind, Kind::Gauge | Kind::Level);
         let mut series = self.lock();
         let Series { by_labels, of_callers } = &mut *series;
-        // Only the family hands out references, and its lock is held: a count of one stays one.
+        // Only the family hands out references, and its lock is held: a count of its own stays that.
         by_labels.retain(|labels, entry| {
-            let held = Arc::strong_count(&entry.block) > 1;
+            let own = 1 + usize::from(Arc::ptr_eq(&entry.block, &self.other));
+            let held = Arc::strong_count(&entry.block) > own;
             let stays = held || !(is_state || entry.expired(now));
             *of_callers -= usize::from(!stays && self.is_of_caller(labels));
             stays
@@ -184,11 +198,11 @@ impl Family {
     /// As [`Self::snapshot`], in any order.
     pub(super) fn entries(&self) -> Vec<(Labels, Arc<Block>)> {
         let entries = |(labels, entry): (&Labels, &Entry)| (labels.clone(), entry.block.clone());
-        let mut all: Vec<_> = self.lock().by_labels.iter().map(entries).collect();
-        // A number that is set says nothing when many have set it.
-        if self.overflow() > 0 && self.declared.kind != Kind::Level {
-            let labels = self.declared.labels.iter().map(|_| Box::from(OTHER)).collect();
-            all.push((labels, self.other.clone()));
+        let series = self.lock();
+        let mut all: Vec<_> = series.by_labels.iter().map(entries).collect();
+        let other = vec![OTHER; self.declared.labels.len()];
+        if self.overflow() > 0 && self.has_other() && !series.by_labels.contains_key(&Wanted(&other)) {
+            all.push((other.into_iter().map(Box::from).collect(), self.other.clone()));
         }
         all
     }
@@ -276,6 +290,28 @@ mod tests {
         assert_eq!(held[0].get(), 1);
         assert_eq!((family.overflow(), family.snapshot().len()), (2, MAX_SERIES + 1));
         assert!(values(&family).contains(&("other|other".into(), 2)));
+    }
+
+    #[test]
+    fn a_series_that_is_really_called_other_is_one_with_the_excess() {
+        let family = family(Id::Retries);
+        let real = family.counter(&["other", "other"]);
+        real.inc();
+        family.counter(&["other", "x"]).inc();
+        let _held: Vec<_> = (2..MAX_SERIES).map(|n| family.counter(&[&n.to_string(), "x"])).collect();
+        family.counter(&["one more", "x"]).inc();
+        let others = |family: &Family| {
+            values(family)
+                .into_iter()
+                .filter(|(name, _)| name == "other|other")
+                .map(|(_, n)| n)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!((others(&family), real.get(), family.overflow()), (vec![2], 2, 1));
+        drop(real);
+        family.sweep(Instant::now());
+        family.sweep(Instant::now() + EXPIRY);
+        assert_eq!(others(&family), [2], "the excess stays");
     }
 
     #[test]

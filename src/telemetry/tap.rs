@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Instant,
 };
@@ -21,6 +21,8 @@ use crate::{config::RecordFilter, published::Published};
 const MOST: usize = 8;
 /// Records that wait for one who looks on.
 const WAITING: usize = 1024;
+/// Their bytes: a caller chooses how long its record is.
+const WAITING_BYTES: usize = 256 << 10;
 
 /// Where those look on who watch this node's requests.
 pub struct Tap {
@@ -41,6 +43,8 @@ struct Watcher {
     /// The second that counts now, and how many records it had: 32 bits each.
     second: AtomicU64,
     queue: mpsc::Sender<Bytes>,
+    /// In the queue.
+    bytes: AtomicUsize,
     dropped: AtomicU64,
 }
 
@@ -76,8 +80,9 @@ impl Tap {
     /// Shows the requests that `filter` holds for, at most `rate` of them each second; none where too many look on already.
     pub fn watch(self: &Arc<Self>, filter: RecordFilter, rate: u32) -> Option<Watch> {
         let (queue, records) = mpsc::channel(WAITING);
-        let (since, second, dropped) = (Instant::now(), AtomicU64::new(0), AtomicU64::new(0));
-        let watcher = Arc::new(Watcher { filter, rate, since, second, queue, dropped });
+        let (second, bytes, dropped) = (AtomicU64::new(0), AtomicUsize::new(0), AtomicU64::new(0));
+        let since = Instant::now();
+        let watcher = Arc::new(Watcher { filter, rate, since, second, queue, bytes, dropped });
         let _changing = self.changing();
         let mut all = (*self.watchers.get()).clone();
         if all.len() >= MOST {
@@ -106,7 +111,7 @@ impl Tap {
         {
             let taken = watcher.may_have_one(Instant::now()) && {
                 let line = line.get_or_insert_with(|| formatted(record)).clone();
-                watcher.queue.try_send(line).is_ok()
+                watcher.takes(line)
             };
             if taken {
                 self.sent.inc();
@@ -134,12 +139,26 @@ impl Watcher {
         };
         self.second.fetch_update(Relaxed, Relaxed, next).is_ok()
     }
+
+    /// Leaves a record in the queue, if there is room.
+    fn takes(&self, line: Bytes) -> bool {
+        let length = line.len();
+        let room = self.bytes.fetch_add(length, Relaxed) + length <= WAITING_BYTES;
+        let taken = room && self.queue.try_send(line).is_ok();
+        if !taken {
+            self.bytes.fetch_sub(length, Relaxed);
+        }
+        taken
+    }
 }
 
 impl Watch {
     /// Waits for records, and takes up to `most` of them.
     pub async fn next(&mut self, records: &mut Vec<Bytes>, most: usize) {
+        let before = records.len();
         self.records.recv_many(records, most).await;
+        let taken = records[before..].iter().map(Bytes::len).sum();
+        self.watcher.bytes.fetch_sub(taken, Relaxed);
     }
 
     /// How many were dropped since this was asked last.
@@ -206,9 +225,22 @@ mod tests {
     fn one_who_does_not_read_loses_records() {
         let tap = tap();
         let watch = tap.watch(RecordFilter::default(), 1_000_000).unwrap();
-        (0..WAITING + 5).for_each(|_| tap.offer(&sample()));
-        assert_eq!(watch.dropped(), 5);
-        assert_eq!((tap.sent.get(), tap.dropped.get()), (WAITING as u64, 5));
+        let taken = (0..WAITING + 5).filter(|_| watch.watcher.takes(Bytes::from_static(b"{}"))).count();
+        assert_eq!((taken, watch.watcher.bytes.load(Relaxed)), (WAITING, 2 * WAITING));
+        (0..5).for_each(|_| tap.offer(&sample()));
+        assert_eq!((watch.dropped(), tap.sent.get(), tap.dropped.get()), (5, 0, 5));
+    }
+
+    #[tokio::test]
+    async fn records_that_wait_are_bounded_in_bytes_until_they_are_taken() {
+        let tap = tap();
+        let mut watch = tap.watch(RecordFilter::default(), 1).unwrap();
+        let long = Bytes::from(vec![b'x'; WAITING_BYTES / 4]);
+        let taken = |watch: &Watch| (0..9).filter(|_| watch.watcher.takes(long.clone())).count();
+        assert_eq!(taken(&watch), 4);
+        let mut records = Vec::new();
+        watch.next(&mut records, 3).await;
+        assert_eq!((records.len(), taken(&watch)), (3, 3));
     }
 
     #[test]

@@ -143,11 +143,14 @@ async fn a_full_disk_and_a_reader_that_is_stuck_slow_no_request() {
         let mut client = Client::connect(process.address().await, Speaks::Http1).await;
         // More than the buffers of a socket take.
         let long = format!("/{}", "x".repeat(8000));
+        let mut slow = 0;
         for _ in 0..200 {
             let start = Instant::now();
             assert_eq!(client.ask(call("GET", "svc", &long)).await.status, 200);
-            assert!(start.elapsed() < Duration::from_millis(900), "{output}: {:?}", start.elapsed());
+            // The writer waits a second for the reader, again and again.
+            slow += usize::from(start.elapsed() > Duration::from_millis(900));
         }
+        assert!(slow <= 2, "{output}: {slow} were slow, more than a busy machine explains");
         eventually("drops are counted", async || process.metric("access_log_dropped_total", &[]).await > 0.0)
             .await;
         let said = "cannot write the access log";

@@ -11,13 +11,14 @@ use std::{
 use rustls::{HandshakeKind, pki_types::ServerName};
 use tempfile::TempDir;
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
     task::block_in_place,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::support::{
-    Answer, Call, Client, Daemon, Speaks, body, call, client,
+    Answer, Call, Client, Daemon, Raw, Speaks, body, call, client,
     daemon::one_service,
     eventually, get,
     pki::{Authority, Issued},
@@ -361,6 +362,40 @@ async fn whoever_holds_many_connections_keeps_nobody_out() {
     let metrics = ask(&daemon, bearing(READ, get("localhost", "/metrics"))).await.text();
     let crowded = metrics.lines().find(|line| line.contains("cause=\"crowded\"")).unwrap();
     assert!(crowded.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap() >= 16, "{crowded}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_tap_in_progress_keeps_its_place_before_connections_that_ask_for_nothing() {
+    let daemon = Daemon::start(&config("listen = \"127.0.0.1:0\""));
+    let mut tap = Raw::connect(daemon.admin()).await;
+    tap.send("GET /api/tap HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    tap.read_until(": requests from now on\n\n").await;
+    let mut held = Vec::new();
+    for _ in 0..80 {
+        held.push(TcpStream::connect(daemon.admin()).await.unwrap());
+    }
+    assert_eq!(ask(&daemon, get_status()).await.json()["taps"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_tap_ends_when_its_token_does_and_when_its_certificate_is_outdated() {
+    let (daemon, directory) = with_tokens();
+    let mut tap = Raw::connect(daemon.admin()).await;
+    let head = format!("GET /api/tap HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {READ}\r\n\r\n");
+    tap.send(head).await;
+    tap.read_until(": requests from now on\n\n").await;
+    write(&directory.path().join("read"), "another-0123456789");
+    tap.read_until(": you may look on no longer\n\n").await;
+
+    let (daemon, authority, directory) = with_certificates();
+    let operator = authority.issue(&["operator.internal"]);
+    let mut stream = handshake(&daemon, &authority, Some(&operator)).await.unwrap();
+    stream.write_all(b"GET /api/tap HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    authority.issue(&["localhost"]).write(directory.path(), "node");
+    let mut said = Vec::new();
+    // However it ends: a TLS connection may be cut off.
+    let _ = within("the end", stream.read_to_end(&mut said)).await;
+    assert!(said.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&said));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

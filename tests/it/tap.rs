@@ -167,6 +167,8 @@ async fn the_command_shows_requests_until_the_daemon_drains() {
     for child in [&mut people, &mut program] {
         let ended = within("its end", async { tokio::task::block_in_place(|| child.wait()) });
         assert_eq!(ended.await.unwrap().code(), Some(0));
+        let said = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+        assert_eq!(said, "no more requests are shown: the node drains\n");
     }
 }
 

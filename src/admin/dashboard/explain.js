@@ -1,8 +1,9 @@
 // Explain: where a request would go, and why not elsewhere.
 
-import { read } from "./api.js";
+import { NeedsToken, read } from "./api.js";
 import { facts, h, heading, pill, table } from "./dom.js";
 import * as format from "./format.js";
+import { poll } from "./live.js";
 import { serviceLink } from "./parts.js";
 
 const view = { question: { method: "GET", url: "", listener: "", caller: "", headers: "" }, result: null, error: null, busy: false };
@@ -28,7 +29,9 @@ export async function act(name, element, context) {
     view.error = null;
   } catch (error) {
     view.result = null;
-    view.error = error.status ? error.message : "The node does not answer.";
+    // The next look meets the same refusal, and the page asks for the token.
+    if (error instanceof NeedsToken) poll();
+    view.error = error instanceof NeedsToken ? "The node wants another token." : error.status ? error.message : "The node does not answer.";
   }
   view.busy = false;
   context.refresh();

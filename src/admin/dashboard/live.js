@@ -79,12 +79,16 @@ export async function poll() {
     set(error instanceof NeedsToken ? "token" : "lost", error);
   }
   running = false;
-  onChange();
-  if (again) {
-    again = false;
-    poll();
-  } else if (link.state !== "token" && !document.hidden) {
-    timer = setTimeout(poll, EVERY);
+  try {
+    onChange();
+  } finally {
+    // Whatever a page cannot draw, the next answers may be drawn.
+    if (again) {
+      again = false;
+      poll();
+    } else if (link.state !== "token" && !document.hidden) {
+      timer = setTimeout(poll, EVERY);
+    }
   }
 }
 

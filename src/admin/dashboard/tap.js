@@ -6,6 +6,9 @@ import * as format from "./format.js";
 import * as health from "./health.js";
 
 const KEPT = 200;
+// The node says something every 15 s.
+const SILENCE = 40000;
+const SILENT = new Error("silent");
 const FIELDS = [
   ["route", "Route", "any"], ["service", "Service", "any"], ["status", "Status", "503 or 5xx"], ["caller", "Caller", "any"],
 ];
@@ -71,22 +74,29 @@ async function start(context) {
   view.state = "opening";
   view.message = "";
   view.dropped = 0;
+  let silence = null;
+  const heard = () => {
+    clearTimeout(silence);
+    silence = setTimeout(() => own.abort(SILENT), SILENCE);
+  };
+  heard();
   try {
     await listen(`/api/tap?${new URLSearchParams(given)}`, own.signal, {
-      onOpen: () => { view.state = "open"; context.refresh(); },
-      onEvent: (text) => take(text, context),
-      onNote: (text) => note(text, context),
+      onOpen: () => { heard(); view.state = "open"; context.refresh(); },
+      onEvent: (text) => { heard(); take(text, context); },
+      onNote: (text) => { heard(); note(text, context); },
     });
     end(own, "The node ended the stream.", context);
   } catch (error) {
     if (error instanceof NeedsToken) end(own, "The node wants another token: reload this page.", context);
-    else if (error.status === 404) end(own, "This node has no live tap: GET /api/tap answers 404. A newer towpath has it.", context);
     else end(own, error.status ? `The node refuses: ${error.message}` : "The connection broke off. Press Start to try again.", context);
+  } finally {
+    clearTimeout(silence);
   }
 }
 
 function end(own, message, context) {
-  if (own.signal.aborted) return;
+  if (own.signal.aborted && own.signal.reason !== SILENT) return;
   view.state = "failed";
   view.message = message;
   context.refresh();
