@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::{
-    config::{Config, LogPath},
+    config::Config,
     export::Exporter,
     telemetry::{AccessLog, Metrics, Record, Tap, Tracer},
     tls::Keeper,
@@ -121,15 +121,7 @@ fn access_log(
     }
     AccessLog::open(wanted, metrics)
         .map(|log| Some(Arc::new(log)))
-        .map_err(|error| format!("access_log.path: cannot open {}: {error}", path(&wanted.path)))
-}
-
-fn path(path: &LogPath) -> String {
-    match path {
-        LogPath::Stdout => "stdout".to_owned(),
-        LogPath::File(file) => file.display().to_string(),
-        LogPath::Unix(socket) => format!("unix:{}", socket.display()),
-    }
+        .map_err(|error| format!("access_log.path: cannot open {}: {error}", wanted.path))
 }
 
 /// Who decides about spans, and who sends them.
