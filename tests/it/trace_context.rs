@@ -74,7 +74,7 @@ over_both_protocols! {
 over_both_protocols! {
     async fn a_trace_begins_where_there_is_none_and_the_rate_decides_about_it(speaks: Speaks) {
         let backend = Backend::start("one").await;
-        for (rate, expected) in [(100, "03"), (0, "02")] {
+        for (rate, expected) in [(100, "01"), (0, "00")] {
             let daemon = Daemon::start(&traced(&format!("sample = {rate}"), "http1", &[backend.address]));
             let (first, second) = (seen(&daemon, speaks, &[]).await, seen(&daemon, speaks, &[]).await);
             let [first, second] = [&first, &second].map(|seen| parts(field(seen, "traceparent")));
@@ -118,7 +118,7 @@ over_both_protocols! {
         let seen = seen(&daemon, speaks, &invalid).await;
         let (trace, _, flags) = parts(field(&seen, "traceparent"));
         assert_ne!(trace, TRACE);
-        assert_eq!(flags, "02", "nobody has sampled it");
+        assert_eq!(flags, "00", "nobody has sampled it");
         for (name, _) in &invalid[1..] {
             assert!(seen["headers"][name].is_null(), "{name} in {seen}");
         }
@@ -288,7 +288,7 @@ async fn a_grpc_call_has_its_trace_in_its_metadata() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn over_two_nodes_there_is_one_trace_and_the_first_decides() {
     let backend = Backend::start("one").await;
-    for (first, second, flags) in [("sample = 100", "sample = 0", "03"), ("sample = 0", "sample = 100", "02")]
+    for (first, second, flags) in [("sample = 100", "sample = 0", "01"), ("sample = 0", "sample = 100", "00")]
     {
         let second = Daemon::start(&traced(second, "http1", &[backend.address]));
         for protocol in ["http1", "http2"] {
