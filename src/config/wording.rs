@@ -7,6 +7,14 @@ use super::{
     hosts, log_template, otlp,
 };
 
+/// What some syntaxes allow, where a line of the table has no room for it.
+const SOME_TIME: &str = "a whole number with a unit, above zero, such as \"250ms\", \"2s\", \"5m\" or \"1h\"";
+const ANY_TIME: &str = "a whole number with a unit such as \"0s\", \"250ms\", \"2s\", \"5m\" or \"1h\"";
+const RETRY_ON: &str = "\"connect-failure\", \"reset\", \"timeout\", \"5xx\", \"gateway-error\", a status such as \"429\", or a gRPC code such as \"unavailable\"";
+const SPIFFE: &str = "a SPIFFE id such as \"spiffe://prod/ns/shop/sa/checkout\", in whose path \"*\" stands for any characters";
+const NODE_OF: &str =
+    "\"same-address\", \"subnet/LENGTH\" such as \"subnet/24\", or a DNS name with \"{address}\" in it";
+
 /// What a key takes, as it follows "must be".
 pub(super) fn kind(kind: &Kind) -> String {
     match kind {
@@ -63,19 +71,9 @@ pub(super) fn silence(need: Need) -> String {
 pub(super) fn syntax(syntax: Text) -> String {
     let fixed = match syntax {
         Text::Choice(words) => return one_of(words),
-        Text::Duration { zero: false } => {
-            "a whole number with a unit, above zero, such as \"250ms\", \"2s\", \"5m\" or \"1h\""
-        }
-        Text::Duration { zero: true } => {
-            "a whole number with a unit such as \"0s\", \"250ms\", \"2s\", \"5m\" or \"1h\""
-        }
-        Text::Size { min, max } => {
-            return format!(
-                "a whole number with a unit, from \"{}\" to \"{}\"",
-                size_text(min),
-                size_text(max)
-            );
-        }
+        Text::Duration { zero: false } => SOME_TIME,
+        Text::Duration { zero: true } => ANY_TIME,
+        Text::Size { min, max } => return sizes(min, max),
         Text::Name => "1 to 128 letters, digits, \"-\", \"_\" or \".\"",
         Text::ListenerName => "the name of a listener",
         Text::ServiceName => "the name of a service",
@@ -98,21 +96,15 @@ pub(super) fn syntax(syntax: Text) -> String {
         Text::SrvName => hosts::ALLOWED_SRV,
         Text::DnsSuffix => "a domain such as \"internal\" or \"svc.cluster.local\"",
         Text::Subnet => addresses::ALLOWED_SUBNET,
-        Text::RetryOn => {
-            "\"connect-failure\", \"reset\", \"timeout\", \"5xx\", \"gateway-error\", a status such as \"429\", or a gRPC code such as \"unavailable\""
-        }
+        Text::RetryOn => RETRY_ON,
         Text::Abort => "\"grpc:CODE\" such as \"grpc:unavailable\", or \"reset\"",
         Text::RequestPath => "a path such as \"/healthz\"",
         Text::GrpcService => "the name of a gRPC service such as \"shop.Orders\", or \"\"",
         Text::Authority => "a host, with a port or without, such as \"orders.internal\"",
         Text::Pattern => "a string, in which \"*\" stands for any characters",
-        Text::Spiffe => {
-            "a SPIFFE id such as \"spiffe://prod/ns/shop/sa/checkout\", in whose path \"*\" stands for any characters"
-        }
+        Text::Spiffe => SPIFFE,
         Text::ServerName => "a host name or an IP address",
-        Text::NodeOf => {
-            "\"same-address\", \"subnet/LENGTH\" such as \"subnet/24\", or a DNS name with \"{address}\" in it"
-        }
+        Text::NodeOf => NODE_OF,
         Text::Claim => "the name of a claim such as \"scope\"",
         Text::Otlp => otlp::ALLOWED,
         Text::FileOrUrl => "a file, or a URL such as \"https://id.example/keys\"",
@@ -121,6 +113,10 @@ pub(super) fn syntax(syntax: Text) -> String {
         Text::HashKey => "\"header:NAME\", \"cookie:NAME\", \"source\" or \"path\"",
     };
     fixed.to_owned()
+}
+
+fn sizes(min: u64, max: u64) -> String {
+    format!("a whole number with a unit, from \"{}\" to \"{}\"", size_text(min), size_text(max))
 }
 
 /// `"a", "b" or "c"` of the words that work.
