@@ -106,10 +106,7 @@ fn is_grpc_failure(code: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        net::SocketAddr,
-        time::{Duration, SystemTime},
-    };
+    use std::{net::SocketAddr, time::Duration};
 
     use tokio::sync::mpsc::{Receiver, channel};
 
@@ -117,39 +114,14 @@ mod tests {
     use crate::{
         config::{Keep, TraceFormats},
         net::Address,
-        telemetry::{AttemptNote, Metrics, Phases, record::samples::attempt},
+        telemetry::{
+            AttemptNote, Metrics, Phases,
+            record::samples::{attempt, sample},
+        },
     };
 
     fn record<'a>(peer: &'a Address, trace: &'a TraceContext) -> Record<'a> {
-        Record {
-            time: SystemTime::UNIX_EPOCH,
-            listener: "outgoing",
-            peer,
-            caller: "unknown",
-            policy: None,
-            method: "GET",
-            host: b"reviews",
-            path: b"/",
-            protocol: "HTTP/2",
-            route: Some("r"),
-            service: Some("s"),
-            endpoint: None,
-            status: 200,
-            reason: None,
-            cause: None,
-            fault: None,
-            attempts: 0,
-            duration: Duration::from_millis(1),
-            bytes_in: 0,
-            bytes_out: 0,
-            request_id: b"id",
-            grpc_status: None,
-            trace: Some(trace),
-            is_grpc: false,
-            phases: Phases::default(),
-            notes: &[],
-            answering: None,
-        }
+        Record { peer, trace: Some(trace), duration: Duration::from_millis(1), ..sample() }
     }
 
     fn trace(sampled: bool) -> TraceContext {
