@@ -105,6 +105,8 @@ impl Account {
         (why, span): (Option<&'static str>, u64),
     ) -> Entry {
         let mut notes = self.notes.borrow_mut();
+        // Most requests have one; pushing would make room for four.
+        notes.reserve_exact(1);
         notes.push(AttemptNote {
             service: service.clone(),
             endpoint: picked.address.clone(),
