@@ -59,6 +59,7 @@ mod listeners;
 mod memory;
 mod mesh;
 mod mesh_policies;
+mod mesh_told;
 mod metrics;
 mod overload;
 mod own_log;
